@@ -1,0 +1,27 @@
+# The service on the CPU: models inside, no account, no download at run time.
+FROM python:3.12-slim-bookworm AS build
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY cli cli
+COPY export export
+COPY fer2013 fer2013
+COPY service service
+COPY training training
+RUN python -m venv /opt/ferserve \
+    && /opt/ferserve/bin/pip install --no-cache-dir -c constraints.txt '.[cpu]'
+
+FROM python:3.12-slim-bookworm
+RUN useradd --system --uid 10001 --no-create-home ferserve
+COPY --from=build /opt/ferserve /opt/ferserve
+COPY models /opt/models
+ENV PATH=/opt/ferserve/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    FERSERVE_MODELS_DIR=/opt/models \
+    FERSERVE_HOST=0.0.0.0 \
+    FERSERVE_PORT=8000
+USER ferserve
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD \
+    ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+CMD ["ferserve", "serve"]

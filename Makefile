@@ -1,0 +1,49 @@
+# `make serve` and `make test` are all a newcomer needs; both install what they use into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# onnxruntime-gpu where an NVIDIA driver answers, onnxruntime elsewhere: they cannot share a venv.
+RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+MODEL ?= custom_cnn
+DATA ?= fer2013.zip
+HOST ?= 0.0.0.0
+PORT ?= 8000
+
+.PHONY: serve test lint format train export clean
+
+serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
+	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.dev-$(RUNTIME)  ## All tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev-$(RUNTIME)  ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev-$(RUNTIME)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: $(VENV)/.dev-$(RUNTIME)  ## make train MODEL=custom_cnn DATA=path/to/fer2013.zip
+	$(BIN)/ferserve train $(MODEL) --data $(DATA)
+
+export: $(VENV)/.dev-$(RUNTIME)  ## make export MODEL=custom_cnn DATA=path/to/fer2013.zip
+	$(BIN)/ferserve export $(MODEL) --data $(DATA)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve-$(RUNTIME): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) '.[$(RUNTIME)]'
+	touch $@
+
+$(VENV)/.dev-$(RUNTIME): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) '.[$(RUNTIME),dev]'
+	touch $@ $(VENV)/.serve-$(RUNTIME)

@@ -1,0 +1,1 @@
+"""The `ferserve` command."""

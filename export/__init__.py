@@ -1,0 +1,1 @@
+"""Export: Keras weights to ONNX files that keep the serving contract."""

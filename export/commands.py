@@ -1,0 +1,53 @@
+"""The command ``ferserve export``."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this package's commands to ``app``."""
+    app.command("export")(export_command)
+
+
+def export_command(
+    model: Annotated[str, typer.Argument(help="The model to export: custom_cnn.")],
+    data: Annotated[Path, typer.Option(help="FER2013, for the parity check and the card.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the training run.", show_default="runs/MODEL")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for MODEL.onnx and MODEL.json.")] = Path(
+        "models"
+    ),
+    version: Annotated[str, typer.Option(help="Version of the model, for its card.")] = "1.0.0",
+    mirror: Annotated[
+        bool, typer.Option(help="Average each face with its mirror image inside the graph.")
+    ] = True,
+) -> None:
+    """Turn a training run into a checked ONNX file with its card."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        from export.pipeline import ExportError, export_run
+        from export.verify import ParityError
+    except ModuleNotFoundError as error:
+        _fail(f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
+    from fer2013.reader import DatasetError, read_fer2013
+
+    folder = run or Path("runs") / model
+    try:
+        card = export_run(
+            model, folder, read_fer2013(data), out, version=version, mirror=mirror, log=typer.echo
+        )
+    except (DatasetError, ExportError, ParityError) as error:
+        _fail(str(error))
+    typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))
+    typer.echo(f"{out / model}.onnx and {model}.json written, sha256 {card.sha256}")
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"ferserve export: {message}", err=True)
+    raise typer.Exit(1)

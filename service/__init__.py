@@ -1,0 +1,1 @@
+"""The runtime: HTTP in, emotions out. No TensorFlow, no network, nothing written to disk."""

@@ -1,0 +1,67 @@
+"""``create_app``: wiring and life cycle, nothing else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+
+from service import errors
+from service.middleware import RequestContext
+from service.recognizer import Recognizer
+from service.routes import emotion, health, models
+from service.settings import Settings
+
+DESCRIPTION = """\
+Finds faces in a photo and rates how the expression of each appears: angry, disgust, fear, happy,
+sad, surprise or neutral. **The score describes a face, not a feeling.** No image is stored.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Makes the application; its start-up loads and warms the models.
+
+    Args:
+        settings: Read from the environment where not given.
+    """
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        recognizer = Recognizer(settings)
+        app.state.recognizer = recognizer
+        await recognizer.start()
+        yield
+        await recognizer.close()
+
+    app: FastAPI = FastAPIOffline(  # the documentation's assets come from us, not from a CDN
+        title="ferserve",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    app.state.recognizer = None
+    app.add_middleware(RequestContext)
+    app.add_exception_handler(HTTPException, errors.handle)
+    app.add_exception_handler(RequestValidationError, errors.handle)
+    app.include_router(emotion.router)
+    app.include_router(models.router)
+    app.include_router(health.router)
+    app.add_api_route("/", _to_documentation, include_in_schema=False)
+    return app
+
+
+async def _to_documentation() -> RedirectResponse:
+    return RedirectResponse("docs")
+
+
+def _version() -> str:
+    try:
+        return version("ferserve")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+source"

@@ -1,0 +1,224 @@
+"""Problems of the API: what can go wrong, with which status, and the one handler for all."""
+
+import logging
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service import batcher, images, recognizer
+from service.schemas import ProblemDetails
+
+logger = logging.getLogger(__name__)
+
+
+class Problem(Exception):  # noqa: N818 - the term of RFC 9457
+    """An error answer; each kind is a subclass that owns its status, code and title.
+
+    Args:
+        detail: What is wrong with this request; shown to the caller.
+        headers: More headers of the answer.
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class MalformedRequest(Problem):
+    """The request's framing is broken: empty body, bad JSON, bad base64, bad multipart."""
+
+    status, code, title = 400, "malformed_request", "The request cannot be read"
+
+
+class NotFound(Problem):
+    """Nothing is at this path."""
+
+    status, code, title = 404, "not_found", "There is nothing here"
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, but not for this method."""
+
+    status, code, title = 405, "method_not_allowed", "The method is not allowed here"
+
+
+class PayloadTooLarge(Problem):
+    """The body is over the limit in bytes."""
+
+    status, code, title = 413, "payload_too_large", "The upload is too large"
+
+
+class TooManyPixels(Problem):
+    """The image is over the limit in pixels."""
+
+    status, code, title = 413, "too_many_pixels", "The image has too many pixels"
+
+
+class UnsupportedMediaType(Problem):
+    """The content is no image of a known format, or the body's form is not one of the three."""
+
+    status, code, title = 415, "unsupported_media_type", "The content is not supported"
+
+
+class UndecodableImage(Problem):
+    """The file starts like an image but cannot be decoded."""
+
+    status, code, title = 422, "undecodable_image", "The image cannot be decoded"
+
+
+class ImageTooSmall(Problem):
+    """The image has too few pixels to hold a face."""
+
+    status, code, title = 422, "image_too_small", "The image is too small"
+
+
+class UnknownModel(Problem):
+    """No model of this name is served."""
+
+    status, code, title = 422, "unknown_model", "The model is unknown"
+
+
+class InvalidParameter(Problem):
+    """A query parameter is unknown or out of range."""
+
+    status, code, title = 422, "invalid_parameter", "A parameter is invalid"
+
+
+class QueueFull(Problem):
+    """More work is waiting than the service takes on."""
+
+    status, code, title = 429, "queue_full", "The service is at its limit"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class InternalError(Problem):
+    """Our fault; the log has the traceback under the request's id."""
+
+    status, code, title = 500, "internal_error", "The service failed"
+
+
+class NotReady(Problem):
+    """Starting, shutting down, or broken."""
+
+    status, code, title = 503, "not_ready", "The service is not ready"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+
+class DeadlineExceeded(Problem):
+    """The answer was not there in time."""
+
+    status, code, title = 504, "deadline_exceeded", "The answer took too long"
+
+
+_PROBLEM_OF: dict[type[Exception], type[Problem]] = {
+    images.UnsupportedMediaType: UnsupportedMediaType,
+    images.UndecodableImage: UndecodableImage,
+    images.TooManyPixels: TooManyPixels,
+    images.ImageTooSmall: ImageTooSmall,
+    recognizer.UnknownModel: UnknownModel,
+    recognizer.InvalidOption: InvalidParameter,
+    batcher.QueueFull: QueueFull,
+    batcher.DeadlineExceeded: DeadlineExceeded,
+    batcher.BatcherClosed: NotReady,
+}
+"""The pipeline raises errors that know no HTTP; here they get their status."""
+
+_PROBLEM_OF_STATUS: dict[int, type[Problem]] = {
+    400: MalformedRequest,
+    404: NotFound,
+    405: MethodNotAllowed,
+}
+
+
+def as_problem(error: Exception) -> Problem:
+    """Turns any error into the problem that a caller may see."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, RequestValidationError):
+        return InvalidParameter("; ".join(_describe(fault) for fault in error.errors()))
+    if isinstance(error, HTTPException):
+        return _PROBLEM_OF_STATUS.get(error.status_code, InternalError)(str(error.detail))
+    if type(error) in _PROBLEM_OF:
+        return _PROBLEM_OF[type(error)](str(error))
+    return InternalError("the service's log has more under this request_id")
+
+
+async def handle(request: Request, error: Exception) -> JSONResponse:
+    """Answers any error as ``application/problem+json``; logs what is our fault."""
+    problem = as_problem(error)
+    if isinstance(problem, InternalError):
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    headers = dict(problem.headers)
+    if isinstance(error, HTTPException):
+        headers.update(error.headers or {})
+    content = ProblemDetails(
+        type=_type_of(problem.code),
+        title=problem.title,
+        status=problem.status,
+        detail=problem.detail,
+        instance=request.url.path,
+        code=problem.code,
+        request_id=request.state.request_id,
+    )
+    return JSONResponse(
+        content.model_dump(),
+        status_code=problem.status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+def openapi_responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """Describes the problems an operation can answer, one example for each code."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        response = responses.setdefault(
+            kind.status,
+            {
+                "description": HTTPStatus(kind.status).phrase,
+                "content": {
+                    "application/problem+json": {
+                        "schema": ProblemDetails.model_json_schema(),
+                        "examples": {},
+                    }
+                },
+            },
+        )
+        example = ProblemDetails(
+            type=_type_of(kind.code),
+            title=kind.title,
+            status=kind.status,
+            detail=(kind.__doc__ or "").split("\n", 1)[0],
+            instance="/v1/emotion",
+            code=kind.code,
+            request_id="0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",
+        )
+        response["content"]["application/problem+json"]["examples"][kind.code] = {
+            "summary": kind.title,
+            "value": example.model_dump(),
+        }
+        if kind.headers:
+            response["headers"] = {
+                name: {"description": "Seconds.", "schema": {"type": "integer"}}
+                for name in kind.headers
+            }
+    return responses
+
+
+def _type_of(code: str) -> str:
+    return f"urn:ferserve:problem:{code}"
+
+
+def _describe(fault: dict[str, Any]) -> str:
+    """Names the parameter and the rule, never the value."""
+    name = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
+    return f"{name}: {fault['msg']}"

@@ -1,0 +1,79 @@
+"""What every request gets: an id, security headers, a log line, and an answer whatever happens."""
+
+import logging
+import re
+import uuid
+from time import perf_counter
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import errors
+from service.logs import REQUEST_ID
+
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+"""What a caller may send as ``X-Request-ID``: nothing that could forge a log line."""
+
+SECURITY_HEADERS = {
+    # The browser itself then enforces that no page of ours loads anything from elsewhere: ReDoc,
+    # for one, has a logo on its maker's server. Its search runs in a worker made from a blob.
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; "
+    "object-src 'none'; base-uri 'self'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class RequestContext:
+    """Outermost middleware; plain ASGI, so that streams and disconnects pass through untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        scope.setdefault("state", {})["request_id"] = request_id
+        token = REQUEST_ID.set(request_id)
+        started = perf_counter()
+        status: int | None = None
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers.update(SECURITY_HEADERS)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
+        except Exception as error:
+            if status is not None:
+                raise
+            response = await errors.handle(Request(scope), error)
+            await response(scope, receive, send_with_headers)
+        finally:
+            # Neither the query nor the address: a log should not tell who was looked at.
+            logger.info(
+                "%s %s %s %.1f ms",
+                scope["method"],
+                scope["path"],
+                status or "client left",
+                1000 * (perf_counter() - started),
+            )
+            REQUEST_ID.reset(token)
+
+
+def _request_id(sent: str) -> str:
+    return sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex

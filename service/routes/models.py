@@ -1,0 +1,25 @@
+"""``GET /v1/models``: the cards of the served models."""
+
+from fastapi import APIRouter
+
+from service.card import ModelCard
+from service.errors import InvalidParameter, NotFound, NotReady, openapi_responses
+from service.routes.dependencies import RecognizerDependency
+from service.schemas import ModelList
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("", responses=openapi_responses(NotReady))
+async def list_models(recognizer: RecognizerDependency) -> ModelList:
+    """Lists the served models: training, accuracy by split, limits, hash, licences."""
+    return ModelList(default=recognizer.default_model, models=recognizer.cards)
+
+
+@router.get("/{name}", responses=openapi_responses(NotFound, InvalidParameter, NotReady))
+async def get_model(name: str, recognizer: RecognizerDependency) -> ModelCard:
+    """Returns one model's card."""
+    cards = {card.name: card for card in recognizer.cards}
+    if name not in cards:
+        raise NotFound(f"there is no model {name!r}; the models are: {', '.join(cards)}")
+    return cards[name]

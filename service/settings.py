@@ -1,0 +1,104 @@
+"""Settings of the service, read from environment variables with the prefix ``FERSERVE_``."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
+"""``models/`` of the source checkout this module was imported from."""
+
+_CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+
+
+def usable_cpus() -> int:
+    """Counts the processors this process may use, at least 1.
+
+    ONNX Runtime and ``os.cpu_count`` see the whole host; a container limited by ``--cpus`` has a
+    control-group quota instead (``cpu.max`` of cgroup v2: quota and period in microseconds).
+    """
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux has affinity masks
+        allowed = os.cpu_count() or 1
+    try:
+        quota, period = _CGROUP_CPU_MAX.read_text().split()
+        allowed = min(allowed, int(quota) // int(period))
+    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        pass
+    return max(allowed, 1)
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set; field ``x`` is the variable ``FERSERVE_X``.
+
+    Attributes:
+        models_dir: Folder of ``<name>.onnx``, ``<name>.json`` and ``face_detector.onnx``.
+        models: Names to serve, comma-separated in the environment; empty means all found.
+        default_model: Answers requests that name no model; unset means the first served.
+        provider: ``auto`` takes CUDA where it works and the CPU elsewhere; ``cuda`` without a
+            working CUDA provider is a start-up error.
+        device_id: CUDA device.
+        intra_op_threads: Threads inside one inference on the CPU. One is fastest together with
+            several workers.
+        inference_workers: Worker threads a model; unset means one a processor on the CPU and
+            one on CUDA.
+        max_batch: Most faces in one inference.
+        max_wait_ms: How long a face may wait for others to fill its batch, counted from its
+            arrival. 0 never waits: batches form while the workers are busy.
+        max_queue: Most faces waiting for inference, a model; the same number of images may be
+            in decoding and face detection. More is answered 429.
+        request_timeout_ms: Time from a whole upload to its answer; past it 504.
+        max_upload_bytes: Largest request body, base64 and multipart framing included.
+        max_pixels: Largest image, width times height.
+        max_faces: Most faces answered an image.
+        detect_max_side: Images are scaled down to this longer side for face detection, pixels.
+        host: Address to listen on.
+        port: Port to listen on.
+        log_format: ``text`` for people, ``json`` for machines (one object a line).
+        drain_seconds: Longest wait for requests under way at shutdown.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FERSERVE_", env_ignore_empty=True, frozen=True)
+
+    models_dir: Path = MODELS_DIR
+    models: Annotated[tuple[str, ...], NoDecode] = ()
+    default_model: str | None = None
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    device_id: int = Field(default=0, ge=0)
+    intra_op_threads: int = Field(default=1, ge=1)
+    inference_workers: int | None = Field(default=None, ge=1)
+    max_batch: int = Field(default=32, ge=1)
+    max_wait_ms: float = Field(default=0, ge=0, le=1000)
+    max_queue: int = Field(default=256, ge=1)
+    request_timeout_ms: float = Field(default=10_000, gt=0)
+    max_upload_bytes: int = Field(default=20 * 1024 * 1024, ge=1)
+    max_pixels: int = Field(default=50_000_000, ge=1)
+    max_faces: int = Field(default=32, ge=1)
+    detect_max_side: int = Field(default=640, ge=32)
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    log_format: Literal["text", "json"] = "text"
+    drain_seconds: int = Field(default=20, ge=0)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.max_queue < self.max_faces:
+            raise ValueError(
+                f"max_queue ({self.max_queue}) must be at least max_faces ({self.max_faces}), "
+                "or an image with that many faces could never be answered"
+            )
+        if self.default_model and self.models and self.default_model not in self.models:
+            raise ValueError(
+                f"default_model {self.default_model!r} is not among models {list(self.models)}"
+            )
+        return self

@@ -1,0 +1,130 @@
+"""Export of a network that JAX trained: what TensorFlow, tf2onnx and the service make of it."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from synthetic_fer2013 import face
+
+from export.convert import convert
+from export.verify import ParityError, open_session, verify_parity
+from fer2013.labels import EMOTIONS
+from fer2013.reader import read_fer2013
+from fer2013.scoring import score
+from service.card import ModelCard
+from training.networks import custom_cnn
+
+
+@pytest.fixture(scope="module")
+def faces() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.stack([face(i % 7, rng) for i in range(14)])
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return custom_cnn.build(widths=(8, 8, 8, 8))
+
+
+def probabilities(model: onnx.ModelProto, faces: np.ndarray) -> np.ndarray:
+    return open_session(model).run(["probabilities"], {"faces": faces})[0]
+
+
+@pytest.fixture(scope="module")
+def exported(jax_run: Path, small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    arguments = ["custom_cnn", "--data", small_zip, "--run", jax_run, "--out", folder]
+    result = subprocess.run(
+        [sys.executable, "-m", "cli.main", "export", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "parity with Keras at batch 1 and 7" in result.stdout
+    return folder
+
+
+def test_graph_keeps_the_contract(network):
+    model = convert(network)
+    (faces_input,) = open_session(model).get_inputs()
+    (output,) = open_session(model).get_outputs()
+    assert (faces_input.name, faces_input.type) == ("faces", "tensor(uint8)")
+    assert faces_input.shape == ["N", 48, 48]
+    assert (output.name, output.type) == ("probabilities", "tensor(float)")
+    assert output.shape == ["N", 7]
+
+
+@pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
+@pytest.mark.parametrize("count", [1, 2, 7, 14])
+def test_rows_are_probabilities_at_any_batch_size(network, faces, mirror: bool, count: int):
+    rows = probabilities(convert(network, mirror=mirror), faces[:count])
+    assert rows.shape == (count, 7)
+    assert (rows >= 0).all()
+    assert np.allclose(rows.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
+def test_graph_answers_as_keras_does(network, faces, mirror: bool):
+    model = convert(network, mirror=mirror, temperature=1.3)
+    assert verify_parity(network, model, faces, mirror=mirror, temperature=1.3) < 1e-5
+
+
+def test_parity_check_sees_other_weights(network, faces):
+    model = convert(network)
+    keras.utils.set_random_seed(1)
+    with pytest.raises(ParityError, match="differ by"):
+        verify_parity(custom_cnn.build(widths=(8, 8, 8, 8)), model, faces)
+
+
+def test_mirrored_graph_is_blind_to_mirroring(network, faces):
+    model = convert(network, mirror=True)
+    mirrored = np.ascontiguousarray(faces[:, :, ::-1])
+    assert np.allclose(probabilities(model, faces), probabilities(model, mirrored), atol=1e-6)
+
+
+def test_temperature_divides_the_logits(network, faces):
+    cold, warm = (probabilities(convert(network, temperature=t), faces) for t in (1.0, 4.0))
+    gaps = np.log(cold[:, :1]) - np.log(cold)
+    assert np.allclose(np.log(warm[:, :1]) - np.log(warm), gaps / 4, atol=1e-4)
+
+
+def test_card_says_what_was_measured_on_the_file(exported: Path, small_zip: Path):
+    card = ModelCard.read(exported / "custom_cnn.json")
+    dataset = read_fer2013(small_zip)
+    session = open_session((exported / "custom_cnn.onnx").read_bytes())
+    (rows,) = session.run(["probabilities"], {"faces": dataset.test.faces})
+    assert set(card.metrics) == {"all", "public", "private", "leak_free", "train"}
+    assert card.metrics["all"].n == len(dataset.test)
+    assert card.metrics["all"].accuracy == score(rows, dataset.test.labels).accuracy
+    assert card.labels == list(EMOTIONS)
+    assert card.training["dataset_sha256"] == dataset.sha256()
+
+
+def test_card_stands_in_the_onnx_file_too(exported: Path):
+    data = (exported / "custom_cnn.onnx").read_bytes()
+    card = json.loads((exported / "custom_cnn.json").read_text())
+    metadata = {p.key: p.value for p in onnx.load_from_string(data).metadata_props}
+    assert hashlib.sha256(data).hexdigest() == card.pop("sha256")
+    assert set(metadata) == set(card)
+    assert json.loads(metadata["metrics"]) == card["metrics"]
+    assert metadata["name"] == "custom_cnn"
+
+
+def test_a_folder_without_a_run_is_named(small_zip: Path, tmp_path: Path):
+    result = subprocess.run(
+        [sys.executable, "-m", "cli.main", "export", "custom_cnn"]
+        + ["--data", str(small_zip), "--run", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 1
+    assert "none: no best.weights.h5 with run.json" in result.stderr

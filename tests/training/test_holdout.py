@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+from synthetic_fer2013 import face
+
+from fer2013.duplicates import leak_free_mask
+from fer2013.reader import Split
+from training.holdout import split_holdout
+
+
+@pytest.fixture(scope="module")
+def train() -> Split:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(7), 40)
+    faces = np.stack([face(label, rng) for label in labels])
+    faces[1::4] = faces[::4]  # every fourth face stands twice
+    return Split(faces, labels, tuple(str(i) for i in range(len(labels))))
+
+
+def test_no_face_stands_on_both_sides(train: Split):
+    rest, holdout = split_holdout(train, 0.1)
+    assert leak_free_mask(holdout.faces, rest.faces).all()
+
+
+def test_both_sides_together_are_all_faces(train: Split):
+    rest, holdout = split_holdout(train, 0.1)
+    assert sorted(rest.ids + holdout.ids) == sorted(train.ids)
+
+
+def test_every_emotion_keeps_its_share(train: Split):
+    _, holdout = split_holdout(train, 0.1)
+    assert (np.abs(np.bincount(holdout.labels, minlength=7) - 4) <= 1).all()
+
+
+def test_a_seed_gives_the_same_hold_out_again(train: Split):
+    assert split_holdout(train, 0.1, seed=3)[1].ids == split_holdout(train, 0.1, seed=3)[1].ids
+    assert split_holdout(train, 0.1, seed=3)[1].ids != split_holdout(train, 0.1, seed=4)[1].ids

@@ -1,0 +1,87 @@
+"""`ferserve train` as a user runs it: a process of its own on a small data set."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "cli.main", "train", *map(str, arguments)]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("run_folder", ["tensorflow_run", "jax_run"])
+def test_one_epoch_leaves_weights_history_and_description(run_folder, request):
+    folder: Path = request.getfixturevalue(run_folder)
+    assert (folder / "best.weights.h5").stat().st_size > 1e6
+    assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
+    (row,) = history(folder)
+    assert row["epoch"] == "1"
+    assert float(row["loss"]) > 0
+    assert 0 <= float(row["val_accuracy"]) <= 1
+    description = json.loads((folder / "run.json").read_text())
+    assert description["recipe"]["network"] == "custom_cnn"
+    assert description["images"] + description["holdout_images"] == 140
+
+
+def test_interrupted_run_resumes_after_its_last_whole_epoch(small_zip: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    arguments = ("custom_cnn", "--data", small_zip, "--out", folder, "--epochs", 3, "--limit", 70)
+    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not (folder / "history.csv").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    if process.returncode != 0:  # 0: it was done before the signal came
+        assert process.returncode == 130
+        assert "--resume" in errors
+    resumed = run(*arguments, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert [row["epoch"] for row in history(folder)] == ["1", "2", "3"]
+
+
+def test_a_started_run_is_not_overwritten(small_zip: Path, tensorflow_run: Path):
+    before = (tensorflow_run / "best.weights.h5").read_bytes()
+    result = run("custom_cnn", "--data", small_zip, "--out", tensorflow_run)
+    assert result.returncode == 1
+    assert "holds a run; go on with --resume" in result.stderr
+    assert (tensorflow_run / "best.weights.h5").read_bytes() == before
+
+
+def test_a_run_does_not_resume_with_other_settings(small_zip: Path, tensorflow_run: Path):
+    result = run(
+        "custom_cnn", "--data", small_zip, "--out", tensorflow_run, "--resume", "--seed", 5
+    )
+    assert result.returncode == 1
+    assert "was started with another" in result.stderr
+    assert "seed" in result.stderr
+
+
+def test_unknown_model_is_answered_with_the_known_ones(small_zip: Path, tmp_path: Path):
+    result = run("custom_rnn", "--data", small_zip, "--out", tmp_path / "run")
+    assert result.returncode == 1
+    assert "unknown model 'custom_rnn'; known: custom_cnn" in result.stderr
+
+
+def test_missing_data_is_answered_with_the_path(tmp_path: Path):
+    result = run("custom_cnn", "--data", tmp_path / "none.zip", "--out", tmp_path / "run")
+    assert result.returncode == 1
+    assert "none.zip: no such file" in result.stderr
+    assert not (tmp_path / "run").exists()

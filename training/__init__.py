@@ -1,0 +1,1 @@
+"""Training: backend-free Keras 3 on FER2013."""

@@ -1,0 +1,1 @@
+"""The networks, one module each: `build(...)` takes uint8 faces and returns logits."""
