@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -48,6 +48,6 @@ def export_command(
     typer.echo(f"{out / model}.onnx and {model}.json written, sha256 {card.sha256}")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     typer.echo(f"ferserve export: {message}", err=True)
     raise typer.Exit(1)

@@ -22,21 +22,21 @@ sad, surprise or neutral. **The score describes a face, not a feeling.** No imag
 """
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, recognizer: Recognizer | None = None) -> FastAPI:
     """Makes the application; its start-up loads and warms the models.
 
     Args:
         settings: Read from the environment where not given.
+        recognizer: Made from ``settings`` already, by a caller who wants its errors first.
     """
     settings = settings or Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        recognizer = Recognizer(settings)
-        app.state.recognizer = recognizer
-        await recognizer.start()
+        app.state.recognizer = serving = recognizer or Recognizer(settings)
+        await serving.start()
         yield
-        await recognizer.close()
+        await serving.close()
 
     app: FastAPI = FastAPIOffline(  # the documentation's assets come from us, not from a CDN
         title="ferserve",

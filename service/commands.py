@@ -213,4 +213,4 @@ def _print_predictions(items: list[dict[str, Any]]) -> None:
                 f"{face['confidence']:.1%}",
                 ", ".join(face["warnings"]),
             )
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # a file's name is no markup

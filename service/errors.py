@@ -3,6 +3,7 @@
 import logging
 from http import HTTPStatus
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -156,7 +157,7 @@ async def handle(request: Request, error: Exception) -> JSONResponse:
     """Answers any error as ``application/problem+json``; logs what is our fault."""
     problem = as_problem(error)
     if isinstance(problem, InternalError):
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        logger.error("%s %s failed", request.method, _path(request), exc_info=error)
     headers = dict(problem.headers)
     if isinstance(error, HTTPException):
         headers.update(error.headers or {})
@@ -165,7 +166,7 @@ async def handle(request: Request, error: Exception) -> JSONResponse:
         title=problem.title,
         status=problem.status,
         detail=problem.detail,
-        instance=request.url.path,
+        instance=_path(request),
         code=problem.code,
         request_id=request.state.request_id,
     )
@@ -212,6 +213,11 @@ def openapi_responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
                 for name in kind.headers
             }
     return responses
+
+
+def _path(request: Request) -> str:
+    """The path as in a URI, so that a line break in it forges no log line."""
+    return quote(request.scope["path"])
 
 
 def _type_of(code: str) -> str:

@@ -4,6 +4,7 @@ import logging
 import re
 import uuid
 from time import perf_counter
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -68,7 +69,7 @@ class RequestContext:
             logger.info(
                 "%s %s %s %.1f ms",
                 scope["method"],
-                scope["path"],
+                quote(scope["path"]),  # a line break in it forges no log line
                 status or "client left",
                 1000 * (perf_counter() - started),
             )

@@ -59,9 +59,9 @@ class _FoundFace:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """An image ready for inference, and the seconds this took."""
+    """What inference needs of an image, not its pixels, and the seconds this took."""
 
-    image: DecodedImage
+    image: ImageInfo
     faces: list[_FoundFace]
     waited: float
     decode: float
@@ -187,12 +187,7 @@ class Recognizer:
         card = model.bundle.card
         return Recognition(
             model=ModelReference(name=name, version=card.version, sha256=card.sha256),
-            image=ImageInfo(
-                width=prepared.image.width,
-                height=prepared.image.height,
-                format=prepared.image.format,
-                exif_orientation=prepared.image.exif_orientation,
-            ),
+            image=prepared.image,
             faces=[
                 _describe(face, answer.value, model.bundle, options.landmarks)
                 for face, answer in zip(prepared.faces, answers, strict=True)
@@ -238,7 +233,12 @@ class Recognizer:
             else self._find_faces(image.rgb, options.min_face_confidence, max_faces)
         )
         return _Prepared(
-            image=image,
+            image=ImageInfo(
+                width=image.width,
+                height=image.height,
+                format=image.format,
+                exif_orientation=image.exif_orientation,
+            ),
             faces=found,
             waited=begun - submitted,
             decode=decoded - begun,

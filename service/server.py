@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import sys
@@ -9,30 +10,30 @@ from types import FrameType
 from typing import NoReturn
 
 import uvicorn
-from fastapi import FastAPI
 
 from service import logs
 from service.app import create_app
+from service.bundle import ModelError
 from service.recognizer import Recognizer
 from service.settings import Settings
 
 NOTICE_SECONDS = 1.0
 """How long connections are still taken once ``/readyz`` says no, for load balancers to see it."""
 
+logger = logging.getLogger(__name__)
+
 
 class DrainingServer(uvicorn.Server):
     """Turns readiness off first, and only then stops taking connections."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, notice: float) -> None:
+    def __init__(self, config: uvicorn.Config, recognizer: Recognizer, notice: float) -> None:
         super().__init__(config)
-        self._app = app
+        self._recognizer = recognizer
         self._notice = notice
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Gives notice, waits for requests under way and ends the application."""
-        recognizer: Recognizer | None = self._app.state.recognizer
-        if recognizer:
-            recognizer.begin_drain()
+        self._recognizer.begin_drain()
         await asyncio.sleep(self._notice)
         await super().shutdown(sockets)
 
@@ -41,14 +42,18 @@ def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, both of which end the process with status 0.
 
     Raises:
-        SystemExit: With status 0 after SIGTERM; with 3 when start-up failed, which is logged.
+        SystemExit: With status 0 after SIGTERM, 1 or 3 when start-up failed; the log says why.
     """
     logs.configure(settings.log_format)
     # uvicorn raises the signal anew when it is done, to end as an unprepared process would.
     signal.signal(signal.SIGTERM, _exit)
-    app = create_app(settings)
+    try:
+        recognizer = Recognizer(settings)
+    except ModelError as error:
+        logger.critical("cannot start: %s", error)
+        sys.exit(1)
     config = uvicorn.Config(
-        app,
+        create_app(settings, recognizer),
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -56,7 +61,7 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    server = DrainingServer(config, app, min(NOTICE_SECONDS, settings.drain_seconds))
+    server = DrainingServer(config, recognizer, min(NOTICE_SECONDS, settings.drain_seconds))
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -44,15 +44,20 @@ def train_command(
     if backend:
         os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from fer2013.reader import DatasetError, read_fer2013
+    from training.recipes import RECIPES
+
+    # What a slip of the keyboard gets wrong is told before Keras takes its seconds to load.
+    if model not in RECIPES:
+        _fail(f"unknown model {model!r}; known: {', '.join(RECIPES)}")
     try:
-        from training.recipes import RECIPES
+        dataset = read_fer2013(data)
+    except DatasetError as error:
+        _fail(str(error))
+    try:
         from training.train import RunError, RunFolder, train
     except ModuleNotFoundError as error:
         _fail(f"training needs {error.name}: pip install 'ferserve[train]'")
-    from fer2013.reader import DatasetError, read_fer2013
-
-    if model not in RECIPES:
-        _fail(f"unknown model {model!r}; known: {', '.join(RECIPES)}")
     recipe = RECIPES[model]
     if epochs:
         recipe = dataclasses.replace(recipe, epochs=epochs)
@@ -60,7 +65,7 @@ def train_command(
     try:
         train(
             recipe,
-            read_fer2013(data),
+            dataset,
             folder,
             holdout_share=holdout,
             limit=limit,
@@ -68,7 +73,7 @@ def train_command(
             resume=resume,
             seed=seed,
         )
-    except (DatasetError, RunError) as error:
+    except RunError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         typer.echo(
@@ -78,6 +83,6 @@ def train_command(
     typer.echo(f"{folder.weights}: the weights; {folder.history} and history.png: the course")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     typer.echo(f"ferserve train: {message}", err=True)
     raise typer.Exit(1)

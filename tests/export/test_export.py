@@ -37,16 +37,19 @@ def probabilities(model: onnx.ModelProto, faces: np.ndarray) -> np.ndarray:
     return open_session(model).run(["probabilities"], {"faces": faces})[0]
 
 
-@pytest.fixture(scope="module")
-def exported(jax_run: Path, small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    arguments = ["custom_cnn", "--data", small_zip, "--run", jax_run, "--out", folder]
-    result = subprocess.run(
+def run_export(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "cli.main", "export", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
     )
+
+
+@pytest.fixture(scope="module")
+def exported(jax_run: Path, small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    result = run_export("custom_cnn", "--data", small_zip, "--run", jax_run, "--out", folder)
     assert result.returncode == 0, result.stderr
     assert "parity with Keras at batch 1 and 7" in result.stdout
     return folder
@@ -119,12 +122,6 @@ def test_card_stands_in_the_onnx_file_too(exported: Path):
 
 
 def test_a_folder_without_a_run_is_named(small_zip: Path, tmp_path: Path):
-    result = subprocess.run(
-        [sys.executable, "-m", "cli.main", "export", "custom_cnn"]
-        + ["--data", str(small_zip), "--run", str(tmp_path / "none")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    result = run_export("custom_cnn", "--data", small_zip, "--run", tmp_path / "none")
     assert result.returncode == 1
     assert "none: no best.weights.h5 with run.json" in result.stderr

@@ -49,7 +49,7 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict:
     }  # fmt: skip
     assert problem["status"] == status
     assert problem["code"] == code
-    assert problem["instance"] == response.request.url.path
+    assert problem["instance"] == response.request.url.raw_path.decode().split("?")[0]
     assert problem["request_id"] == response.headers["x-request-id"]
     assert "Traceback" not in response.text
     return problem
@@ -168,6 +168,7 @@ async def post(client: httpx.AsyncClient, content: bytes, content_type: str) -> 
 
 
 BOUNDARY = "multipart/form-data; boundary=x"
+PART = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n1\r\n'
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ BOUNDARY = "multipart/form-data; boundary=x"
         (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\ncut', BOUNDARY),
         (b'--x\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n--x--\r\n', BOUNDARY),
         (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n\r\n--x--\r\n', BOUNDARY),
-        (2 * b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n1\r\n' + b"--x--", BOUNDARY),
+        (2 * PART + b"--x--\r\n", BOUNDARY),
     ],
     ids=["empty", "empty JSON", "empty form", "cut JSON", "JSON list", "no image", "a number",
          "an empty image", "an extra field", "bad base64", "not ASCII", "data URI without base64",
@@ -300,6 +301,12 @@ async def test_a_fault_of_ours_is_500_without_its_traceback_but_with_it_in_the_l
 # Headers
 
 
+async def test_a_line_break_in_the_path_forges_no_line_in_the_log(client, caplog):
+    with caplog.at_level("INFO", "service"):
+        await client.get("/one%0AERROR forged")
+    assert "/one%0AERROR%20forged 404" in caplog.text
+
+
 async def test_a_sane_request_id_is_kept_and_another_replaced(client):
     kept = await client.get("/livez", headers={"X-Request-ID": "trace-1:2.3_4"})
     assert kept.headers["x-request-id"] == "trace-1:2.3_4"
@@ -318,6 +325,8 @@ async def test_the_browser_is_told_to_load_nothing_from_elsewhere(client):
 
 async def test_paths_and_methods_that_are_not_there_are_problems(client):
     assert_problem(await client.get("/nowhere"), 404, "not_found")
+    broken_line = await client.get("/two%0Alines%20")
+    assert assert_problem(broken_line, 404, "not_found")["instance"] == "/two%0Alines%20"
     wrong = await client.get("/v1/emotion")
     assert_problem(wrong, 405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"

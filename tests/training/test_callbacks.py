@@ -66,7 +66,7 @@ def test_run_ends_when_the_time_is_up(data):
     model = dense_model()
     schedule = CosineSchedule(0.1, 0.1, 1000, max_seconds=50, clock=clock)
     tick = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_: setattr(clock, "now", clock.now + 10)
+        on_train_batch_end=lambda *_, **__: setattr(clock, "now", clock.now + 10)
     )
     model.fit(*data, batch_size=8, epochs=9, callbacks=[schedule, tick], verbose=0)
     assert int(model.optimizer.iterations) <= 6
@@ -78,7 +78,7 @@ def test_averaged_weights_are_saved_and_the_network_keeps_its_own(data, tmp_path
     path = tmp_path / "best.weights.h5"
     during: list[np.ndarray] = []
     keep = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda *_: during.append(model.get_weights()[0])
+        on_epoch_end=lambda *_, **__: during.append(model.get_weights()[0])
     )
     averaged = AveragedWeights(model, path, holdout=None)
     model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged, keep], verbose=0)
@@ -93,12 +93,12 @@ def test_averaged_weights_are_saved_and_the_network_keeps_its_own(data, tmp_path
 def test_only_a_better_epoch_replaces_the_saved_weights(data, tmp_path):
     model = dense_model()
     path = tmp_path / "best.weights.h5"
-    logs: list[dict[str, float]] = []
-    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, log: logs.append(dict(log)))
+    seen: list[dict[str, float]] = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: seen.append(dict(logs)))
     averaged = AveragedWeights(model, path, holdout=data, best=math.inf)
     model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged, watch], verbose=0)
     assert not path.exists()
-    assert 0 <= logs[0]["val_accuracy"] <= 1
+    assert 0 <= seen[0]["val_accuracy"] <= 1
     averaged.best = 0.0
     model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged], verbose=0)
     assert path.exists()

@@ -1,0 +1,100 @@
+"""The real server as a process of its own, with the models of the repository."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS = Path(os.environ.get("FERSERVE_TEST_MODELS_DIR", REPOSITORY / "models"))
+START_UP_SECONDS = 30
+MAX_UPLOAD_BYTES = 4 * 1024 * 1024
+
+
+@dataclass
+class Server:
+    """A running ``ferserve serve``."""
+
+    base_url: str
+    port: int
+    process: subprocess.Popen[str]
+    log: Path
+
+    def terminate(self, signal_number: int = signal.SIGTERM) -> int:
+        """Asks the process to end and returns its exit status."""
+        self.process.send_signal(signal_number)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def serving(log: Path, **settings: object) -> Iterator[Server]:
+    """Starts a server on a free port, waits until it is ready, and ends it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {key: value for key, value in os.environ.items() if "FERSERVE_" not in key}
+    environment |= {
+        "FERSERVE_MODELS_DIR": str(MODELS),
+        "FERSERVE_DEFAULT_MODEL": "custom_cnn",
+        "FERSERVE_PORT": str(port),
+        "FERSERVE_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
+    } | {f"FERSERVE_{key.upper()}": str(value) for key, value in settings.items()}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "serve"],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", port, process, log)
+    try:
+        _wait_until_ready(server)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_ready(server: Server) -> None:
+    give_up = time.monotonic() + START_UP_SECONDS
+    while time.monotonic() < give_up:
+        if server.process.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{server.base_url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    pytest.fail(f"the server did not become ready:\n{server.log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def _real_model() -> None:
+    """The answers are asserted of the trained model, so without it there is nothing to test."""
+    for name in ("custom_cnn.onnx", "custom_cnn.json", "face_detector.onnx"):
+        assert (MODELS / name).is_file(), f"models/{name} is missing"
+
+
+@pytest.fixture(scope="session")
+def start_server(_real_model: None):
+    """``with start_server(log_path, max_faces=3) as server: …`` for a server of one's own."""
+    return serving
+
+
+@pytest.fixture(scope="session")
+def server(start_server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server that all tests share."""
+    with start_server(tmp_path_factory.mktemp("server") / "log", log_format="json") as server:
+        yield server

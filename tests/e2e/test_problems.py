@@ -1,0 +1,133 @@
+"""Bad requests over a real connection: each gets its problem, and the next one is answered."""
+
+import io
+import json
+import socket
+import struct
+import zlib
+
+import httpx
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with httpx.Client(base_url=server.base_url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _still_answers(client, grey_crop):
+    yield
+    assert len(client.post("/v1/emotion", content=grey_crop).json()["faces"]) == 1
+    assert client.get("/readyz").status_code == 200
+
+
+def huge_png() -> bytes:
+    """A PNG whose header promises 30,000 x 30,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def tiny_png() -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "PNG")
+    return file.getvalue()
+
+
+IMAGE, JSON = {"Content-Type": "image/jpeg"}, {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "request_"),
+    [
+        (400, "malformed_request", {"content": b"", "headers": IMAGE}),
+        (400, "malformed_request", {"content": b"{", "headers": JSON}),
+        (400, "malformed_request", {"json": {"image": "no base64!"}}),
+        (400, "malformed_request", {"files": {"photo": b"under another name"}}),
+        (413, "payload_too_large", {"content": bytes(5 * 1024 * 1024), "headers": IMAGE}),
+        (413, "payload_too_large", {"files": {"file": bytes(5 * 1024 * 1024)}}),
+        (413, "too_many_pixels", {"content": huge_png(), "headers": IMAGE}),
+        (415, "unsupported_media_type", {"files": {"file": ("me.jpg", b"text", "image/jpeg")}}),
+        (415, "unsupported_media_type", {"content": b"text", "headers": {"Content-Type": "a/b"}}),
+        (422, "image_too_small", {"content": tiny_png()}),
+        (422, "unknown_model", {"content": tiny_png(), "params": {"model": "nobody"}}),
+        (422, "invalid_parameter", {"content": tiny_png(), "params": {"detect": "maybe"}}),
+        (422, "invalid_parameter", {"content": tiny_png(), "params": {"max_faces": 10_000}}),
+        (404, "not_found", {"url": "/v1/nothing"}),
+        (405, "method_not_allowed", {"url": "/v1/models"}),
+    ],
+)
+def test_a_bad_request_gets_its_problem(client, status, code, request_):
+    response = client.post(**({"url": "/v1/emotion"} | request_))
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["code"] == code
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert "Traceback" not in response.text
+
+
+def test_an_unknown_model_is_answered_with_those_there_are(client, grey_crop):
+    response = client.post("/v1/emotion?model=nobody", content=grey_crop)
+    assert "custom_cnn" in response.json()["detail"]
+
+
+def test_a_truncated_photo_is_undecodable(client, photo):
+    data = photo("astronaut", format="JPEG")
+    response = client.post("/v1/emotion", content=data[: len(data) // 3])
+    assert response.status_code == 422
+    assert response.json()["code"] == "undecodable_image"
+
+
+def answer_to(port: int, request: bytes) -> tuple[int, dict]:
+    """Sends bytes as they are and reads one answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request)
+        response = connection.makefile("rb")
+        status = int(response.readline().split()[1])
+        headers = {}
+        while line := response.readline().strip():
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        return status, json.loads(response.read(int(headers["content-length"])))
+
+
+def test_a_declared_gigabyte_is_refused_before_a_byte_of_it_is_sent(server):
+    head = f"POST /v1/emotion HTTP/1.1\r\nHost: x\r\nContent-Length: {2**30}\r\n\r\n"
+    status, problem = answer_to(server.port, head.encode())
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
+def test_an_endless_body_is_refused_at_the_limit(server):
+    head = b"POST /v1/emotion HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"100000\r\n" + bytes(0x100000) + b"\r\n"
+    status, problem = answer_to(server.port, head + 5 * chunk)
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
+def test_clients_that_leave_in_the_middle_harm_nobody(server, photo):
+    data = photo("astronaut")
+    for sent in (len(data) // 2, len(data)):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            head = f"POST /v1/emotion HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+            connection.sendall(head.encode() + data[:sent])
+
+
+def test_the_log_has_requests_by_id_and_nothing_of_their_content(server, client, photo):
+    client.post(
+        "/v1/emotion?model=secret-query",
+        files={"file": ("secret-name.png", photo("astronaut"))},
+        headers={"X-Request-ID": "look-for-me"},
+    )
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    (mine,) = [line for line in lines if line["request_id"] == "look-for-me"]
+    assert mine["message"].startswith("POST /v1/emotion 422 ")
+    assert "secret" not in server.log.read_text()
+    assert not [line for line in lines if line["level"] in ("ERROR", "CRITICAL")]

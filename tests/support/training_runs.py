@@ -1,0 +1,35 @@
+"""Fixtures: real runs of `ferserve train` on a small data set, made once a session."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic_fer2013 import write_zip
+
+
+@pytest.fixture(scope="session")
+def small_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_zip(tmp_path_factory.mktemp("fer2013") / "fer2013.zip")
+
+
+def train_one_epoch(data: Path, folder: Path, backend: str) -> Path:
+    arguments = ["custom_cnn", "--data", data, "--out", folder, "--epochs", 1, "--backend", backend]
+    result = subprocess.run(
+        [sys.executable, "-m", "cli.main", "train", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tensorflow_run(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_one_epoch(small_zip, tmp_path_factory.mktemp("tensorflow") / "run", "tensorflow")
+
+
+@pytest.fixture(scope="session")
+def jax_run(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_one_epoch(small_zip, tmp_path_factory.mktemp("jax") / "run", "jax")
