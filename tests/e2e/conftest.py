@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODELS = Path(os.environ.get("FERSERVE_TEST_MODELS_DIR", REPOSITORY / "models"))
+MODELS = REPOSITORY / "models"
 START_UP_SECONDS = 30
 MAX_UPLOAD_BYTES = 4 * 1024 * 1024
 
