@@ -9,31 +9,16 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from fer2013.duplicates import leak_free_mask
 from fer2013.labels import EMOTIONS, FACE_SIDE
-from fer2013.reader import Fer2013, Split
+from fer2013.reader import Fer2013
 from fer2013.scoring import Scores, score
+from fer2013.splits import evaluation_splits
 from service.card import ModelCard, SplitMetrics
 
 LICENCES = [
     "ferserve code and weights: Apache-2.0",
     "FER2013 training images: published as public domain at kaggle.com/datasets/msambare/fer2013",
 ]
-
-
-def evaluation_splits(dataset: Fer2013) -> dict[str, Split]:
-    """The splits that a card reports on, by name.
-
-    ``leak_free`` are the test images that are not, pixel for pixel, training images too.
-    """
-    test = dataset.test
-    return {
-        "all": test,
-        "public": dataset.public,
-        "private": dataset.private,
-        "leak_free": test.take(leak_free_mask(test.faces, dataset.train.faces)),
-        "train": dataset.train,
-    }
 
 
 def predict(
@@ -48,7 +33,7 @@ def predict(
 
 
 def score_splits(session: onnxruntime.InferenceSession, dataset: Fer2013) -> dict[str, Scores]:
-    """Scores a session on every split of :func:`evaluation_splits`."""
+    """Scores a session on every split of ``evaluation_splits``."""
     return {
         name: score(predict(session, split.faces), split.labels)
         for name, split in evaluation_splits(dataset).items()
