@@ -3,7 +3,8 @@
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -17,6 +18,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from training.batch_statistics import kept_statistics, reestimate_statistics
+
+STATISTICS_FACES = 4096
+"""Training faces from which the averaged network's batch statistics are estimated."""
 
 
 class CosineSchedule(keras.callbacks.Callback):
@@ -78,6 +84,9 @@ class AveragedWeights(keras.callbacks.Callback):
     Args:
         network: The part of the trained model whose weights are saved.
         path: Where to, ``*.weights.h5``.
+        faces: Training faces ``[N, 48, 48]``, from which the averaged network's batch
+            statistics are estimated.
+        batch_size: Of that estimate.
         holdout: Faces ``[N, 48, 48]`` and one-hot labels ``[N, 7]``, or None.
         best: Hold-out accuracy that earlier epochs of a resumed run reached.
     """
@@ -86,16 +95,19 @@ class AveragedWeights(keras.callbacks.Callback):
         self,
         network: keras.Model,
         path: Path,
+        faces: np.ndarray,
+        batch_size: int,
         holdout: tuple[np.ndarray, np.ndarray] | None,
         best: float = 0.0,
     ) -> None:
         super().__init__()
         self.network, self.path, self.holdout, self.best = network, path, holdout, best
+        self.faces, self.batch_size = faces, batch_size
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Adds ``val_loss`` and ``val_accuracy`` to the epoch's logs."""
-        self._swap()
-        try:
+        with self._averaged(), kept_statistics(self.network):
+            reestimate_statistics(self.network, self._statistics_batches())
             if self.holdout is None:
                 self._save()
                 return
@@ -105,6 +117,18 @@ class AveragedWeights(keras.callbacks.Callback):
             if scores["accuracy"] > self.best:
                 self.best = scores["accuracy"]
                 self._save()
+
+    def _statistics_batches(self) -> Iterator[np.ndarray]:
+        for start in range(0, min(STATISTICS_FACES, len(self.faces)), self.batch_size):
+            batch = self.faces[start : start + self.batch_size]
+            if start == 0 or len(batch) == self.batch_size:
+                yield batch
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        self._swap()
+        try:
+            yield
         finally:
             self._swap()
 

@@ -15,7 +15,13 @@ from rich.console import Console
 from fer2013.labels import EMOTIONS
 from fer2013.reader import Fer2013, Split
 from training.augment import build_augmentation
-from training.callbacks import AveragedWeights, CosineSchedule, History, ProgressBar
+from training.callbacks import (
+    STATISTICS_FACES,
+    AveragedWeights,
+    CosineSchedule,
+    History,
+    ProgressBar,
+)
 from training.holdout import split_holdout
 from training.plots import plot_history
 from training.recipes import Recipe
@@ -125,6 +131,8 @@ def train(
         AveragedWeights(
             network,
             folder.weights,
+            fitted.faces[np.random.default_rng(seed).permutation(len(fitted))[:STATISTICS_FACES]],
+            recipe.batch_size,
             (holdout.faces, _one_hot(holdout.labels)) if holdout else None,
             best=max((float(row.get("val_accuracy", 0)) for row in past), default=0.0),
         ),

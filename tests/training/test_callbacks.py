@@ -80,7 +80,7 @@ def test_averaged_weights_are_saved_and_the_network_keeps_its_own(data, tmp_path
     keep = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda *_, **__: during.append(model.get_weights()[0])
     )
-    averaged = AveragedWeights(model, path, holdout=None)
+    averaged = AveragedWeights(model, path, data[0], 8, holdout=None)
     model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged, keep], verbose=0)
     # Keras itself ends a run by putting the average into the model.
     final = model.get_weights()[0]
@@ -95,7 +95,7 @@ def test_only_a_better_epoch_replaces_the_saved_weights(data, tmp_path):
     path = tmp_path / "best.weights.h5"
     seen: list[dict[str, float]] = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: seen.append(dict(logs)))
-    averaged = AveragedWeights(model, path, holdout=data, best=math.inf)
+    averaged = AveragedWeights(model, path, data[0], 8, holdout=data, best=math.inf)
     model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged, watch], verbose=0)
     assert not path.exists()
     assert 0 <= seen[0]["val_accuracy"] <= 1
