@@ -5,15 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
 
 from fer2013.labels import EMOTIONS, FACE_SIDE
 from fer2013.reader import Fer2013
 from fer2013.scoring import Scores, score
 from fer2013.splits import evaluation_splits
 from service.card import ModelCard, SplitMetrics
+from training.evaluate import Predict, predict_batches
 
 LICENCES = [
     "ferserve code and weights: Apache-2.0",
@@ -21,21 +20,10 @@ LICENCES = [
 ]
 
 
-def predict(
-    session: onnxruntime.InferenceSession, faces: np.ndarray, batch: int = 64
-) -> np.ndarray:
-    """Runs faces uint8 ``[N, 48, 48]`` through a session; returns float32 ``[N, 7]``."""
-    parts = [
-        session.run(["probabilities"], {"faces": faces[start : start + batch]})[0]
-        for start in range(0, len(faces), batch)
-    ]
-    return np.concatenate(parts)
-
-
-def score_splits(session: onnxruntime.InferenceSession, dataset: Fer2013) -> dict[str, Scores]:
-    """Scores a session on every split of ``evaluation_splits``."""
+def score_splits(predict: Predict, dataset: Fer2013) -> dict[str, Scores]:
+    """Scores a model on every split of ``evaluation_splits``."""
     return {
-        name: score(predict(session, split.faces), split.labels)
+        name: score(predict_batches(predict, split.faces), split.labels)
         for name, split in evaluation_splits(dataset).items()
     }
 

@@ -8,9 +8,10 @@ import keras
 
 from export.card import score_splits, write_model
 from export.convert import convert
-from export.verify import open_session, verify_parity
+from export.verify import verify_parity
 from fer2013.reader import Fer2013
 from service.card import ModelCard
+from training.evaluate import open_onnx
 from training.train import RunFolder, build_network
 
 DESCRIPTIONS = {
@@ -64,7 +65,7 @@ def export_run(
     model = convert(network, mirror=mirror)
     difference = verify_parity(network, model, dataset.test.faces[:PARITY_FACES], mirror=mirror)
     log(f"parity with Keras at batch 1 and 7: largest difference of a probability {difference:.2g}")
-    scores = score_splits(open_session(model), dataset)
+    scores = score_splits(open_onnx(model.SerializeToString()), dataset)
     card = {
         "name": name,
         "version": version,

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import onnx
-import onnxruntime
 import tensorflow as tf
 
 from export.convert import serving_probabilities
+from training.evaluate import open_onnx
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that rounding may explain."""
@@ -17,12 +17,6 @@ BATCHES = (1, 7)
 
 class ParityError(RuntimeError):
     """The ONNX graph answers otherwise than the Keras network."""
-
-
-def open_session(model: onnx.ModelProto | bytes) -> onnxruntime.InferenceSession:
-    """Opens a CPU session with ONNX Runtime's default optimisations, as the service does."""
-    data = model if isinstance(model, bytes) else model.SerializeToString()
-    return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
 
 def verify_parity(
@@ -48,14 +42,13 @@ def verify_parity(
     Raises:
         ParityError: It is not below :data:`TOLERANCE`.
     """
-    session = open_session(model)
+    predict = open_onnx(model.SerializeToString())
     largest = 0.0
     for batch in BATCHES:
         for start in range(0, len(faces) - batch + 1, batch):
             part = faces[start : start + batch]
             expected = serving_probabilities(network, tf.constant(part), temperature, mirror)
-            (actual,) = session.run(["probabilities"], {"faces": part})
-            largest = max(largest, float(np.abs(actual - expected.numpy()).max()))
+            largest = max(largest, float(np.abs(predict(part) - expected.numpy()).max()))
     if not largest < TOLERANCE:
         raise ParityError(
             f"ONNX and Keras differ by {largest:.2g} in a probability; allowed: {TOLERANCE:g}"

@@ -1,25 +1,56 @@
 """The command ``ferserve train``."""
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from training.evaluate_command import evaluate_command
+
 
 def register(app: typer.Typer) -> None:
     """Adds this package's commands to ``app``."""
     app.command("train")(train_command)
+    app.command("evaluate")(evaluate_command)
 
 
 def train_command(
-    model: Annotated[str, typer.Argument(help="The model to train: custom_cnn.")],
+    model: Annotated[
+        str, typer.Argument(help="The model to train: custom_cnn, vgg16 or resnet50v2.")
+    ],
     data: Annotated[Path, typer.Option(help="FER2013: Kaggle zip, its folder, or fer2013.csv.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL")
     ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="default, reference, cpu (big models), long, distill (Custom CNN).")
+    ] = "default",
+    backbone_weights: Annotated[
+        str, typer.Option(help="Where vgg16 and resnet50v2 start: imagenet, a file, or none.")
+    ] = "imagenet",
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="Run to distill from; may stand several times.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, show_default="the recipe's")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, show_default="the recipe's")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="mixed_bfloat16 or float32.", show_default="the recipe's")
+    ] = None,
+    sides: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixels that faces are upsampled to; 96,160,224: one after the other.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    trainable_from: Annotated[
+        str | None,
+        typer.Option(
+            help="First stage of the backbone that is trained, such as block4; head: none.",
+            show_default="the recipe's",
+        ),
+    ] = None,
     holdout: Annotated[
         float,
         typer.Option(
@@ -36,6 +67,10 @@ def train_command(
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of all random draws.")] = 0,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="GPUs that share each batch: a number, or all.", show_default="1"),
+    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="Keras backend: tensorflow, jax or torch.")
     ] = None,
@@ -45,39 +80,48 @@ def train_command(
         os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from fer2013.reader import DatasetError, read_fer2013
-    from training.recipes import RECIPES
+    from training.recipes import RecipeError, find_recipe
 
     # What a slip of the keyboard gets wrong is told before Keras takes its seconds to load.
-    if model not in RECIPES:
-        _fail(f"unknown model {model!r}; known: {', '.join(RECIPES)}")
     try:
+        chosen = find_recipe(
+            model,
+            recipe,
+            epochs=epochs,
+            batch_size=batch_size,
+            precision=precision,
+            sides=sides,
+            trainable_from=trainable_from,
+        )
         dataset = read_fer2013(data)
-    except DatasetError as error:
+    except (RecipeError, DatasetError) as error:
         _fail(str(error))
     try:
+        from training.devices import DeviceError
+        from training.networks.backbone import BackboneError
         from training.train import RunError, RunFolder, train
     except ModuleNotFoundError as error:
         _fail(f"training needs {error.name}: pip install 'ferserve[train]'")
-    recipe = RECIPES[model]
-    if epochs:
-        recipe = dataclasses.replace(recipe, epochs=epochs)
     folder = RunFolder(out or Path("runs") / model)
     try:
         train(
-            recipe,
+            chosen,
             dataset,
             folder,
+            backbone_weights=backbone_weights,
+            teachers=teacher or [],
             holdout_share=holdout,
             limit=limit,
             max_minutes=max_minutes,
             resume=resume,
             seed=seed,
+            devices=devices,
         )
-    except RunError as error:
+    except (RunError, BackboneError, DeviceError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         typer.echo(
-            f"\nInterrupted; {folder.root} keeps the last whole epoch: use --resume.", err=True
+            f"\nInterrupted; {folder.root} keeps its last checkpoint: use --resume.", err=True
         )
         raise typer.Exit(130) from None
     typer.echo(f"{folder.weights}: the weights; {folder.history} and history.png: the course")

@@ -2,22 +2,23 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from synthetic_fer2013 import face
+from training_runs import run_export
 
 from export.convert import convert
-from export.verify import ParityError, open_session, verify_parity
+from export.verify import ParityError, verify_parity
 from fer2013.labels import EMOTIONS
 from fer2013.reader import read_fer2013
 from fer2013.scoring import score
 from service.card import ModelCard
+from training.evaluate import open_onnx
 from training.networks import custom_cnn
 
 
@@ -34,31 +35,14 @@ def network() -> keras.Model:
 
 
 def probabilities(model: onnx.ModelProto, faces: np.ndarray) -> np.ndarray:
-    return open_session(model).run(["probabilities"], {"faces": faces})[0]
-
-
-def run_export(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", "export", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-@pytest.fixture(scope="module")
-def exported(jax_run: Path, small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    result = run_export("custom_cnn", "--data", small_zip, "--run", jax_run, "--out", folder)
-    assert result.returncode == 0, result.stderr
-    assert "parity with Keras at batch 1 and 7" in result.stdout
-    return folder
+    return open_onnx(model.SerializeToString())(faces)
 
 
 def test_graph_keeps_the_contract(network):
     model = convert(network)
-    (faces_input,) = open_session(model).get_inputs()
-    (output,) = open_session(model).get_outputs()
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (faces_input,) = session.get_inputs()
+    (output,) = session.get_outputs()
     assert (faces_input.name, faces_input.type) == ("faces", "tensor(uint8)")
     assert faces_input.shape == ["N", 48, 48]
     assert (output.name, output.type) == ("probabilities", "tensor(float)")
@@ -102,8 +86,7 @@ def test_temperature_divides_the_logits(network, faces):
 def test_card_says_what_was_measured_on_the_file(exported: Path, small_zip: Path):
     card = ModelCard.read(exported / "custom_cnn.json")
     dataset = read_fer2013(small_zip)
-    session = open_session((exported / "custom_cnn.onnx").read_bytes())
-    (rows,) = session.run(["probabilities"], {"faces": dataset.test.faces})
+    rows = open_onnx((exported / "custom_cnn.onnx").read_bytes())(dataset.test.faces)
     assert set(card.metrics) == {"all", "public", "private", "leak_free", "train"}
     assert card.metrics["all"].n == len(dataset.test)
     assert card.metrics["all"].accuracy == score(rows, dataset.test.labels).accuracy

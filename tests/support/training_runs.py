@@ -33,3 +33,21 @@ def tensorflow_run(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def jax_run(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_one_epoch(small_zip, tmp_path_factory.mktemp("jax") / "run", "jax")
+
+
+def run_export(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", "export", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="session")
+def exported(jax_run: Path, small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    result = run_export("custom_cnn", "--data", small_zip, "--run", jax_run, "--out", folder)
+    assert result.returncode == 0, result.stderr
+    assert "parity with Keras at batch 1 and 7" in result.stdout
+    return folder

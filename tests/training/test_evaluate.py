@@ -1,0 +1,78 @@
+"""`ferserve evaluate`: the same figures from an ONNX file and from a run's Keras weights."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer2013.reader import read_fer2013
+from fer2013.scoring import score
+from training.evaluate import ModelFileError, evaluate, open_model, predict_batches
+
+
+def always(emotion: int):
+    return lambda faces: np.tile(np.eye(7, dtype=np.float32)[emotion], (len(faces), 1))
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", "evaluate", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_every_split_is_scored_with_its_interval(small_zip: Path):
+    report = evaluate(always(3), read_fer2013(small_zip))
+    assert list(report) == ["all", "public", "private", "leak_free", "train"]
+    assert report["all"]["n"] == 56
+    assert report["all"]["accuracy"] == pytest.approx(1 / 7)
+    low, high = report["all"]["interval"]
+    assert low < 1 / 7 < high
+    assert report["private"]["per_class"]["happy"]["recall"] == 1
+    assert np.sum(report["train"]["confusion"]) == 140
+
+
+def test_batches_do_not_change_the_order():
+    faces = np.arange(130, dtype=np.uint8)[:, None, None] * np.ones((1, 48, 48), np.uint8)
+    rows = predict_batches(lambda part: part[:, 0, :7].astype(np.float32), faces)
+    assert rows[:, 0].tolist() == list(range(130))
+
+
+def test_a_run_and_its_export_score_alike(jax_run: Path, exported: Path, small_zip: Path):
+    dataset = read_fer2013(small_zip)
+    of_run = open_model(jax_run, mirror=True)(dataset.test.faces)
+    of_onnx = open_model(exported / "custom_cnn.onnx")(dataset.test.faces)
+    assert np.abs(of_run - of_onnx).max() < 1e-4
+
+
+def test_command_writes_figures_and_page(exported: Path, small_zip: Path, tmp_path: Path):
+    result = run(
+        "custom_cnn", "--data", small_zip, "--models-dir", exported, "--out", tmp_path, "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report == json.loads((tmp_path / "custom_cnn.json").read_text())
+    dataset = read_fer2013(small_zip)
+    rows = predict_batches(open_model(exported / "custom_cnn.onnx"), dataset.test.faces)
+    assert report["all"]["accuracy"] == score(rows, dataset.test.labels).accuracy
+    assert (tmp_path / "custom_cnn.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_table_shows_the_chosen_split_only(exported: Path, small_zip: Path):
+    model = exported / "custom_cnn.onnx"
+    result = run(model, "--data", small_zip, "--split", "private")
+    assert "private" in result.stdout
+    assert "public" not in result.stdout
+
+
+def test_unknown_split_and_missing_model_are_named(small_zip: Path, tmp_path: Path):
+    result = run("custom_cnn", "--data", small_zip, "--split", "validation")
+    assert result.returncode == 1
+    assert "unknown split validation; known: all, public" in result.stderr
+    with pytest.raises(ModelFileError, match=r"none\.onnx: expected an ONNX file"):
+        open_model(tmp_path / "none.onnx")

@@ -1,0 +1,113 @@
+"""Measures a model on every split of FER2013, by the protocol of docs/training.md."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer2013.reader import Fer2013
+from fer2013.reliability import reliability_bins
+from fer2013.scoring import Scores, score
+from fer2013.splits import evaluation_splits
+from fer2013.statistics import wilson_interval
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Faces uint8 ``[N, 48, 48]`` to probabilities float32 ``[N, 7]``."""
+
+BATCH = 64
+
+
+class ModelFileError(ValueError):
+    """The path is no model that can be measured; the message says what was expected."""
+
+
+def open_model(path: Path, *, mirror: bool = False) -> Predict:
+    """Opens an ONNX file, or the Keras weights of a training run.
+
+    Args:
+        path: ``*.onnx``, or the folder of a run.
+        mirror: Average each face with its mirror image (an ONNX file may do so by itself).
+
+    Raises:
+        ModelFileError: It is neither.
+    """
+    if path.suffix == ".onnx" and path.is_file():
+        single = open_onnx(path.read_bytes())
+    elif (path / "run.json").is_file():
+        single = _open_run(path)
+    else:
+        raise ModelFileError(f"{path}: expected an ONNX file, or a run's folder with run.json")
+    if not mirror:
+        return single
+    return lambda faces: (single(faces) + single(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
+
+
+def evaluate(
+    predict: Predict, dataset: Fer2013, splits: list[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Scores a model on the splits of :func:`evaluation_splits`.
+
+    Args:
+        predict: The model.
+        dataset: FER2013.
+        splits: Names of the splits; all five by default.
+
+    Returns:
+        By split: ``n, accuracy, interval`` (95 %, Wilson)``, macro_f1, ece, per_class, confusion,
+        reliability``; plain lists and numbers, fit for JSON.
+    """
+    available = evaluation_splits(dataset)
+    report = {}
+    for name in splits or available:
+        split = available[name]
+        probabilities = predict_batches(predict, split.faces)
+        scores = score(probabilities, split.labels)
+        report[name] = _as_json(scores) | {
+            "reliability": [asdict(b) for b in reliability_bins(probabilities, split.labels)]
+        }
+    return report
+
+
+def predict_batches(predict: Predict, faces: np.ndarray) -> np.ndarray:
+    """Runs faces uint8 ``[N, 48, 48]`` through a model, 64 at a time: float32 ``[N, 7]``."""
+    starts = range(0, len(faces), BATCH)
+    return np.concatenate([predict(faces[start : start + BATCH]) for start in starts])
+
+
+def _as_json(scores: Scores) -> dict[str, Any]:
+    hits = int(np.trace(scores.confusion))
+    return asdict(scores) | {
+        "interval": list(wilson_interval(hits, scores.n)),
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def open_onnx(model: bytes) -> Predict:
+    """Opens an ONNX file's bytes on the CPU, with ONNX Runtime's default optimisations."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda faces: session.run(["probabilities"], {"faces": faces})[0]
+
+
+def _open_run(path: Path) -> Predict:
+    import keras
+
+    from training.train import RunFolder, build_network
+
+    folder = RunFolder(path)
+    keras.config.set_dtype_policy("float32")
+    recipe = json.loads(folder.description.read_text(encoding="utf-8"))["recipe"]
+    network = build_network(recipe["network"])
+    if not folder.weights.is_file():
+        raise ModelFileError(f"{path}: no {folder.weights.name} yet")
+    network.load_weights(folder.weights)
+
+    def predict(faces: np.ndarray) -> np.ndarray:
+        logits = network(faces, training=False)
+        return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+
+    return predict
