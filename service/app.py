@@ -11,9 +11,11 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service import errors
+from service.benchmark.jobs import JobQueue
+from service.benchmark.run import Benchmarks
 from service.middleware import RequestContext
 from service.recognizer import Recognizer
-from service.routes import emotion, health, models
+from service.routes import benchmark, emotion, health, models
 from service.settings import Settings
 
 DESCRIPTION = """\
@@ -34,8 +36,13 @@ def create_app(settings: Settings | None = None, recognizer: Recognizer | None =
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.recognizer = serving = recognizer or Recognizer(settings)
+        app.state.benchmarks = benchmarks = Benchmarks(
+            serving, JobQueue(settings.benchmark_queue, errors.as_job_problem)
+        )
         await serving.start()
+        benchmarks.queue.start()
         yield
+        await benchmarks.queue.close()
         await serving.close()
 
     app: FastAPI = FastAPIOffline(  # the documentation's assets come from us, not from a CDN
@@ -45,12 +52,13 @@ def create_app(settings: Settings | None = None, recognizer: Recognizer | None =
         lifespan=lifespan,
         swagger_ui_parameters={"validatorUrl": None},
     )
-    app.state.recognizer = None
+    app.state.recognizer = app.state.benchmarks = None
     app.add_middleware(RequestContext)
     app.add_exception_handler(HTTPException, errors.handle)
     app.add_exception_handler(RequestValidationError, errors.handle)
     app.include_router(emotion.router)
     app.include_router(models.router)
+    app.include_router(benchmark.router)
     app.include_router(health.router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
     return app

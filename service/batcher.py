@@ -2,6 +2,9 @@
 
 A free worker takes at once what waits, up to the largest batch, and blocks when nothing does. So
 a lone item never waits for company, and batches form by themselves while the workers are busy.
+
+There are two lanes. Items of the background lane are taken only while no live item waits and are
+never mixed with live ones, so a live item waits for at most one background batch.
 """
 
 import asyncio
@@ -9,7 +12,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -35,6 +39,13 @@ class BatchFailed(Exception):  # noqa: N818
     """The function raised on this item's batch; its exception is the ``__cause__``."""
 
 
+class Lane(Enum):
+    """Which items come first."""
+
+    LIVE = "live"
+    BACKGROUND = "background"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[Result]):
     """One item's result.
@@ -58,6 +69,31 @@ class _Entry(Generic[Item, Result]):
     enqueued_at: float
 
 
+@dataclass(slots=True)
+class _Queue(Generic[Item, Result]):
+    """What waits in one lane, and its limits; guarded by the batcher's condition."""
+
+    max_batch: int
+    max_size: int
+    max_wait: float = 0.0
+    waiting: deque[_Entry[Item, Result]] = field(default_factory=deque)
+
+    def add(self, entries: list[_Entry[Item, Result]]) -> None:
+        """Takes all entries or, where they do not fit, none."""
+        if len(self.waiting) + len(entries) > self.max_size:
+            # Those who left while every worker was busy still hold places.
+            self.waiting = deque(e for e in self.waiting if not e.future.done())
+        if len(self.waiting) + len(entries) > self.max_size:
+            raise QueueFull(f"{len(self.waiting)} of {self.max_size} places are taken")
+        self.waiting.extend(entries)
+
+    def time_to_fill(self) -> float:
+        """Seconds the oldest item may still wait for others; 0 or less if none waits."""
+        if not self.max_wait or not self.waiting or len(self.waiting) >= self.max_batch:
+            return 0.0
+        return self.waiting[0].enqueued_at + self.max_wait - monotonic()
+
+
 class Batcher(Generic[Item, Result]):
     """Feeds items from many coroutines of one event loop to a function that takes batches.
 
@@ -68,6 +104,9 @@ class Batcher(Generic[Item, Result]):
         max_batch: Most items a call.
         max_queue: Most items waiting.
         max_wait: Seconds an item may wait for others to fill its batch, from its arrival.
+        max_background_batch: Most items a call from the background lane; what a live item may
+            have to wait for.
+        max_background_queue: Most items waiting in the background lane.
         name: Name of the threads, for logs and debuggers.
     """
 
@@ -79,14 +118,16 @@ class Batcher(Generic[Item, Result]):
         max_batch: int = 32,
         max_queue: int = 256,
         max_wait: float = 0.0,
+        max_background_batch: int = 32,
+        max_background_queue: int = 256,
         name: str = "batcher",
     ) -> None:
         self._run = run
-        self._max_batch = max_batch
-        self._max_queue = max_queue
-        self._max_wait = max_wait
         self._condition = threading.Condition()
-        self._waiting: deque[_Entry[Item, Result]] = deque()
+        self._queues: dict[Lane, _Queue[Item, Result]] = {
+            Lane.LIVE: _Queue(max_batch, max_queue, max_wait),
+            Lane.BACKGROUND: _Queue(max_background_batch, max_background_queue),
+        }
         self._idle_workers = 0
         self._open = False
         self._threads = [
@@ -105,7 +146,9 @@ class Batcher(Generic[Item, Result]):
         for thread in self._threads:
             thread.start()
 
-    async def submit(self, items: Sequence[Item], deadline: float) -> list[Answer[Result]]:
+    async def submit(
+        self, items: Sequence[Item], deadline: float, lane: Lane = Lane.LIVE
+    ) -> list[Answer[Result]]:
         """Queues the items, all or none, and waits for their answers.
 
         Cancelling the call takes items that still wait out of the queue.
@@ -113,12 +156,13 @@ class Batcher(Generic[Item, Result]):
         Args:
             items: Any number; they may be spread over several batches.
             deadline: Latest time of the answers, on the clock of ``time.monotonic``.
+            lane: Background items yield to live ones.
 
         Returns:
             An answer for each item, in order.
 
         Raises:
-            QueueFull: The items do not fit in the queue.
+            QueueFull: The items do not fit in the lane's queue.
             DeadlineExceeded: The answers were not there by ``deadline``.
             BatchFailed: The function raised on a batch with one of these items.
             BatcherClosed: No worker will take the items.
@@ -128,7 +172,7 @@ class Batcher(Generic[Item, Result]):
         entries: list[_Entry[Item, Result]] = [
             _Entry(item, loop.create_future(), deadline, now) for item in items
         ]
-        self._enqueue(entries)
+        self._enqueue(entries, lane)
         futures = [entry.future for entry in entries]
         try:
             async with asyncio.timeout(deadline - now):
@@ -145,16 +189,11 @@ class Batcher(Generic[Item, Result]):
         started = [thread for thread in self._threads if thread.ident is not None]
         await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in started))
 
-    def _enqueue(self, entries: list[_Entry[Item, Result]]) -> None:
+    def _enqueue(self, entries: list[_Entry[Item, Result]], lane: Lane) -> None:
         with self._condition:
             if not self._open:
                 raise BatcherClosed("no worker is running")
-            if len(self._waiting) + len(entries) > self._max_queue:
-                # Those who left while every worker was busy still hold places.
-                self._waiting = deque(e for e in self._waiting if not e.future.done())
-            if len(self._waiting) + len(entries) > self._max_queue:
-                raise QueueFull(f"{len(self._waiting)} of {self._max_queue} places are taken")
-            self._waiting.extend(entries)
+            self._queues[lane].add(entries)
             self._condition.notify(len(entries))
 
     def _work(self) -> None:
@@ -170,34 +209,35 @@ class Batcher(Generic[Item, Result]):
         """Blocks until there is a batch; an empty one means that the batcher was shut."""
         with self._condition:
             while self._open:
-                pause = self._time_to_fill()
-                if self._waiting and pause <= 0:
-                    if batch := self._pop():
+                queue = self._next_queue()
+                pause = queue.time_to_fill()
+                if queue.waiting and pause <= 0:
+                    if batch := self._pop(queue):
                         return batch
                     continue
                 self._idle_workers += 1
-                self._condition.wait(pause if self._waiting else None)
+                self._condition.wait(pause if queue.waiting else None)
                 self._idle_workers -= 1
         return []
 
-    def _time_to_fill(self) -> float:
-        """Seconds the oldest item may still wait for others; 0 or less if none waits."""
-        if not self._max_wait or not self._waiting or len(self._waiting) >= self._max_batch:
-            return 0.0
-        return self._waiting[0].enqueued_at + self._max_wait - monotonic()
+    def _next_queue(self) -> _Queue[Item, Result]:
+        """The first lane in which something waits, or else the last."""
+        live, background = self._queues[Lane.LIVE], self._queues[Lane.BACKGROUND]
+        return live if live.waiting else background
 
-    def _pop(self) -> list[_Entry[Item, Result]]:
+    def _pop(self, queue: _Queue[Item, Result]) -> list[_Entry[Item, Result]]:
         """Takes this worker's share of what waits, leaving the rest to the idle ones."""
-        share = min(self._max_batch, -(-len(self._waiting) // (self._idle_workers + 1)))
+        waiting = queue.waiting
+        share = min(queue.max_batch, -(-len(waiting) // (self._idle_workers + 1)))
         batch: list[_Entry[Item, Result]] = []
         expired: list[_Entry[Item, Result]] = []
         now = monotonic()
-        while self._waiting and len(batch) < share:
-            entry = self._waiting.popleft()
+        while waiting and len(batch) < share:
+            entry = waiting.popleft()
             if entry.future.done():
                 continue
             (batch if now < entry.deadline else expired).append(entry)
-        if self._waiting:
+        if self._next_queue().waiting:
             self._condition.notify()
         _settle_soon([(e, DeadlineExceeded("the queue was too long")) for e in expired])
         return batch
@@ -220,8 +260,9 @@ class Batcher(Generic[Item, Result]):
     def _shut(self, reason: str, also: Sequence[_Entry[Item, Result]] = ()) -> None:
         with self._condition:
             self._open = False
-            left = [*also, *self._waiting]
-            self._waiting.clear()
+            left = [*also, *(e for queue in self._queues.values() for e in queue.waiting)]
+            for queue in self._queues.values():
+                queue.waiting.clear()
             self._condition.notify_all()
         _settle_soon([(entry, BatcherClosed(reason)) for entry in left])
 

@@ -23,7 +23,9 @@ class SplitMetrics(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """Contents of ``models/<name>.json``; all but ``sha256`` is in the ONNX metadata too.
+    """Contents of ``models/<name>.json``.
+
+    All but ``sha256`` and ``robustness``, which is measured later, is in the ONNX metadata too.
 
     Attributes:
         labels: Emotions in the order of the output's columns.
@@ -31,6 +33,7 @@ class ModelCard(BaseModel):
         low_confidence_threshold: Below this probability an answer carries ``low_confidence``.
         mirror_averaging: Whether the graph averages each face with its mirror image.
         sha256: Hash of the ONNX file, lower-case hexadecimal.
+        robustness: Accuracy, 0..1, by what was done to the faces; see ``docs/robustness.md``.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -49,6 +52,7 @@ class ModelCard(BaseModel):
     mirror_averaging: bool
     licences: list[str]
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    robustness: dict[str, float] | None = None
 
     @classmethod
     def read(cls, path: Path) -> "ModelCard":
@@ -62,4 +66,5 @@ class ModelCard(BaseModel):
 
     def write(self, path: Path) -> None:
         """Writes the card as indented JSON."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        document = self.model_dump_json(indent=2, exclude_none=True)
+        path.write_text(document + "\n", encoding="utf-8")

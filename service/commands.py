@@ -1,4 +1,4 @@
-"""The commands ``ferserve serve``, ``predict`` and ``models``.
+"""The commands ``ferserve serve``, ``predict`` and ``models``; registers those of benchmarks too.
 
 Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+from service.benchmark.commands import benchmark_command, robustness_command
 
 if TYPE_CHECKING:
     from service.schemas import EmotionOptions
@@ -42,6 +44,8 @@ def register(app: typer.Typer) -> None:
     app.command("serve")(serve_command)
     app.command("predict")(predict_command)
     app.command("models")(models_command)
+    app.command("benchmark")(benchmark_command)
+    app.command("robustness")(robustness_command)
 
 
 def serve_command(

@@ -10,7 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from fer2013.reader import DatasetError
 from service import batcher, images, recognizer
+from service.benchmark import archive, dataset, jobs
+from service.benchmark.schemas import JobProblem
 from service.schemas import ProblemDetails
 
 logger = logging.getLogger(__name__)
@@ -52,8 +55,14 @@ class MethodNotAllowed(Problem):
     status, code, title = 405, "method_not_allowed", "The method is not allowed here"
 
 
+class DatasetNotConfigured(Problem):
+    """The operator has set no data set."""
+
+    status, code, title = 409, "dataset_not_configured", "There is no data set to measure on"
+
+
 class PayloadTooLarge(Problem):
-    """The body is over the limit in bytes."""
+    """The body, or what it unpacks to, is over the limit in bytes."""
 
     status, code, title = 413, "payload_too_large", "The upload is too large"
 
@@ -64,8 +73,14 @@ class TooManyPixels(Problem):
     status, code, title = 413, "too_many_pixels", "The image has too many pixels"
 
 
+class TooManyImages(Problem):
+    """There are more files in the upload than are taken."""
+
+    status, code, title = 413, "too_many_images", "The upload has too many files"
+
+
 class UnsupportedMediaType(Problem):
-    """The content is no image of a known format, or the body's form is not one of the three."""
+    """The content is not of a known format, or the body's form is not one that is taken."""
 
     status, code, title = 415, "unsupported_media_type", "The content is not supported"
 
@@ -82,6 +97,12 @@ class ImageTooSmall(Problem):
     status, code, title = 422, "image_too_small", "The image is too small"
 
 
+class InvalidArchive(Problem):
+    """The zip is damaged, or not laid out in a folder for each emotion."""
+
+    status, code, title = 422, "invalid_archive", "The zip cannot be used"
+
+
 class UnknownModel(Problem):
     """No model of this name is served."""
 
@@ -89,7 +110,7 @@ class UnknownModel(Problem):
 
 
 class InvalidParameter(Problem):
-    """A query parameter is unknown or out of range."""
+    """A parameter is unknown or out of range."""
 
     status, code, title = 422, "invalid_parameter", "A parameter is invalid"
 
@@ -99,6 +120,12 @@ class QueueFull(Problem):
 
     status, code, title = 429, "queue_full", "The service is at its limit"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class BenchmarkQueueFull(QueueFull):
+    """More benchmarks are waiting than the service takes on."""
+
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "60"}
 
 
 class InternalError(Problem):
@@ -130,6 +157,13 @@ _PROBLEM_OF: dict[type[Exception], type[Problem]] = {
     batcher.QueueFull: QueueFull,
     batcher.DeadlineExceeded: DeadlineExceeded,
     batcher.BatcherClosed: NotReady,
+    archive.NotAnArchive: UnsupportedMediaType,
+    archive.InvalidArchive: InvalidArchive,
+    archive.TooManyEntries: TooManyImages,
+    archive.ArchiveTooLarge: PayloadTooLarge,
+    jobs.UnknownJob: NotFound,
+    jobs.TooManyJobs: BenchmarkQueueFull,
+    jobs.JobsClosed: NotReady,
 }
 """The pipeline raises errors that know no HTTP; here they get their status."""
 
@@ -151,6 +185,21 @@ def as_problem(error: Exception) -> Problem:
     if type(error) in _PROBLEM_OF:
         return _PROBLEM_OF[type(error)](str(error))
     return InternalError("the service's log has more under this request_id")
+
+
+def as_job_problem(error: Exception) -> JobProblem:
+    """Says why a benchmark failed; logs what its owner cannot mend."""
+    if isinstance(error, dataset.NothingToScore):
+        return JobProblem(code="nothing_to_score", detail=str(error))
+    if isinstance(error, DatasetError):
+        logger.error("the data set cannot be read: %s", error)  # the caller is shown no path
+        detail = "the operator's data set cannot be read; the service's log says why"
+        return JobProblem(code="unreadable_dataset", detail=detail)
+    problem = as_problem(error)
+    if isinstance(problem, InternalError):
+        logger.error("a benchmark failed", exc_info=error)
+        return JobProblem(code=problem.code, detail="the service's log has more")
+    return JobProblem(code=problem.code, detail=problem.detail)
 
 
 async def handle(request: Request, error: Exception) -> JSONResponse:

@@ -19,6 +19,7 @@ from service.card import ModelCard
 from service.images import DecodedImage, decode_image
 from service.schemas import (
     Box,
+    DetectMode,
     EmotionOptions,
     FaceEmotion,
     FaceWarning,
@@ -32,6 +33,9 @@ from service.settings import Settings, usable_cpus
 
 WHOLE_FACE_SIDE = 64
 """``detect=auto`` takes an image of at most this longer side as one face already, in pixels."""
+
+MAX_BACKGROUND_BATCH = 4
+"""On the CPU, where larger batches are no faster a face, but live requests wait for them longer."""
 
 FaceImage = NDArray[np.uint8]
 Scores = NDArray[np.float32]
@@ -68,20 +72,33 @@ class _Prepared:
     detect: float
 
 
-class _ServedModel:
-    """A model and the batcher in front of it."""
+class ServedModel:
+    """A model and the batcher in front of it.
+
+    Attributes:
+        bundle: The model.
+        batcher: What every inference goes through.
+        background_batch: Most faces of a batch that live requests may have to wait for.
+        background_streams: Submissions of that many faces under way at a time that keep every
+            worker busy; more do not fit in the background lane.
+    """
 
     def __init__(self, bundle: ModelBundle, settings: Settings) -> None:
         self.bundle = bundle
         # Several single-threaded workers beat one many-threaded one on the CPU; a GPU is kept
         # busy by one, whose batches then are larger.
         workers = settings.inference_workers or (usable_cpus() if bundle.provider == CPU else 1)
+        largest = MAX_BACKGROUND_BATCH if bundle.provider == CPU else settings.max_batch
+        self.background_batch = min(largest, settings.max_batch)
+        self.background_streams = 2 * workers
         self.batcher = Batcher[FaceImage, Scores](
             lambda crops: bundle.predict(np.stack(crops)),
             workers=workers,
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             max_wait=settings.max_wait_ms / 1000,
+            max_background_batch=self.background_batch,
+            max_background_queue=self.background_batch * self.background_streams,
             name=bundle.card.name,
         )
 
@@ -175,10 +192,39 @@ class Recognizer:
             if not self._under_way:
                 self._idle.set()
 
+    def served(self, name: str) -> ServedModel:
+        """Returns a model by name.
+
+        Raises:
+            UnknownModel: It is not served.
+        """
+        if name not in self._models:
+            known = ", ".join(self._models)
+            raise UnknownModel(f"there is no model {name!r}; the models are: {known}")
+        return self._models[name]
+
+    def largest_face(self, data: bytes, detect: DetectMode) -> FaceImage | None:
+        """Cuts the largest face out of an image, as ``recognize`` would; blocks while it does.
+
+        Args:
+            data: An image file's bytes.
+            detect: Whether to look for faces, as in ``EmotionOptions``.
+
+        Returns:
+            uint8 ``[48, 48]``, or None where no face is found.
+
+        Raises:
+            images.ImageError: The bytes are no image within the limits.
+        """
+        options = EmotionOptions(detect=detect)
+        found = self._prepare(data, options, max_faces=1, submitted=monotonic()).faces
+        return found[0].crop if found else None
+
     async def _recognize(self, data: bytes, options: EmotionOptions) -> Recognition:
         started = monotonic()
         deadline = started + self.settings.request_timeout_ms / 1000
-        name, model = self._pick_model(options.model)
+        name = options.model or self.default_model
+        model = self.served(name)
         max_faces = self._pick_max_faces(options.max_faces)
         prepared = await self._in_pool(
             lambda: self._prepare(data, options, max_faces, submitted=started), deadline
@@ -194,13 +240,6 @@ class Recognizer:
             ],
             timing_ms=_timing(prepared, answers, monotonic() - started),
         )
-
-    def _pick_model(self, name: str | None) -> tuple[str, _ServedModel]:
-        name = name or self.default_model
-        if name not in self._models:
-            known = ", ".join(self._models)
-            raise UnknownModel(f"there is no model {name!r}; the models are: {known}")
-        return name, self._models[name]
 
     def _pick_max_faces(self, wanted: int | None) -> int:
         limit = self.settings.max_faces
@@ -260,7 +299,7 @@ class Recognizer:
         ]
 
 
-def _load_models(settings: Settings) -> dict[str, _ServedModel]:
+def _load_models(settings: Settings) -> dict[str, ServedModel]:
     names = settings.models or tuple(available_models(settings.models_dir))
     if not names:
         raise ModelError(
@@ -273,7 +312,7 @@ def _load_models(settings: Settings) -> dict[str, _ServedModel]:
             f"the models are: {', '.join(names)}"
         )
     return {
-        name: _ServedModel(
+        name: ServedModel(
             load_bundle(
                 settings.models_dir,
                 name,

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -26,14 +27,16 @@ logger = logging.getLogger(__name__)
 class DrainingServer(uvicorn.Server):
     """Turns readiness off first, and only then stops taking connections."""
 
-    def __init__(self, config: uvicorn.Config, recognizer: Recognizer, notice: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, begin_drain: Callable[[], None], notice: float
+    ) -> None:
         super().__init__(config)
-        self._recognizer = recognizer
+        self._begin_drain = begin_drain
         self._notice = notice
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Gives notice, waits for requests under way and ends the application."""
-        self._recognizer.begin_drain()
+        self._begin_drain()
         await asyncio.sleep(self._notice)
         await super().shutdown(sockets)
 
@@ -52,8 +55,14 @@ def run(settings: Settings) -> None:
     except ModelError as error:
         logger.critical("cannot start: %s", error)
         sys.exit(1)
+    app = create_app(settings, recognizer)
+
+    def begin_drain() -> None:
+        recognizer.begin_drain()
+        app.state.benchmarks.queue.begin_close()  # ends the event streams, which would go on
+
     config = uvicorn.Config(
-        create_app(settings, recognizer),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -61,7 +70,7 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    server = DrainingServer(config, recognizer, min(NOTICE_SECONDS, settings.drain_seconds))
+    server = DrainingServer(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
 

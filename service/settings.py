@@ -55,6 +55,12 @@ class Settings(BaseSettings):
         max_pixels: Largest image, width times height.
         max_faces: Most faces answered an image.
         detect_max_side: Images are scaled down to this longer side for face detection, pixels.
+        dataset: FER2013 for benchmarks: the Kaggle zip, its unpacked folder or ``fer2013.csv``;
+            unset means that only uploads can be benchmarked.
+        benchmark_queue: Most benchmarks waiting beside the one that runs; more is answered 429.
+        benchmark_max_upload_bytes: Largest zip, kept in memory until its benchmark has run.
+        benchmark_max_entries: Most files and folders in a zip.
+        benchmark_max_unpacked_bytes: Most bytes of a zip's files together, unpacked.
         host: Address to listen on.
         port: Port to listen on.
         log_format: ``text`` for people, ``json`` for machines (one object a line).
@@ -78,6 +84,11 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=50_000_000, ge=1)
     max_faces: int = Field(default=32, ge=1)
     detect_max_side: int = Field(default=640, ge=32)
+    dataset: Path | None = None
+    benchmark_queue: int = Field(default=3, ge=0)
+    benchmark_max_upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1)
+    benchmark_max_entries: int = Field(default=50_000, ge=1)
+    benchmark_max_unpacked_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     log_format: Literal["text", "json"] = "text"
@@ -88,6 +99,13 @@ class Settings(BaseSettings):
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("dataset")
+    @classmethod
+    def _is_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.exists():
+            raise ValueError(f"{value}: no such file or folder")
         return value
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.benchmark.run import Benchmarks
 from service.errors import NotReady
 from service.recognizer import Recognizer
 
@@ -20,4 +21,17 @@ def get_recognizer(request: Request) -> Recognizer:
     return recognizer
 
 
+def get_benchmarks(request: Request) -> Benchmarks:
+    """Returns the benchmarks, once start-up has made them.
+
+    Raises:
+        NotReady: There are none yet.
+    """
+    benchmarks: Benchmarks | None = request.app.state.benchmarks
+    if benchmarks is None:
+        raise NotReady("the service is starting")
+    return benchmarks
+
+
+BenchmarksDependency = Annotated[Benchmarks, Depends(get_benchmarks)]
 RecognizerDependency = Annotated[Recognizer, Depends(get_recognizer)]

@@ -1,9 +1,9 @@
-"""A request's body → the bytes of its image, in memory only and never over the limit."""
+"""A request's body → its image or its form, in memory only and never over the limit."""
 
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FIELD = "file"
 """Name of the multipart field that holds the image."""
 
+MAX_PARTS = 1000
+"""Most parts of a multipart body: each costs more memory than the body it came in."""
+
 DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 
@@ -37,7 +40,7 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
         MalformedRequest: The body is empty or is not what its ``Content-Type`` says.
     """
     unpack = _unpacker(request.headers.get("content-type", ""))
-    body = await _read_body(request, max_bytes)
+    body = await read_body(request, max_bytes)
     if not body:
         raise MalformedRequest("the request body is empty")
     # Parsing megabytes takes milliseconds, in which the event loop would stand still.
@@ -47,17 +50,52 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
     return image
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
+async def read_form(request: Request, max_bytes: int) -> list[tuple[str, bytes]]:
+    """Reads the parts of a ``multipart/form-data`` request: names and contents, in order.
+
+    Args:
+        request: Its body has not been read.
+        max_bytes: Largest body.
+
+    Raises:
+        PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
+        MalformedRequest: The body is not what its ``Content-Type`` says.
+    """
+    _, parameters = parse_options_header(request.headers.get("content-type", ""))
+    form = _Form()
+    parser = form.parser(_boundary(parameters))
+    try:
+        async for chunk in _chunks(request, max_bytes):
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise MalformedRequest("the multipart body is broken") from error
+    return form.finished()
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Reads a body as it is.
+
+    Raises:
+        PayloadTooLarge: It is larger than ``max_bytes``; the rest was not kept.
+    """
+    body = bytearray()
+    async for chunk in _chunks(request, max_bytes):
+        body += chunk
+    return bytes(body)
+
+
+async def _chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     too_large = PayloadTooLarge(f"the request body may have at most {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise too_large
-    body = bytearray()
+    total = 0
     async for chunk in request.stream():
-        if len(body) + len(chunk) > max_bytes:
+        total += len(chunk)
+        if total > max_bytes:
             raise too_large
-        body += chunk
-    return bytes(body)
+        yield chunk
 
 
 def _unpacker(content_type: str) -> Callable[[bytes], bytes] | None:
@@ -65,9 +103,7 @@ def _unpacker(content_type: str) -> Callable[[bytes], bytes] | None:
     parsed, parameters = parse_options_header(content_type)
     media_type = parsed.decode("latin-1").lower()
     if media_type == "multipart/form-data":
-        boundary = parameters.get(b"boundary")
-        if not boundary:
-            raise MalformedRequest("the Content-Type has no multipart boundary")
+        boundary = _boundary(parameters)
         return lambda body: _from_multipart(body, boundary)
     if media_type == "application/json":
         return _from_json
@@ -79,36 +115,52 @@ def _unpacker(content_type: str) -> Callable[[bytes], bytes] | None:
     )
 
 
+def _boundary(parameters: dict[bytes, bytes]) -> bytes:
+    boundary = parameters.get(b"boundary")
+    if not boundary:
+        raise MalformedRequest("the Content-Type has no multipart boundary")
+    return boundary
+
+
 def _from_multipart(body: bytes, boundary: bytes) -> bytes:
     form = _Form()
     try:
-        parser = MultipartParser(boundary, form.callbacks())
+        parser = form.parser(boundary)
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
         raise MalformedRequest("the multipart body is broken") from error
-    if not form.complete:
-        raise MalformedRequest("the multipart body ends early")
-    images = [content for name, content in form.parts if name == FIELD]
-    if len(images) != 1:
-        raise MalformedRequest(
-            f"the multipart body needs one field {FIELD!r}; it has {len(images)}"
-        )
-    return bytes(images[0])
+    return the_file(form.finished())
+
+
+def the_file(parts: list[tuple[str, bytes]]) -> bytes:
+    """Returns the content of the one part ``file``.
+
+    Raises:
+        MalformedRequest: There is none, or several.
+    """
+    files = [content for name, content in parts if name == FIELD]
+    if len(files) != 1:
+        raise MalformedRequest(f"the multipart body needs one field {FIELD!r}; it has {len(files)}")
+    return files[0]
 
 
 class _Form:
     """Collects the parts of a multipart body; larger ones go to no temporary file."""
 
     def __init__(self) -> None:
-        self.parts: list[tuple[str, bytearray]] = []
-        self.complete = False
+        self._parts: list[tuple[str, bytearray]] = []
+        self._complete = False
         self._header_name = b""
         self._header_value = b""
 
-    def callbacks(self) -> "MultipartCallbacks":
-        """Returns this object's methods by the names the parser calls them."""
-        return {
+    def parser(self, boundary: bytes) -> MultipartParser:
+        """Returns a parser that fills this form.
+
+        Raises:
+            FormParserError: No body can have this boundary.
+        """
+        callbacks: MultipartCallbacks = {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
             "on_header_value": self._on_header_value,
@@ -116,9 +168,22 @@ class _Form:
             "on_part_data": self._on_part_data,
             "on_end": self._on_end,
         }
+        return MultipartParser(boundary, callbacks)
+
+    def finished(self) -> list[tuple[str, bytes]]:
+        """Returns names and contents of the parts.
+
+        Raises:
+            MalformedRequest: The body ended early.
+        """
+        if not self._complete:
+            raise MalformedRequest("the multipart body ends early")
+        return [(name, bytes(content)) for name, content in self._parts]
 
     def _on_part_begin(self) -> None:
-        self.parts.append(("", bytearray()))
+        if len(self._parts) == MAX_PARTS:
+            raise MalformedRequest(f"the multipart body has more than {MAX_PARTS} parts")
+        self._parts.append(("", bytearray()))
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -130,14 +195,14 @@ class _Form:
         if self._header_name.lower() == b"content-disposition":
             _, options = parse_options_header(self._header_value)
             name = options.get(b"name", b"").decode("latin-1")
-            self.parts[-1] = (name, self.parts[-1][1])
+            self._parts[-1] = (name, self._parts[-1][1])
         self._header_name = self._header_value = b""
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1][1].extend(data[start:end])
+        self._parts[-1][1].extend(data[start:end])
 
     def _on_end(self) -> None:
-        self.complete = True
+        self._complete = True
 
 
 def _from_json(body: bytes) -> bytes:

@@ -5,6 +5,7 @@ Workers are held with events, never with sleeps, so that every order of events i
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from service.batcher import (
     BatcherClosed,
     BatchFailed,
     DeadlineExceeded,
+    Lane,
     QueueFull,
 )
 
@@ -59,9 +61,11 @@ async def batching(run: Callable[[list[int]], list[int]], **options) -> AsyncIte
         await batcher.close()
 
 
-async def submitted(batcher: Batcher, items: list[int], deadline: float | None = None):
+async def submitted(
+    batcher: Batcher, items: list[int], deadline: float | None = None, lane: Lane = Lane.LIVE
+):
     """Starts a submission and lets it reach the queue."""
-    task = asyncio.create_task(batcher.submit(items, deadline or soon()))
+    task = asyncio.create_task(batcher.submit(items, deadline or soon(), lane))
     await asyncio.sleep(0)
     return task
 
@@ -290,6 +294,96 @@ async def test_closing_ends_the_running_batch_and_fails_the_waiting():
     assert not batcher.healthy
     with pytest.raises(BatcherClosed):
         await batcher.submit([3], soon())
+
+
+# The background lane
+
+
+async def test_background_items_wait_while_a_live_one_does():
+    run = Recorder()
+    async with batching(run, max_batch=2) as batcher:
+        run.gate.clear()
+        busy = await submitted(batcher, [0])
+        await run.until_entered()
+        background = await submitted(batcher, [10, 11], lane=Lane.BACKGROUND)
+        live = await submitted(batcher, [1, 2, 3])
+        run.gate.set()
+        assert values(await live) == [2, 4, 6]
+        assert values(await background) == [20, 22]
+        await busy
+    assert run.batches == [[0], [1, 2], [3], [10, 11]]
+
+
+async def test_a_live_item_waits_for_one_background_batch_at_most():
+    run = Recorder()
+    async with batching(run, max_batch=32, max_background_batch=2) as batcher:
+        run.gate.clear()
+        background = await submitted(batcher, [10, 11, 12, 13], lane=Lane.BACKGROUND)
+        await run.until_entered()
+        live = await submitted(batcher, [1])
+        run.gate.set()
+        assert values(await live) == [2]
+        assert values(await background) == [20, 22, 24, 26]
+    assert run.batches == [[10, 11], [1], [12, 13]]
+
+
+async def test_each_lane_has_its_own_places():
+    run = Recorder()
+    async with batching(run, max_queue=1, max_background_queue=2) as batcher:
+        run.gate.clear()
+        busy = await submitted(batcher, [0])
+        await run.until_entered()
+        background = await submitted(batcher, [10, 11], lane=Lane.BACKGROUND)
+        with pytest.raises(QueueFull):
+            await batcher.submit([12], soon(), Lane.BACKGROUND)
+        live = await submitted(batcher, [1])
+        with pytest.raises(QueueFull):
+            await batcher.submit([2], soon())
+        run.gate.set()
+        assert [values(await t) for t in (busy, live, background)] == [[0], [2], [20, 22]]
+
+
+async def test_an_opted_in_delay_holds_the_background_back_but_never_delays_it_alone():
+    run = Recorder()
+    async with batching(run, max_batch=2, max_wait=PATIENCE) as batcher:
+        assert values(await batcher.submit([10], soon(), Lane.BACKGROUND)) == [20]
+        first = await submitted(batcher, [1])
+        background = await submitted(batcher, [11], lane=Lane.BACKGROUND)
+        second = await submitted(batcher, [2])
+        assert [values(await t) for t in (first, second, background)] == [[2], [4], [22]]
+    assert run.batches == [[10], [1, 2], [11]]
+
+
+async def test_free_workers_share_the_background_too():
+    run = Recorder()
+    async with batching(run, workers=2) as batcher:
+        run.gate.clear()
+        task = await submitted(batcher, [1, 2, 3, 4], lane=Lane.BACKGROUND)
+        await run.until_entered()
+        await run.until_entered()
+        run.gate.set()
+        assert values(await task) == [2, 4, 6, 8]
+
+
+async def test_a_background_item_may_have_no_deadline():
+    async with batching(Recorder()) as batcher:
+        assert values(await batcher.submit([1], math.inf, Lane.BACKGROUND)) == [2]
+
+
+async def test_closing_fails_what_waits_in_the_background():
+    run = Recorder()
+    batcher = Batcher(run)
+    batcher.start()
+    run.gate.clear()
+    running = await submitted(batcher, [1])
+    await run.until_entered()
+    waiting = await submitted(batcher, [2], lane=Lane.BACKGROUND)
+    closing = asyncio.create_task(batcher.close())
+    with pytest.raises(BatcherClosed):
+        await waiting
+    run.gate.set()
+    await closing
+    assert values(await running) == [2]
 
 
 async def test_a_batcher_that_was_not_started_takes_nothing():

@@ -2,6 +2,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from service import batcher, errors, images, recognizer
+from service.benchmark import archive, jobs
 
 
 def problems() -> list[type[errors.Problem]]:
@@ -18,11 +19,14 @@ def test_statuses_are_those_of_the_contract():
         "malformed_request": 400,
         "not_found": 404,
         "method_not_allowed": 405,
+        "dataset_not_configured": 409,
         "payload_too_large": 413,
+        "too_many_images": 413,
         "too_many_pixels": 413,
         "unsupported_media_type": 415,
         "undecodable_image": 422,
         "image_too_small": 422,
+        "invalid_archive": 422,
         "unknown_model": 422,
         "invalid_parameter": 422,
         "queue_full": 429,
@@ -41,6 +45,13 @@ def test_statuses_are_those_of_the_contract():
         (batcher.QueueFull("why"), "queue_full"),
         (batcher.DeadlineExceeded("why"), "deadline_exceeded"),
         (batcher.BatcherClosed("why"), "not_ready"),
+        (archive.NotAnArchive("why"), "unsupported_media_type"),
+        (archive.InvalidArchive("why"), "invalid_archive"),
+        (archive.TooManyEntries("why"), "too_many_images"),
+        (archive.ArchiveTooLarge("why"), "payload_too_large"),
+        (jobs.UnknownJob("why"), "not_found"),
+        (jobs.TooManyJobs("why"), "queue_full"),
+        (jobs.JobsClosed("why"), "not_ready"),
         (HTTPException(404, "why"), "not_found"),
         (HTTPException(405, "why"), "method_not_allowed"),
         (HTTPException(400, "why"), "malformed_request"),

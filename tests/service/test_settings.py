@@ -84,3 +84,9 @@ def test_a_containers_quota_limits_the_processors(monkeypatch, tmp_path, cpu_max
     (tmp_path / "cpu.max").write_text(cpu_max)
     monkeypatch.setattr(service.settings, "_CGROUP_CPU_MAX", tmp_path / "cpu.max")
     assert usable_cpus() == (expected or all_of_them)
+
+
+def test_a_data_set_that_is_not_there_is_told_at_the_start(tmp_path):
+    with pytest.raises(ValidationError, match="no such file or folder"):
+        Settings(dataset=tmp_path / "fer2013.zip")
+    assert Settings(dataset=tmp_path).dataset == tmp_path

@@ -1,0 +1,1 @@
+"""Accuracy jobs: score served models on labelled faces, below live traffic."""

@@ -1,0 +1,160 @@
+"""``ferserve benchmark`` and ``ferserve serve`` as processes of their own."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnxruntime
+import pytest
+from class_folders import images, zipped
+
+from fer2013.scoring import score
+from fer2013.splits import evaluation_splits
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS = REPOSITORY / "models"
+
+
+def ferserve(server, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", "benchmark", "--url", server.base_url,
+         *map(str, arguments)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(start_server, small_zip, standin_models, tmp_path_factory):
+    """Two small models and a small data set."""
+    with start_server(
+        tmp_path_factory.mktemp("benchmark") / "log",
+        dataset=small_zip,
+        models_dir=standin_models,
+        default_model="first",
+    ) as server:
+        yield server
+
+
+def test_a_benchmark_prints_a_table(server):
+    result = ferserve(server, "--split", "train")
+    assert result.returncode == 0, result.stderr
+    (job, *_) = httpx.get(f"{server.base_url}/v1/benchmark").json()["jobs"]
+    assert job["split"] == "train"
+    assert f"{job['accuracy']['first']:.2%}" in result.stdout
+
+
+def test_a_benchmark_is_a_gate(server):
+    passed = ferserve(server, "--min-accuracy", "0.0", "--json")
+    assert passed.returncode == 0
+    accuracy = json.loads(passed.stdout)["accuracy"]["first"]
+    failed = ferserve(server, "--min-accuracy", accuracy + 0.01)
+    assert failed.returncode == 1
+    assert "below --min-accuracy" in failed.stderr
+    assert ferserve(server, "--min-accuracy", "64").returncode == 2
+
+
+def test_models_are_compared_and_the_report_is_saved(server, tmp_path):
+    page = tmp_path / "report.html"
+    result = ferserve(server, "--model", "first", "--model", "second", "--report", page)
+    assert result.returncode == 0, result.stderr
+    assert "McNemar" in result.stdout
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_zip_is_uploaded(server, tmp_path):
+    faces = tmp_path / "faces.zip"
+    faces.write_bytes(zipped(images(2)))
+    result = ferserve(server, "--upload", faces, "--model", "second", "--json")
+    assert result.returncode == 0, result.stderr
+    job = json.loads(result.stdout)
+    assert (job["source"], job["result"]["dataset"]["scored"]) == ("upload", 14)
+
+
+def test_problems_are_told_without_a_traceback(server, tmp_path):
+    unknown = ferserve(server, "--model", "third")
+    assert unknown.returncode == 1
+    assert "unknown_model" in unknown.stderr
+    bad = tmp_path / "faces.zip"
+    bad.write_bytes(zipped({"angry/x.png": b"x"}))
+    refused = ferserve(server, "--upload", bad)
+    assert refused.returncode == 1
+    assert "invalid_archive" in refused.stderr
+    assert ferserve(server, "--detect").returncode == 2
+    for result in (unknown, refused):
+        assert "Traceback" not in result.stderr
+
+
+def test_no_service_is_an_error_without_a_traceback(server):
+    nobody = type(server)("http://127.0.0.1:1", 1, server.process, server.log)
+    result = ferserve(nobody)
+    assert result.returncode == 1
+    assert "http://127.0.0.1:1" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_uploads_that_were_broken_off_hold_no_places(server):
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(
+                b"POST /v1/benchmark HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+                b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+            )
+            time.sleep(0.05)
+    time.sleep(0.2)
+    assert ferserve(server).returncode == 0
+
+
+def test_events_arrive_while_the_job_runs(server):
+    with httpx.Client(base_url=server.base_url, timeout=30) as client:
+        job = client.post("/v1/benchmark", json={"compare": ["first", "second"]}).json()
+        with client.stream("GET", job["links"]["events"]) as events:
+            names = [line for line in events.iter_lines() if line.startswith("event: ")]
+    assert names[-1] == "event: finished"
+    assert "event: progress" in names
+
+
+def test_the_end_of_the_service_ends_a_benchmark_and_its_events(
+    start_server, full_dataset_path, tmp_path
+):
+    with start_server(tmp_path / "log", dataset=full_dataset_path) as server:
+        job = httpx.post(f"{server.base_url}/v1/benchmark", json={"split": "train"}).json()
+        heard: list[str] = []
+
+        def listen() -> None:
+            with httpx.stream(
+                "GET", server.base_url + job["links"]["events"], timeout=60
+            ) as events:
+                heard.extend(events.iter_lines())
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        while not heard:
+            time.sleep(0.05)
+        started = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - started < 15  # less than the 20 s it waits for requests
+        listener.join(timeout=10)
+        assert any('"status":"cancelled"' in line for line in heard)
+
+
+def test_the_trained_models_figures_are_those_of_bare_onnx_runtime(
+    start_server, full_dataset_path, full_dataset, tmp_path
+):
+    with start_server(tmp_path / "log", dataset=full_dataset_path) as server:
+        result = ferserve(server, "--split", "leak_free", "--limit", "200", "--json")
+    assert result.returncode == 0, result.stderr
+    (model,) = json.loads(result.stdout)["result"]["results"]
+    split = evaluation_splits(full_dataset)["leak_free"]
+    chosen = split.take(np.arange(200) * len(split) // 200)
+    session = onnxruntime.InferenceSession(MODELS / "custom_cnn.onnx")
+    expected = score(session.run(None, {"faces": chosen.faces})[0], chosen.labels)
+    assert model["accuracy"] == expected.accuracy
+    assert model["macro_f1"] == expected.macro_f1
+    assert model["confusion"]["counts"] == expected.confusion.tolist()
+    assert model["ece"] == pytest.approx(expected.ece, abs=1e-6)
