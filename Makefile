@@ -10,7 +10,7 @@ DATA ?= fer2013.zip
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: serve test lint format train export clean
+.PHONY: serve test lint format train export evaluate robustness bench clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
@@ -32,6 +32,15 @@ train: $(VENV)/.dev-$(RUNTIME)  ## make train MODEL=custom_cnn DATA=path/to/fer2
 
 export: $(VENV)/.dev-$(RUNTIME)  ## make export MODEL=custom_cnn DATA=path/to/fer2013.zip
 	$(BIN)/ferserve export $(MODEL) --data $(DATA)
+
+evaluate: $(VENV)/.dev-$(RUNTIME)  ## Every figure of a model's card, measured again
+	$(BIN)/ferserve evaluate $(MODEL) --data $(DATA)
+
+robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: docs/robustness.md
+	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --update-card
+
+bench: $(VENV)/.dev-$(RUNTIME)  ## Benchmarks, on a machine that does nothing else
+	$(BIN)/python bench/benchmark_endpoint.py --data $(DATA)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
