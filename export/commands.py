@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export_command(
-    model: Annotated[str, typer.Argument(help="The model to export: custom_cnn.")],
+    model: Annotated[str, typer.Argument(help="custom_cnn, vgg16 or resnet50v2.")],
     data: Annotated[Path, typer.Option(help="FER2013, for the parity check and the card.")],
     run: Annotated[
         Path | None, typer.Option(help="Folder of the training run.", show_default="runs/MODEL")
@@ -33,6 +33,7 @@ def export_command(
     try:
         from export.pipeline import ExportError, export_run
         from export.verify import ParityError
+        from training.run_folder import RunError
     except ModuleNotFoundError as error:
         _fail(f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
     from fer2013.reader import DatasetError, read_fer2013
@@ -42,7 +43,7 @@ def export_command(
         card = export_run(
             model, folder, read_fer2013(data), out, version=version, mirror=mirror, log=typer.echo
         )
-    except (DatasetError, ExportError, ParityError) as error:
+    except (DatasetError, ExportError, ParityError, RunError) as error:
         _fail(str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))
     typer.echo(f"{out / model}.onnx and {model}.json written, sha256 {card.sha256}")

@@ -1,6 +1,5 @@
 """A training run in, a checked ONNX file with its card out."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +11,12 @@ from export.verify import verify_parity
 from fer2013.reader import Fer2013
 from service.card import ModelCard
 from training.evaluate import open_onnx
-from training.train import RunFolder, build_network
+from training.run_folder import RunFolder, load_network
 
 DESCRIPTIONS = {
     "custom_cnn": "Custom CNN on 48×48 grey faces, trained from scratch on FER2013",
+    "vgg16": "VGG16 pretrained on ImageNet, fine-tuned on FER2013",
+    "resnet50v2": "ResNet50V2 pretrained on ImageNet, fine-tuned on FER2013",
 }
 
 PARITY_FACES = 70
@@ -47,21 +48,19 @@ def export_run(
         log: Takes a line a step.
 
     Raises:
-        ExportError: Unknown model, no weights, or weights of another network.
+        ExportError: Unknown model, or a run of another one.
+        RunError: The run has no weights that fit its network.
         ParityError: The ONNX graph answers otherwise than Keras; nothing was written.
     """
-    folder = RunFolder(run)
     if name not in DESCRIPTIONS:
         raise ExportError(f"unknown model {name!r}; known: {', '.join(DESCRIPTIONS)}")
-    if not folder.weights.exists() or not folder.description.exists():
-        raise ExportError(f"{run}: no {folder.weights.name} with {folder.description.name}")
-    description = json.loads(folder.description.read_text(encoding="utf-8"))
+    folder = RunFolder(run)
     keras.config.set_dtype_policy("float32")
-    network = build_network(name)
-    try:
-        network.load_weights(folder.weights)
-    except (ValueError, OSError) as error:
-        raise ExportError(f"{folder.weights}: not weights of {name} ({error})") from error
+    network = load_network(folder)
+    description = folder.read_description()
+    if description["recipe"]["network"] != name:
+        raise ExportError(f"{run}: a run of {description['recipe']['network']}, not of {name}")
+    epochs = len(folder.read_history())
     model = convert(network, mirror=mirror)
     difference = verify_parity(network, model, dataset.test.faces[:PARITY_FACES], mirror=mirror)
     log(f"parity with Keras at batch 1 and 7: largest difference of a probability {difference:.2g}")
@@ -71,7 +70,7 @@ def export_run(
         "version": version,
         "description": DESCRIPTIONS[name],
         "parameters": network.count_params(),
-        "training": description,
+        "training": description | {"epochs": epochs},
         "temperature": 1.0,
         "low_confidence_threshold": 0.5,
         "mirror_averaging": mirror,

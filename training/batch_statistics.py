@@ -1,14 +1,17 @@
 """Batch-normalisation statistics for weights that no training step has run with."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import keras
 import numpy as np
 
+from training.networks.layers import Upsampling
 
-def reestimate_statistics(network: keras.Model, batches: Iterable[np.ndarray]) -> None:
-    """Replaces every moving mean and variance by the mean over ``batches``.
+
+class StatisticsEstimator(keras.Model):
+    """Replaces every moving mean and variance of a network by the mean over some batches.
 
     Averaged weights need this (Izmailov et al. 2018, Averaging Weights Leads to Wider Optima,
     section 3.2): the moving statistics belong to the activations of the weights that were
@@ -18,16 +21,42 @@ def reestimate_statistics(network: keras.Model, batches: Iterable[np.ndarray]) -
 
     Args:
         network: Its layers' moving statistics are changed, its weights are not.
-        batches: Inputs of the network, such as uint8 faces ``[N, 48, 48]``, all of one size.
     """
-    layers = list(_batch_normalisations(network))
-    momenta = [layer.momentum for layer in layers]
-    for number, batch in enumerate(batches):
-        for layer in layers:
-            layer.momentum = number / (number + 1)  # makes the moving average a plain mean
-        network(batch, training=True)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+
+    def __init__(self, network: keras.Model) -> None:
+        super().__init__()
+        self.network = network
+        self.batches = self.add_weight(
+            (), initializer="zeros", trainable=False, autocast=False, name="batches"
+        )
+        self.compile(jit_compile=keras.config.backend() == "jax")
+
+    def estimate(self, inputs: np.ndarray, batch_size: int) -> None:
+        """Estimates from whole batches of the network's inputs; from all if they are fewer.
+
+        Args:
+            inputs: Such as uint8 faces ``[N, 48, 48]``.
+            batch_size: As in training, on which batch statistics depend.
+        """
+        if not any(_batch_normalisations(self.network)):
+            return
+        self.batches.assign(0.0)
+        whole = len(inputs) // batch_size * batch_size
+        self.predict(inputs[:whole] if whole else inputs, batch_size=batch_size, verbose=0)
+
+    def call(self, inputs: Any) -> Any:
+        """Runs the network as in training, but at the side that is served."""
+        with ExitStack() as stack:
+            for layer in self.network._flatten_layers():
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    # Makes the moving average a plain mean.
+                    momentum = self.batches / (self.batches + 1)
+                    stack.enter_context(_temporarily(layer, "momentum", momentum))
+                elif isinstance(layer, Upsampling):
+                    stack.enter_context(_temporarily(layer, "training_side", layer.side))
+            outputs = self.network(inputs, training=True)
+        self.batches.assign_add(1.0)
+        return outputs
 
 
 @contextmanager
@@ -44,6 +73,16 @@ def kept_statistics(network: keras.Model) -> Iterator[None]:
     finally:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+
+
+@contextmanager
+def _temporarily(layer: keras.layers.Layer, name: str, value: Any) -> Iterator[None]:
+    before = getattr(layer, name)
+    setattr(layer, name, value)
+    try:
+        yield
+    finally:
+        setattr(layer, name, before)
 
 
 def _batch_normalisations(network: keras.Model) -> Iterator[keras.layers.BatchNormalization]:

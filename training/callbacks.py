@@ -1,4 +1,4 @@
-"""What happens around the training steps: schedule, averaged weights, progress."""
+"""What happens around the training steps: checkpoints, averaged weights, progress."""
 
 import csv
 import math
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,61 +20,38 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from training.batch_statistics import kept_statistics, reestimate_statistics
+from training.batch_statistics import StatisticsEstimator, kept_statistics
 
 STATISTICS_FACES = 4096
 """Training faces from which the averaged network's batch statistics are estimated."""
 
 
-class CosineSchedule(keras.callbacks.Callback):
-    """Sets the learning rate before every step: linear warm-up, then a half cosine to zero.
+class Checkpoint(keras.callbacks.BackupAndRestore):
+    """Keras' backup after every epoch, but at most once in ``interval`` seconds.
 
-    With a time limit the schedule follows the clock where that is ahead of the steps, so that a
-    run that is stopped by the clock has been annealed like one that made all its steps.
+    On a fast device writing weights and optimizer takes as long as an epoch. The last epoch is
+    always saved.
 
     Args:
-        peak: Learning rate at the end of the warm-up.
-        warmup: Share of the run that the warm-up takes.
-        total_steps: Steps of a whole run.
-        max_seconds: Time limit of the run, earlier parts of a resumed one included.
-        spent_seconds: Time that those earlier parts took.
+        folder: Where to.
+        interval: Seconds.
         clock: Monotonic time in seconds.
     """
 
+    async_safe = True  # it has nothing to do after a batch
+
     def __init__(
-        self,
-        peak: float,
-        warmup: float,
-        total_steps: int,
-        max_seconds: float = math.inf,
-        spent_seconds: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
+        self, folder: Path, interval: float = 60.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__()
-        self.peak, self.warmup, self.total_steps = peak, warmup, total_steps
-        self.max_seconds, self.spent_seconds, self.clock = max_seconds, spent_seconds, clock
-        self.started = clock()
+        super().__init__(folder, double_checkpoint=True, delete_checkpoint=False)
+        self.interval, self.clock, self.saved = interval, clock, -math.inf
 
-    def progress(self) -> float:
-        """Share of the run that is done, 0..1."""
-        seconds = self.spent_seconds + self.clock() - self.started
-        steps = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-        return min(1.0, max(steps / self.total_steps, seconds / self.max_seconds))
-
-    def learning_rate(self, progress: float) -> float:
-        """The learning rate after that share of the run."""
-        if progress < self.warmup:
-            return self.peak * progress / self.warmup
-        return (
-            self.peak * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
-        )
-
-    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Sets the learning rate, and ends the run when the time is up."""
-        progress = self.progress()
-        self.model.optimizer.learning_rate = self.learning_rate(progress)
-        if progress >= 1.0:
-            self.model.stop_training = True
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves if it is time to, or the run's end."""
+        is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
+        if is_last or self.clock() - self.saved >= self.interval:
+            super().on_epoch_end(epoch, logs)
+            self.saved = self.clock()
 
 
 class AveragedWeights(keras.callbacks.Callback):
@@ -86,8 +64,8 @@ class AveragedWeights(keras.callbacks.Callback):
         path: Where to, ``*.weights.h5``.
         faces: Training faces ``[N, 48, 48]``, from which the averaged network's batch
             statistics are estimated.
-        batch_size: Of that estimate.
-        holdout: Faces ``[N, 48, 48]`` and one-hot labels ``[N, 7]``, or None.
+        batch_size: Of that estimate, and of scoring.
+        holdout: What ``evaluate`` takes, inputs and labels, or None.
         best: Hold-out accuracy that earlier epochs of a resumed run reached.
     """
 
@@ -97,32 +75,29 @@ class AveragedWeights(keras.callbacks.Callback):
         path: Path,
         faces: np.ndarray,
         batch_size: int,
-        holdout: tuple[np.ndarray, np.ndarray] | None,
+        holdout: tuple[Any, np.ndarray] | None,
         best: float = 0.0,
     ) -> None:
         super().__init__()
         self.network, self.path, self.holdout, self.best = network, path, holdout, best
         self.faces, self.batch_size = faces, batch_size
+        self.estimator = StatisticsEstimator(network)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Adds ``val_loss`` and ``val_accuracy`` to the epoch's logs."""
         with self._averaged(), kept_statistics(self.network):
-            reestimate_statistics(self.network, self._statistics_batches())
+            self.estimator.estimate(self.faces[:STATISTICS_FACES], self.batch_size)
             if self.holdout is None:
                 self._save()
                 return
-            scores = self.model.evaluate(*self.holdout, batch_size=256, verbose=0, return_dict=True)
+            scores = self.model.evaluate(
+                *self.holdout, batch_size=self.batch_size, verbose=0, return_dict=True
+            )
             if logs is not None:
                 logs |= {f"val_{name}": value for name, value in scores.items()}
             if scores["accuracy"] > self.best:
                 self.best = scores["accuracy"]
                 self._save()
-
-    def _statistics_batches(self) -> Iterator[np.ndarray]:
-        for start in range(0, min(STATISTICS_FACES, len(self.faces)), self.batch_size):
-            batch = self.faces[start : start + self.batch_size]
-            if start == 0 or len(batch) == self.batch_size:
-                yield batch
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -176,6 +151,8 @@ class History(keras.callbacks.Callback):
 
 class ProgressBar(keras.callbacks.Callback):
     """One bar over all steps with the time that is left; a line an epoch where no one watches."""
+
+    async_safe = True  # else Keras waits for every step's figures before it starts the next
 
     def __init__(self, console: Console, steps_per_epoch: int, epochs: int) -> None:
         super().__init__()

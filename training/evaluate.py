@@ -1,6 +1,5 @@
 """Measures a model on every split of FER2013, by the protocol of docs/training.md."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -96,18 +95,17 @@ def open_onnx(model: bytes) -> Predict:
 def _open_run(path: Path) -> Predict:
     import keras
 
-    from training.train import RunFolder, build_network
+    from training.run_folder import RunError, RunFolder, load_network
 
-    folder = RunFolder(path)
     keras.config.set_dtype_policy("float32")
-    recipe = json.loads(folder.description.read_text(encoding="utf-8"))["recipe"]
-    network = build_network(recipe["network"])
-    if not folder.weights.is_file():
-        raise ModelFileError(f"{path}: no {folder.weights.name} yet")
-    network.load_weights(folder.weights)
+    try:
+        network = load_network(RunFolder(path))
+    except RunError as error:
+        raise ModelFileError(str(error)) from error
+    network.compile(jit_compile=keras.config.backend() == "jax")
 
     def predict(faces: np.ndarray) -> np.ndarray:
-        logits = network(faces, training=False)
+        logits = network.predict_on_batch(faces)
         return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
 
     return predict

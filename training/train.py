@@ -1,11 +1,9 @@
 """One training run: data in, best weights and history out."""
 
-import csv
 import dataclasses
 import importlib
-import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -14,57 +12,18 @@ from rich.console import Console
 
 from fer2013.labels import EMOTIONS
 from fer2013.reader import Fer2013, Split
-from training.augment import build_augmentation
-from training.callbacks import (
-    STATISTICS_FACES,
-    AveragedWeights,
-    CosineSchedule,
-    History,
-    ProgressBar,
-)
+from training.callbacks import AveragedWeights, Checkpoint, History, ProgressBar
+from training.devices import count_devices, data_parallel
 from training.holdout import split_holdout
+from training.model import TrainingModel
+from training.networks import backbone
+from training.optimizer import build_optimizer
 from training.plots import plot_history
-from training.recipes import Recipe
+from training.recipes import FineTuning, Recipe
+from training.run_folder import RunError, RunFolder, build_network, load_network
+from training.schedule import CosineSchedule, Stages
 
-
-class RunError(RuntimeError):
-    """The run's folder does not allow what was asked for; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The files of one run, all below ``root``.
-
-    Attributes:
-        root: The run's own folder, such as ``runs/custom_cnn``.
-    """
-
-    root: Path
-
-    @property
-    def weights(self) -> Path:
-        """Best averaged weights of the network, or the last where there was no hold-out."""
-        return self.root / "best.weights.h5"
-
-    @property
-    def description(self) -> Path:
-        """Recipe, data and backend as JSON."""
-        return self.root / "run.json"
-
-    @property
-    def history(self) -> Path:
-        """A row an epoch."""
-        return self.root / "history.csv"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Keras' backup: weights, optimizer and epoch."""
-        return self.root / "checkpoint"
-
-
-def build_network(name: str) -> keras.Model:
-    """Builds the network of ``training.networks.<name>`` with random weights."""
-    return importlib.import_module(f"training.networks.{name}").build()
+__all__ = ["RunError", "RunFolder", "build_network", "load_network", "train"]
 
 
 def train(
@@ -72,102 +31,150 @@ def train(
     dataset: Fer2013,
     folder: RunFolder,
     *,
+    backbone_weights: str = "imagenet",
+    teachers: Sequence[Path] = (),
     holdout_share: float = 0.1,
     limit: int | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
     seed: int = 0,
+    devices: str | None = None,
     console: Console | None = None,
 ) -> None:
     """Trains a network and leaves ``folder`` with weights, history (CSV, PNG) and description.
 
-    The state is saved after every epoch; an interrupted run goes on with ``resume``.
+    The state is saved as the run goes; an interrupted run goes on with ``resume``.
 
     Args:
         recipe: What to train and how.
         dataset: FER2013; only its Training images are used.
         folder: Where the run's files go.
+        backbone_weights: ``imagenet``, the path of a file, or ``none``; without effect on a
+            network without a pretrained backbone.
+        teachers: Folders of runs to learn from, for a recipe with distillation.
         holdout_share: Share of Training kept for choosing the best epoch; 0 fits on all of it
             and keeps the last epoch.
         limit: Use only this many training faces, for a rehearsal.
         max_minutes: Time limit; the learning rate is annealed by the clock.
         resume: Go on with the run in ``folder``.
         seed: Of initialisation, order, augmentation and hold-out.
+        devices: How many devices share each batch, or ``all``; one if None.
         console: Where progress goes; standard output by default.
 
     Raises:
         RunError: There is a run already and ``resume`` is false, or none and it is true, or the
-            one there was started with other settings.
+            one there was started with other settings; or a teacher cannot be read.
+        BackboneError: The pretrained weights cannot be had.
+        DeviceError: There are not so many devices.
     """
     console = console or Console()
+    if bool(teachers) != bool(recipe.distillation):
+        raise RunError("teachers (--teacher RUN) and a distilling recipe need each other")
+    count = count_devices(devices, recipe.batch_size)
+    pretrained = _pretrained_weights(recipe, backbone_weights)
+    described_teachers = [_describe_teacher(RunFolder(path)) for path in teachers]
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.precision)
     fitted, holdout = _split(dataset.train, holdout_share, limit, seed)
     description = {
         "recipe": dataclasses.asdict(recipe),
         "dataset_sha256": dataset.sha256(),
+        "backbone_weights_sha256": pretrained and backbone.sha256(pretrained),
+        "teachers": described_teachers,
         "images": len(fitted),
-        "holdout_images": len(holdout) if holdout else 0,
+        "holdout_images": len(holdout),
         "seed": seed,
     }
-    _open_folder(folder, description, resume)
-    network = build_network(recipe.network)
-    model = keras.Sequential([build_augmentation(recipe.augmentation, seed), network])
-    _compile(model, recipe)
-    steps = math.ceil(len(fitted) / recipe.batch_size)
-    past = _read_history(folder.history)
-    callbacks = [
-        # First: it restores the state that the others read, and saves before others change it.
-        keras.callbacks.BackupAndRestore(
-            folder.checkpoint, double_checkpoint=True, delete_checkpoint=False
-        ),
-        CosineSchedule(
-            recipe.learning_rate,
-            recipe.warmup,
+    with data_parallel(count):
+        network = build_network(recipe.network, recipe.side)
+        if recipe.fine_tuning:
+            _prepare_backbone(network, recipe.fine_tuning, pretrained, console)
+        taught_by = [load_network(RunFolder(path)) for path in teachers]
+        model = TrainingModel(network, recipe, taught_by, seed)
+        _compile(model, recipe)
+        folder.open(description, resume)
+        past = folder.rewind_history()
+        fitted = _whole_batches(fitted, recipe.batch_size, count)
+        holdout = holdout.take(np.arange(len(holdout) // count * count))
+        steps = math.ceil(len(fitted) / recipe.batch_size)
+        schedule = CosineSchedule(
+            recipe,
             steps * recipe.epochs,
             max_seconds=max_minutes * 60 if max_minutes else math.inf,
             spent_seconds=sum(float(row["seconds"]) for row in past),
-        ),
-        AveragedWeights(
-            network,
-            folder.weights,
-            fitted.faces[np.random.default_rng(seed).permutation(len(fitted))[:STATISTICS_FACES]],
-            recipe.batch_size,
-            (holdout.faces, _one_hot(holdout.labels)) if holdout else None,
-            best=max((float(row.get("val_accuracy", 0)) for row in past), default=0.0),
-        ),
-        History(folder.history),
-        ProgressBar(console, steps, recipe.epochs),
-    ]
-    model.fit(
-        fitted.faces,
-        _one_hot(fitted.labels),
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
-        callbacks=callbacks,
-        verbose=0,
-    )
+        )
+        callbacks = [
+            # First: it restores the state that the others read, and saves before others change it.
+            Checkpoint(folder.checkpoint),
+            schedule,
+            Stages(recipe, schedule),
+            AveragedWeights(
+                network,
+                folder.weights,
+                np.random.default_rng(seed).permutation(fitted.faces),
+                recipe.batch_size,
+                _inputs(holdout) if len(holdout) else None,
+                best=max((float(row.get("val_accuracy", 0)) for row in past), default=0.0),
+            ),
+            History(folder.history),
+            ProgressBar(console, steps, recipe.epochs),
+        ]
+        model.fit(
+            *_inputs(fitted),
+            batch_size=recipe.batch_size,
+            epochs=recipe.epochs,
+            callbacks=callbacks,
+            verbose=0,
+        )
     plot_history(folder.history, folder.root / "history.png")
 
 
-def _split(train: Split, share: float, limit: int | None, seed: int) -> tuple[Split, Split | None]:
+def _split(train: Split, share: float, limit: int | None, seed: int) -> tuple[Split, Split]:
     if limit is not None:
         train = train.take(np.random.default_rng(seed).permutation(len(train))[:limit])
-    return split_holdout(train, share, seed) if share else (train, None)
+    return split_holdout(train, share, seed) if share else (train, train.take(np.arange(0)))
 
 
-def _compile(model: keras.Model, recipe: Recipe) -> None:
-    optimizer = keras.optimizers.AdamW(
-        recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        global_clipnorm=recipe.clip_norm,
-        use_ema=True,
-        ema_momentum=recipe.ema_momentum,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    optimizer.build(model.trainable_variables)
+def _whole_batches(split: Split, batch_size: int, devices: int) -> Split:
+    """Repeats some faces where a smaller last batch would be in the way.
+
+    JAX would compile the step once more for it, and several devices could not share it.
+    """
+    if keras.config.backend() != "jax" and devices == 1:
+        return split
+    size = math.ceil(len(split) / batch_size) * batch_size
+    return split.take(np.resize(np.arange(len(split)), size))
+
+
+def _pretrained_weights(recipe: Recipe, weights: str) -> Path | None:
+    if not recipe.fine_tuning or weights == "none":
+        return None
+    module = importlib.import_module(f"training.networks.{recipe.network}")
+    return backbone.resolve_weights(weights, module.IMAGENET)
+
+
+def _prepare_backbone(
+    network: keras.Model, settings: FineTuning, weights: Path | None, console: Console
+) -> None:
+    layer = network.get_layer("backbone")
+    if weights:
+        random = backbone.load_backbone(layer, weights)
+        console.print(f"{weights.name}: loaded; at random: {', '.join(random) or 'nothing'}")
+    backbone.freeze_below(layer, settings.trainable_from)
+
+
+def _describe_teacher(folder: RunFolder) -> dict[str, object]:
+    if not folder.weights.exists():
+        raise RunError(f"--teacher {folder.root}: no {folder.weights.name}")
+    return {
+        "network": folder.read_description()["recipe"]["network"],
+        "weights_sha256": backbone.sha256(folder.weights),
+    }
+
+
+def _compile(model: TrainingModel, recipe: Recipe) -> None:
     model.compile(
-        optimizer,
+        build_optimizer(recipe, model.network),
         keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=recipe.label_smoothing
         ),
@@ -179,32 +186,6 @@ def _compile(model: keras.Model, recipe: Recipe) -> None:
     )
 
 
-def _open_folder(folder: RunFolder, description: dict[str, object], resume: bool) -> None:
-    started = folder.description.exists()
-    if started and not resume:
-        raise RunError(f"{folder.root} holds a run; go on with --resume, or give another --out")
-    if resume and not started:
-        raise RunError(f"{folder.root} holds no run to resume")
-    if resume:
-        earlier = json.loads(folder.description.read_text(encoding="utf-8"))
-        changed = [
-            key
-            for key, value in json.loads(json.dumps(description)).items()
-            if earlier.get(key) != value
-        ]
-        if changed:
-            raise RunError(f"{folder.root} was started with another {', '.join(changed)}")
-        return
-    folder.root.mkdir(parents=True, exist_ok=True)
-    folder.description.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_history(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _one_hot(labels: np.ndarray) -> np.ndarray:
-    return np.eye(len(EMOTIONS), dtype=np.float32)[labels]
+def _inputs(split: Split) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    labels = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
+    return (split.faces, labels), labels

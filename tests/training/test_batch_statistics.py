@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from training.batch_statistics import kept_statistics, reestimate_statistics
+from training.batch_statistics import StatisticsEstimator, kept_statistics
 from training.networks.layers import BatchNormalization
 
 
@@ -23,24 +23,24 @@ def moving(network: keras.Model) -> list[np.ndarray]:
 
 
 def test_statistics_become_the_mean_over_the_batches(network, batches):
-    reestimate_statistics(network, batches)
+    StatisticsEstimator(network).estimate(np.concatenate(batches), 16)
     mean, variance = moving(network)
     assert np.allclose(mean, batches.mean(axis=(0, 1, 2, 3)), atol=1e-4)
     assert np.allclose(variance, batches.var(axis=(1, 2, 3)).mean(axis=0), rtol=0.01)
 
 
 def test_what_stood_there_before_does_not_matter(network, batches):
-    reestimate_statistics(network, batches)
+    StatisticsEstimator(network).estimate(np.concatenate(batches), 16)
     first = moving(network)
     for variable in network.non_trainable_variables:
         variable.assign(np.full(3, 1e6))
-    reestimate_statistics(network, batches)
+    StatisticsEstimator(network).estimate(np.concatenate(batches), 16)
     assert all(np.allclose(a, b) for a, b in zip(first, moving(network), strict=True))
 
 
 def test_momentum_and_weights_stay(network, batches):
     weights = [keras.ops.convert_to_numpy(v).copy() for v in network.trainable_variables]
-    reestimate_statistics(network, batches)
+    StatisticsEstimator(network).estimate(np.concatenate(batches), 16)
     (layer,) = [x for x in network._flatten_layers() if isinstance(x, BatchNormalization)]
     assert layer.momentum == 0.99
     for before, variable in zip(weights, network.trainable_variables, strict=True):
@@ -52,7 +52,7 @@ def test_kept_statistics_come_back_after_an_error(network, batches):
 
     def fail() -> None:
         with kept_statistics(network):
-            reestimate_statistics(network, batches)
+            StatisticsEstimator(network).estimate(np.concatenate(batches), 16)
             raise KeyError
 
     with pytest.raises(KeyError):

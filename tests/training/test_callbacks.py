@@ -4,15 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from training.callbacks import AveragedWeights, CosineSchedule
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from training.callbacks import AveragedWeights, Checkpoint
 
 
 def dense_model(**optimizer) -> keras.Model:
@@ -30,47 +22,6 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(64, 4)).astype("float32"), np.eye(7, dtype="float32")[
         rng.integers(0, 7, 64)
     ]
-
-
-@pytest.mark.parametrize(
-    ("progress", "rate"),
-    [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.55, 0.5), (1.0, 0.0)],
-    ids=["start", "warming-up", "peak", "half-way-down", "end"],
-)
-def test_learning_rate_rises_then_falls_as_half_a_cosine(progress: float, rate: float):
-    schedule = CosineSchedule(peak=1.0, warmup=0.1, total_steps=100)
-    assert schedule.learning_rate(progress) == pytest.approx(rate)
-
-
-def test_schedule_follows_the_steps_without_a_time_limit(data):
-    model = dense_model()
-    schedule = CosineSchedule(peak=0.1, warmup=0.1, total_steps=16)
-    model.fit(*data, batch_size=8, epochs=1, callbacks=[schedule], verbose=0)
-    assert schedule.progress() == 0.5
-    # Set before the last of eight steps.
-    expected = schedule.learning_rate(7 / 16)
-    assert float(model.optimizer.learning_rate) == pytest.approx(expected, rel=1e-5)
-
-
-def test_schedule_follows_the_clock_where_that_is_ahead(data):
-    clock = Clock()
-    model = dense_model()
-    schedule = CosineSchedule(0.1, 0.1, 1000, max_seconds=100, spent_seconds=30, clock=clock)
-    model.fit(*data, batch_size=8, epochs=1, callbacks=[schedule], verbose=0)
-    clock.now = 40.0
-    assert schedule.progress() == pytest.approx(0.7)
-
-
-def test_run_ends_when_the_time_is_up(data):
-    clock = Clock()
-    model = dense_model()
-    schedule = CosineSchedule(0.1, 0.1, 1000, max_seconds=50, clock=clock)
-    tick = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_, **__: setattr(clock, "now", clock.now + 10)
-    )
-    model.fit(*data, batch_size=8, epochs=9, callbacks=[schedule, tick], verbose=0)
-    assert int(model.optimizer.iterations) <= 6
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.0, abs=1e-7)
 
 
 def test_averaged_weights_are_saved_and_the_network_keeps_its_own(data, tmp_path):
@@ -103,3 +54,19 @@ def test_only_a_better_epoch_replaces_the_saved_weights(data, tmp_path):
     model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged], verbose=0)
     assert path.exists()
     assert averaged.best > 0
+
+
+def test_a_checkpoint_is_written_once_in_an_interval_and_at_the_end(data, tmp_path):
+    clock = iter([0.0, 0.0, 30.0, 60.0, 60.0, 90.0, 91.0])  # read twice where it saves
+    saved: list[int] = []
+
+    class Watched(Checkpoint):
+        def _save_model(self) -> None:
+            saved.append(self._current_epoch)
+            super()._save_model()
+
+    model = dense_model()
+    checkpoint = Watched(tmp_path, interval=60.0, clock=lambda: next(clock))
+    model.fit(*data, batch_size=8, epochs=5, callbacks=[checkpoint], verbose=0)
+    assert saved == [1, 3, 5]
+    assert (tmp_path / "latest.weights.h5").exists()

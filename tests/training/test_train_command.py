@@ -1,6 +1,7 @@
 """`ferserve train` as a user runs it: a process of its own on a small data set."""
 
 import csv
+import hashlib
 import json
 import signal
 import subprocess
@@ -9,6 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+
+from fer2013.reader import read_fer2013
+from training.devices import DeviceError
+from training.recipes import find_recipe
+from training.run_folder import RunError, RunFolder, load_network
+from training.train import train
 
 
 def command(*arguments: object) -> list[str]:
@@ -85,3 +92,62 @@ def test_missing_data_is_answered_with_the_path(tmp_path: Path):
     assert result.returncode == 1
     assert "none.zip: no such file" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_vgg16_is_fine_tuned_at_the_sides_asked_for(small_zip: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    settings = ("--sides", "32,40", "--batch-size", 16, "--trainable-from", "block5")
+    arguments = ("vgg16", "--data", small_zip, "--out", folder, "--epochs", 2, *settings)
+    result = run(*arguments, "--limit", 70, "--backbone-weights", "none")
+    assert result.returncode == 0, result.stderr
+    assert [row["epoch"] for row in history(folder)] == ["1", "2"]
+    description = json.loads((folder / "run.json").read_text())
+    assert description["recipe"]["sides"] == [32, 40]
+    assert description["recipe"]["fine_tuning"]["trainable_from"] == "block5"
+    assert description["backbone_weights_sha256"] is None
+    network = load_network(RunFolder(folder))
+    assert network.get_layer("upsampling").side == 40
+
+
+def test_custom_cnn_is_distilled_from_other_runs(
+    small_zip: Path, tensorflow_run: Path, jax_run: Path, tmp_path: Path
+):
+    folder = tmp_path / "run"
+    teachers = ("--teacher", tensorflow_run, "--teacher", jax_run)
+    arguments = ("--data", small_zip, "--out", folder, "--epochs", 1, "--limit", 70, *teachers)
+    result = run("custom_cnn", "--recipe", "distill", *arguments)
+    assert result.returncode == 0, result.stderr
+    described = json.loads((folder / "run.json").read_text())["teachers"]
+    weights = [(teacher / "best.weights.h5").read_bytes() for teacher in teachers[1::2]]
+    assert [teacher["network"] for teacher in described] == ["custom_cnn", "custom_cnn"]
+    assert [teacher["weights_sha256"] for teacher in described] == [
+        hashlib.sha256(data).hexdigest() for data in weights
+    ]
+    assert load_network(RunFolder(folder)).count_params() < 6e6  # the student's alone
+
+
+def test_missing_pretrained_weights_are_answered_with_the_path(small_zip: Path, tmp_path: Path):
+    weights = ("--backbone-weights", tmp_path / "none.h5")
+    result = run("vgg16", "--data", small_zip, "--out", tmp_path / "run", *weights)
+    assert result.returncode == 1
+    assert "none.h5: no such file" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "message"),
+    [
+        ("distill", {}, "need each other"),
+        ("default", {"teachers": [Path("nowhere")]}, "need each other"),
+        ("distill", {"teachers": [Path("nowhere")]}, "nowhere: no best.weights.h5"),
+        ("default", {"devices": "99"}, "--devices 99: there are 1; a number of them, or all"),
+    ],
+    ids=["no-teacher", "no-distillation", "empty-teacher", "too-many-devices"],
+)
+def test_a_run_that_cannot_be_made_leaves_no_folder(
+    small_zip: Path, tmp_path: Path, recipe: str, settings: dict, message: str
+):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises((RunError, DeviceError), match=message):
+        train(find_recipe("custom_cnn", recipe), read_fer2013(small_zip), folder, **settings)
+    assert not folder.root.exists()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -51,3 +52,68 @@ class BatchNormalization(keras.layers.BatchNormalization):
         ):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs.y
+
+
+class Upsampling(keras.layers.Layer):
+    """Bilinear upsampling of square grey faces as two constant matrices, ``W @ x @ W.T``.
+
+    Equal to ``tf.image.resize`` within rounding, the same on every backend and in ONNX, where
+    Keras' own ``Resizing`` from 48 to 224 cannot be converted.
+
+    Attributes:
+        side: Of the output; weight files carry it, and do not load into a layer with another.
+        training_side: Of the output in training, for progressive resolution.
+    """
+
+    def __init__(self, side: int, **kwargs: Any) -> None:
+        # float32: bfloat16 has 8 significant bits, too few for sums of grey levels.
+        super().__init__(dtype="float32", **kwargs)
+        self.side = self.training_side = side
+
+    def call(self, faces: Any, training: bool | None = None) -> Any:
+        """Turns float32 ``[N, S, S]`` into ``[N, side, side]``."""
+        side = self.training_side if training else self.side
+        matrix = keras.ops.convert_to_tensor(bilinear_matrix(faces.shape[1], side))
+        rows = keras.ops.matmul(matrix, faces)
+        return keras.ops.matmul(rows, keras.ops.transpose(matrix))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Square faces of the side that is served."""
+        return (input_shape[0], self.side, self.side)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the side beside the weights that were trained at it."""
+        store["side"] = np.array(self.side)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Refuses weights of another side: they would load, and be wrong in silence."""
+        side = int(np.asarray(store["side"]))
+        if side != self.side:
+            raise ValueError(f"weights for a side of {side} pixels, network for {self.side}")
+
+
+def bilinear_matrix(size: int, side: int) -> np.ndarray:
+    """The matrix float32 ``[side, size]`` of bilinear interpolation with half-pixel centres."""
+    position = ((np.arange(side) + 0.5) * size / side - 0.5).clip(0, size - 1)
+    distance = np.abs(position[:, None] - np.arange(size))
+    return (1 - distance).clip(0).astype(np.float32)
+
+
+class ZeroBorder(keras.layers.Layer):
+    """One pixel of zeros around a feature map, by concatenation.
+
+    ONNX Runtime fuses a ``Pad`` with zeros into the max-pool behind it, which pads with −∞; where
+    the input is negative, as in front of ResNet50V2's first pool, that changes the result.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Turns ``[N, H, W, C]`` into ``[N, H + 2, W + 2, C]``."""
+        row = keras.ops.zeros_like(inputs[:, :1])
+        tall = keras.ops.concatenate([row, inputs, row], axis=1)
+        column = keras.ops.zeros_like(tall[:, :, :1])
+        return keras.ops.concatenate([column, tall, column], axis=2)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Two more rows and columns."""
+        count, height, width, channels = input_shape
+        return (count, height and height + 2, width and width + 2, channels)

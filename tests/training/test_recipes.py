@@ -1,0 +1,57 @@
+import importlib.util
+
+import pytest
+
+from training.recipes import NO_AUGMENTATION, RECIPES, RecipeError, find_recipe
+
+ALL = [(model, name) for model, recipes in RECIPES.items() for name in recipes]
+
+
+@pytest.mark.parametrize(("model", "name"), ALL)
+def test_every_recipe_trains_a_network_that_exists(model: str, name: str):
+    recipe = find_recipe(model, name)
+    assert recipe.network == model
+    assert importlib.util.find_spec(f"training.networks.{recipe.network}")
+    assert bool(recipe.sides) == bool(recipe.fine_tuning)
+
+
+@pytest.mark.parametrize("model", RECIPES)
+def test_reference_is_adam_and_plain_cross_entropy_on_faces_as_they_are(model: str):
+    recipe = find_recipe(model, "reference")
+    assert recipe.augmentation == NO_AUGMENTATION
+    assert (recipe.weight_decay, recipe.label_smoothing, recipe.mixup) == (0, 0, 0)
+    assert (recipe.ema_momentum, recipe.clip_norm, recipe.cosine) == (0, 0, False)
+    if recipe.fine_tuning:
+        assert recipe.fine_tuning.trainable_from == "head"
+        assert recipe.sides == (224,)
+
+
+def test_what_is_asked_for_replaces_the_recipe_s_numbers():
+    recipe = find_recipe(
+        "vgg16",
+        "default",
+        epochs=2,
+        batch_size=16,
+        precision="float32",
+        sides="96,160,224",
+        trainable_from="block4",
+    )
+    assert (recipe.epochs, recipe.batch_size, recipe.precision) == (2, 16, "float32")
+    assert (recipe.sides, recipe.side) == ((96, 160, 224), 224)
+    assert recipe.fine_tuning.trainable_from == "block4"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "message"),
+    [
+        (("custom_rnn", "default"), {}, "unknown model 'custom_rnn'; known: custom_cnn, vgg16"),
+        (("vgg16", "distill"), {}, "vgg16 has no recipe 'distill'; it has default, cpu"),
+        (("vgg16", "default"), {"sides": "16"}, "--sides 16: numbers of at least 32"),
+        (("vgg16", "default"), {"sides": "96;224"}, "--sides 96;224: numbers"),
+        (("vgg16", "default"), {"precision": "int8"}, "known are mixed_bfloat16, float32"),
+        (("custom_cnn", "default"), {"sides": "96"}, "takes neither --sides nor"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(arguments, changes, message: str):
+    with pytest.raises(RecipeError, match=message):
+        find_recipe(*arguments, **changes)
