@@ -26,13 +26,16 @@ def export_command(
     mirror: Annotated[
         bool, typer.Option(help="Average each face with its mirror image inside the graph.")
     ] = True,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Store weights as int8: a quarter of the file.")
+    ] = False,
 ) -> None:
     """Turn a training run into a checked ONNX file with its card."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         from export.pipeline import ExportError, export_run
-        from export.verify import ParityError
+        from export.verify import CompressionError, ParityError
         from training.run_folder import RunError
     except ModuleNotFoundError as error:
         _fail(f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
@@ -41,9 +44,16 @@ def export_command(
     folder = run or Path("runs") / model
     try:
         card = export_run(
-            model, folder, read_fer2013(data), out, version=version, mirror=mirror, log=typer.echo
+            model,
+            folder,
+            read_fer2013(data),
+            out,
+            version=version,
+            mirror=mirror,
+            int8=int8,
+            log=typer.echo,
         )
-    except (DatasetError, ExportError, ParityError, RunError) as error:
+    except (CompressionError, DatasetError, ExportError, ParityError, RunError) as error:
         _fail(str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))
     typer.echo(f"{out / model}.onnx and {model}.json written, sha256 {card.sha256}")

@@ -6,7 +6,7 @@ import onnx
 import tensorflow as tf
 
 from export.convert import serving_probabilities
-from training.evaluate import open_onnx
+from training.evaluate import open_onnx, predict_batches
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that rounding may explain."""
@@ -15,8 +15,18 @@ BATCHES = (1, 7)
 """One face, and a batch that no kernel's block size divides."""
 
 
+COMPRESSION_FACES = 1000
+LARGEST_MOVE = 0.02
+LARGEST_LOSS = 0.002
+"""What compression may cost on 1,000 faces: of a probability, and of the accuracy."""
+
+
 class ParityError(RuntimeError):
     """The ONNX graph answers otherwise than the Keras network."""
+
+
+class CompressionError(RuntimeError):
+    """Compression changed the answers by more than is allowed."""
 
 
 def verify_parity(
@@ -54,3 +64,29 @@ def verify_parity(
             f"ONNX and Keras differ by {largest:.2g} in a probability; allowed: {TOLERANCE:g}"
         )
     return largest
+
+
+def verify_compression(
+    model: onnx.ModelProto, compressed: onnx.ModelProto, faces: np.ndarray, labels: np.ndarray
+) -> tuple[float, float]:
+    """Compares a model with its compressed form on faces ``[N, 48, 48]`` with labels ``[N]``.
+
+    Returns:
+        The largest absolute difference of a probability, and the change of accuracy.
+
+    Raises:
+        CompressionError: A probability moved by more than :data:`LARGEST_MOVE`, or the accuracy
+            by more than :data:`LARGEST_LOSS`.
+    """
+    before, after = (
+        predict_batches(open_onnx(m.SerializeToString()), faces) for m in (model, compressed)
+    )
+    move = float(np.abs(after - before).max())
+    accuracies = [float(np.mean(p.argmax(axis=1) == labels)) for p in (before, after)]
+    change = accuracies[1] - accuracies[0]
+    if move > LARGEST_MOVE or abs(change) > LARGEST_LOSS:
+        raise CompressionError(
+            f"compression moves a probability by {move:.3f} and the accuracy by {change:+.2%}; "
+            f"allowed: {LARGEST_MOVE} and {LARGEST_LOSS:.1%}"
+        )
+    return move, change

@@ -24,3 +24,20 @@ def split_holdout(train: Split, share: float, seed: int = 0) -> tuple[Split, Spl
     folds = StratifiedGroupKFold(n_splits=round(1 / share), shuffle=True, random_state=seed)
     rest, holdout = next(folds.split(train.faces, train.labels, pixel_groups(train.faces)))
     return train.take(rest.astype(np.int64)), train.take(holdout.astype(np.int64))
+
+
+def split_training(train: Split, share: float, limit: int | None, seed: int) -> tuple[Split, Split]:
+    """Divides Training as a run with these settings does.
+
+    Args:
+        train: The Training images.
+        share: Of the hold-out; 0 for none.
+        limit: Use only this many faces, drawn at random; all if None.
+        seed: Of the draw and the hold-out.
+
+    Returns:
+        The faces to fit and the hold-out, which is empty where ``share`` is 0.
+    """
+    if limit is not None:
+        train = train.take(np.random.default_rng(seed).permutation(len(train))[:limit])
+    return split_holdout(train, share, seed) if share else (train, train.take(np.arange(0)))

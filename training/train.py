@@ -14,7 +14,7 @@ from fer2013.labels import EMOTIONS
 from fer2013.reader import Fer2013, Split
 from training.callbacks import AveragedWeights, Checkpoint, History, ProgressBar
 from training.devices import count_devices, data_parallel
-from training.holdout import split_holdout
+from training.holdout import split_training
 from training.model import TrainingModel
 from training.networks import backbone
 from training.optimizer import build_optimizer
@@ -75,7 +75,7 @@ def train(
     described_teachers = [_describe_teacher(RunFolder(path)) for path in teachers]
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.precision)
-    fitted, holdout = _split(dataset.train, holdout_share, limit, seed)
+    fitted, holdout = split_training(dataset.train, holdout_share, limit, seed)
     description = {
         "recipe": dataclasses.asdict(recipe),
         "dataset_sha256": dataset.sha256(),
@@ -83,6 +83,8 @@ def train(
         "teachers": described_teachers,
         "images": len(fitted),
         "holdout_images": len(holdout),
+        "holdout_share": holdout_share,
+        "limit": limit,
         "seed": seed,
     }
     with data_parallel(count):
@@ -127,12 +129,6 @@ def train(
             verbose=0,
         )
     plot_history(folder.history, folder.root / "history.png")
-
-
-def _split(train: Split, share: float, limit: int | None, seed: int) -> tuple[Split, Split]:
-    if limit is not None:
-        train = train.take(np.random.default_rng(seed).permutation(len(train))[:limit])
-    return split_holdout(train, share, seed) if share else (train, train.take(np.arange(0)))
 
 
 def _whole_batches(split: Split, batch_size: int, devices: int) -> Split:

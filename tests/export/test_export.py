@@ -12,14 +12,22 @@ import pytest
 from synthetic_fer2013 import face
 from training_runs import run_export
 
+from export.calibrate import confidence_threshold, fit_temperature
 from export.convert import convert
-from export.verify import ParityError, verify_parity
+from export.verify import (
+    CompressionError,
+    ParityError,
+    verify_compression,
+    verify_parity,
+)
 from fer2013.labels import EMOTIONS
 from fer2013.reader import read_fer2013
 from fer2013.scoring import score
 from service.card import ModelCard
 from training.evaluate import open_onnx
+from training.holdout import split_training
 from training.networks import custom_cnn
+from training.run_folder import RunFolder, load_network
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +110,39 @@ def test_card_stands_in_the_onnx_file_too(exported: Path):
     assert set(metadata) == set(card)
     assert json.loads(metadata["metrics"]) == card["metrics"]
     assert metadata["name"] == "custom_cnn"
+
+
+def test_temperature_and_threshold_are_those_of_the_hold_out(
+    exported: Path, jax_run: Path, small_zip: Path
+):
+    keras.config.set_dtype_policy("float32")
+    network = load_network(RunFolder(jax_run))
+    _, holdout = split_training(read_fer2013(small_zip).train, 0.1, None, 0)
+    views = [network(v, training=False) for v in (holdout.faces, holdout.faces[:, :, ::-1])]
+    card = ModelCard.read(exported / "custom_cnn.json")
+    expected = fit_temperature([np.asarray(v) for v in views], holdout.labels)
+    assert card.temperature == pytest.approx(expected, rel=1e-3)
+    rows = open_onnx((exported / "custom_cnn.onnx").read_bytes())(holdout.faces)
+    expected = confidence_threshold(rows, holdout.labels)
+    assert card.low_confidence_threshold == pytest.approx(expected, abs=1e-4)
+
+
+def test_compression_that_changes_the_answers_is_refused(network, faces):
+    keras.utils.set_random_seed(1)
+    other = convert(custom_cnn.build(widths=(8, 8, 8, 8)))
+    with pytest.raises(CompressionError, match="moves a probability by"):
+        verify_compression(convert(network), other, faces, np.zeros(len(faces), int))
+
+
+def test_int8_export_is_a_quarter_of_the_size(
+    exported: Path, jax_run: Path, small_zip: Path, tmp_path: Path
+):
+    arguments = ("custom_cnn", "--data", small_zip, "--run", jax_run, "--out", tmp_path)
+    result = run_export(*arguments, "--int8")
+    assert result.returncode == 0, result.stderr
+    assert "int8 weights: a probability moved by up to" in result.stdout
+    sizes = [(folder / "custom_cnn.onnx").stat().st_size for folder in (tmp_path, exported)]
+    assert sizes[0] < 0.3 * sizes[1]
 
 
 def test_a_folder_without_a_run_is_named(small_zip: Path, tmp_path: Path):
