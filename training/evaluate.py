@@ -88,7 +88,10 @@ def open_onnx(model: bytes) -> Predict:
     """Opens an ONNX file's bytes on the CPU, with ONNX Runtime's default optimisations."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # As in the service: weights stored as int8 are turned back once, not at every run.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda faces: session.run(["probabilities"], {"faces": faces})[0]
 
 

@@ -2,9 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -59,6 +62,57 @@ def test_readiness_goes_off_before_connections_are_refused(start_server, tmp_pat
                 break
         assert seen[-1] == 503
         assert server.process.wait(30) == 0
+
+
+def test_the_end_loses_no_request_under_load(start_server, tmp_path, grey_crop):
+    sent, answered, ended = threading.Semaphore(0), [], threading.Event()
+
+    def ask(base_url: str) -> None:
+        with httpx.Client(base_url=base_url, timeout=30) as client:
+            while not ended.is_set():
+                sent.release()
+                answered.append(client.post("/v1/emotion", content=grey_crop).status_code)
+
+    with (
+        start_server(tmp_path / "log") as server,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        callers = [pool.submit(ask, server.base_url) for _ in range(16)]
+        for _ in range(100):
+            assert sent.acquire(timeout=10)
+        server.process.send_signal(signal.SIGTERM)
+        with httpx.Client(base_url=server.base_url) as probe:
+            while probe.get("/readyz").status_code == 200:
+                pass
+        before = len(answered)
+        while len(answered) < before + 16:  # some are asked for after the notice, too
+            time.sleep(0.001)
+        ended.set()
+        for caller in callers:
+            caller.result(30)  # raises where a connection broke
+        assert server.process.wait(30) == 0
+    assert set(answered) == {200}
+
+
+def test_connections_are_closed_after_the_notice_of_the_end(start_server, tmp_path):
+    with start_server(tmp_path / "log") as server, httpx.Client() as client:
+        assert "connection" not in client.get(f"{server.base_url}/livez").headers
+        server.process.send_signal(signal.SIGTERM)
+        while (response := client.get(f"{server.base_url}/readyz")).status_code == 200:
+            pass
+        assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_second_signal_stops_at_once(start_server, tmp_path, number):
+    with start_server(tmp_path / "log", drain_seconds=60) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(b"POST /v1/emotion HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            server.process.send_signal(signal.SIGTERM)
+            while httpx.get(f"{server.base_url}/readyz").status_code == 200:
+                pass
+            assert server.terminate(number) == 128 + number
+        assert "a second signal" in server.log.read_text()
 
 
 @pytest.mark.parametrize(

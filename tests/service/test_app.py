@@ -2,10 +2,13 @@
 
 import asyncio
 import base64
+import ctypes
 import io
 import json
 import struct
 import tempfile
+import threading
+import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import until
 
 from service.app import create_app
 from service.settings import Settings
@@ -265,6 +269,28 @@ async def test_a_deadline_that_cannot_be_kept_is_504(standin_models, photo):
         assert_problem(response, 504, "deadline_exceeded")
 
 
+@pytest.mark.parametrize("path", ["/v1/emotion", "/v1/emotion/batch"])
+async def test_a_request_can_shorten_its_deadline(client, photo, path):
+    field = "files" if path.endswith("batch") else "file"
+
+    async def answer(milliseconds: str) -> httpx.Response:
+        headers = {"X-Request-Timeout-Ms": milliseconds}
+        return await client.post(path, files={field: photo("astronaut")}, headers=headers)
+
+    assert_problem(await answer("1"), 504, "deadline_exceeded")
+    assert (await answer("9" * 400)).status_code == 200
+    for bad in ("0", "-1", "1.5", "soon", "nan", "", "9" * 5000):
+        problem = assert_problem(await answer(bad), 422, "invalid_parameter")
+        assert problem["detail"].startswith("X-Request-Timeout-Ms: ")
+
+
+async def test_no_request_can_lengthen_its_deadline(standin_models, photo):
+    async with serving(standin_models, request_timeout_ms=0.01) as client:
+        headers = {"X-Request-Timeout-Ms": "60000"}
+        response = await client.post("/v1/emotion", content=photo("astronaut"), headers=headers)
+        assert_problem(response, 504, "deadline_exceeded")
+
+
 async def test_over_the_limit_is_429_with_a_time_to_retry(standin_models, photo):
     async with serving(standin_models, max_queue=2, max_faces=2) as client:
         data = photo("astronaut")
@@ -288,7 +314,7 @@ async def test_a_fault_of_ours_is_500_without_its_traceback_but_with_it_in_the_l
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        app.state.recognizer._detector = None
+        app.state.recognizer._preparer._detector = None
         response = await client.post(
             "/v1/emotion", content=photo("astronaut"), headers={"X-Request-ID": "abc"}
         )
@@ -330,6 +356,13 @@ async def test_paths_and_methods_that_are_not_there_are_problems(client):
     wrong = await client.get("/v1/emotion")
     assert_problem(wrong, 405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
+    for path, methods in {
+        "/v1/benchmark": "GET, POST",
+        "/v1/benchmark/none": "GET, DELETE",
+        "/livez": "GET",
+        "/openapi.json": "GET, HEAD",
+    }.items():
+        assert (await client.put(path)).headers["allow"] == methods
 
 
 # Models and health
@@ -371,24 +404,55 @@ async def test_live_is_not_yet_ready(standin_models, grey_crop):
             assert (await client.post("/v1/emotion", content=grey_crop)).status_code == 200
 
 
-async def test_a_dead_worker_turns_readiness_off_and_answers_503(standin_models, grey_crop):
-    app = create_app(Settings(models_dir=standin_models))
-    transport = httpx.ASGITransport(app)
+def kill(thread: threading.Thread) -> None:
+    """Ends a thread as the interpreter can: with an exception between two of its instructions."""
+    exception = ctypes.py_object(SystemExit)
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), exception) == 1
 
-    def die(faces):
-        raise SystemExit
+
+async def test_a_worker_killed_in_the_middle_of_a_batch_is_seen_and_replaced(
+    standin_models, grey_crop, caplog
+):
+    settings = Settings(models_dir=standin_models, inference_workers=1, request_timeout_ms=8000)
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app)
+    in_a_batch = threading.Event()
+
+    def stuck(faces):
+        in_a_batch.set()
+        while True:
+            time.sleep(0.001)
 
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        app.state.recognizer._models["first"].bundle.predict = die
-        for _ in range(2):
-            response = await client.post("/v1/emotion", content=grey_crop)
+        served = app.state.recognizer.served("first")
+        whole, served.bundle.predict = served.bundle.predict, stuck
+        started = time.monotonic()
+        requests = [
+            asyncio.create_task(client.post("/v1/emotion", content=grey_crop)) for _ in range(6)
+        ]
+        assert await asyncio.to_thread(in_a_batch.wait, 10)
+        await until(lambda: not app.state.recognizer._pool.under_way)
+        (worker,) = [thread for thread in threading.enumerate() if thread.name == "first-0"]
+        kill(worker)
+        served.bundle.predict = whole
+        for response in await asyncio.gather(*requests):
             assert_problem(response, 503, "not_ready")
+        assert time.monotonic() - started < settings.request_timeout_ms / 1000
         problem = assert_problem(await client.get("/readyz"), 503, "not_ready")
         assert "first" in problem["detail"]
         assert (await client.get("/livez")).status_code == 200
+        other = await client.post("/v1/emotion?model=second", content=grey_crop)
+        assert other.status_code == 200
+        await until(lambda: app.state.recognizer.not_ready_reason is None)
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.post("/v1/emotion", content=grey_crop)).status_code == 200
+        metrics = (await client.get("/metrics")).text
+    assert 'ferserve_worker_deaths_total{model="first"} 1.0' in metrics
+    assert "a worker died: first-0" in caplog.text
+    assert "the worker first-0 was restarted" in caplog.text
 
 
 async def test_a_failed_inference_costs_only_its_own_request(standin_models, grey_crop):
@@ -418,7 +482,7 @@ async def test_the_contract_describes_bodies_answers_and_every_problem(client):
         "multipart/form-data", "image/*", "application/octet-stream", "application/json",
     }  # fmt: skip
     assert [parameter["name"] for parameter in operation["parameters"]] == [
-        "model", "detect", "max_faces", "min_face_confidence", "landmarks",
+        "model", "detect", "max_faces", "min_face_confidence", "landmarks", "X-Request-Timeout-Ms",
     ]  # fmt: skip
     codes = {
         code: example["value"]["status"]
@@ -430,6 +494,7 @@ async def test_the_contract_describes_bodies_answers_and_every_problem(client):
     }
     assert codes == {
         "malformed_request": 400,
+        "unauthorized": 401,
         "payload_too_large": 413,
         "too_many_pixels": 413,
         "unsupported_media_type": 415,
@@ -438,6 +503,7 @@ async def test_the_contract_describes_bodies_answers_and_every_problem(client):
         "unknown_model": 422,
         "invalid_parameter": 422,
         "queue_full": 429,
+        "rate_limited": 429,
         "internal_error": 500,
         "not_ready": 503,
         "deadline_exceeded": 504,

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from time import monotonic
 
 import pytest
+from waiting import until
 
 from service.batcher import (
     Answer,
@@ -275,6 +276,40 @@ async def test_a_dead_worker_fails_everything_that_waits_and_is_seen(caplog):
         await batcher.submit([3], soon())
     await batcher.close()
     assert run.batches == [[1]]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_a_dead_worker_is_replaced_and_items_are_taken_again(monkeypatch, caplog, workers):
+    monkeypatch.setattr("service.batcher.RESTART_SECONDS", 0.02)
+    deaths = iter([SystemExit, KeyboardInterrupt])
+
+    def deadly(items: list[int]) -> list[int]:
+        for death in deaths:
+            raise death
+        return items
+
+    async with batching(deadly, workers=workers) as batcher:
+        for _ in range(2):
+            with pytest.raises(BatcherClosed):
+                await batcher.submit([1], soon())
+            assert not batcher.healthy
+            await until(lambda: batcher.healthy)
+        answers = await asyncio.gather(*(batcher.submit([n], soon()) for n in range(50)))
+    assert [values(answer) for answer in answers] == [[n] for n in range(50)]
+    assert caplog.text.count("a worker died: batcher-") == 2
+    assert "was restarted" in caplog.text
+
+
+async def test_a_batcher_whose_worker_died_can_be_closed_at_once():
+    def deadly(items: list[int]) -> list[int]:
+        raise SystemExit
+
+    batcher = Batcher(deadly)
+    batcher.start()
+    with pytest.raises(BatcherClosed):
+        await batcher.submit([1], soon())
+    await batcher.close()
+    assert not batcher.healthy
 
 
 async def test_closing_ends_the_running_batch_and_fails_the_waiting():

@@ -578,6 +578,7 @@ async def test_the_contract_describes_bodies_answers_and_problems(client):
     assert codes == {
         "malformed_request", "dataset_not_configured", "payload_too_large", "too_many_images",
         "unsupported_media_type", "invalid_archive", "unknown_model", "invalid_parameter",
-        "queue_full", "internal_error", "not_ready", "deadline_exceeded",
+        "queue_full", "internal_error", "not_ready", "deadline_exceeded", "unauthorized",
+        "rate_limited",
     }  # fmt: skip
     assert "HTTPValidationError" not in json.dumps(document)

@@ -17,6 +17,7 @@ def test_every_problem_has_a_code_of_its_own():
 def test_statuses_are_those_of_the_contract():
     assert {problem.code: problem.status for problem in problems()} == {
         "malformed_request": 400,
+        "unauthorized": 401,
         "not_found": 404,
         "method_not_allowed": 405,
         "dataset_not_configured": 409,
@@ -30,6 +31,7 @@ def test_statuses_are_those_of_the_contract():
         "unknown_model": 422,
         "invalid_parameter": 422,
         "queue_full": 429,
+        "rate_limited": 429,
         "internal_error": 500,
         "not_ready": 503,
         "deadline_exceeded": 504,
