@@ -9,8 +9,12 @@ MODEL ?= custom_cnn
 DATA ?= fer2013.zip
 HOST ?= 127.0.0.1
 PORT ?= 8000
+URL ?= http://localhost:$(PORT)
 
-.PHONY: serve test lint format train export evaluate robustness bench clean
+# ONNX Runtime would else report to its maker.
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: serve test lint format train export evaluate robustness bench fuzz overload disconnects hostile clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
@@ -41,6 +45,15 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: d
 
 bench: $(VENV)/.dev-$(RUNTIME)  ## Benchmarks, on a machine that does nothing else
 	$(BIN)/python bench/benchmark_endpoint.py --data $(DATA)
+
+fuzz: $(VENV)/.dev-$(RUNTIME)  ## schemathesis against the service at URL
+	$(BIN)/schemathesis --config-file tests/fuzz/schemathesis.toml run $(URL)/openapi.json --max-examples 150
+
+overload disconnects: $(VENV)/.dev-$(RUNTIME)  ## Four times the capacity; clients that leave
+	$(BIN)/python bench/$@.py
+
+hostile: $(VENV)/.dev-$(RUNTIME)  ## Memory after three rounds of hostile input
+	$(BIN)/python bench/hostile_memory.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -5,17 +5,20 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
-from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from service import errors
 from service.benchmark.jobs import JobQueue
 from service.benchmark.run import Benchmarks
+from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.recognizer import Recognizer
-from service.routes import benchmark, emotion, health, models
+from service.routes import benchmark, emotion, health, models, policy
+from service.routes import metrics as metrics_page
+from service.routes.budget import UploadBudget
+from service.security import Guard
 from service.settings import Settings
 
 DESCRIPTION = """\
@@ -24,18 +27,25 @@ sad, surprise or neutral. **The score describes a face, not a feeling.** No imag
 """
 
 
-def create_app(settings: Settings | None = None, recognizer: Recognizer | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    recognizer: Recognizer | None = None,
+    metrics: Metrics | None = None,
+) -> FastAPI:
     """Makes the application; its start-up loads and warms the models.
 
     Args:
         settings: Read from the environment where not given.
         recognizer: Made from ``settings`` already, by a caller who wants its errors first.
+        metrics: Those that ``recognizer`` reports to.
     """
     settings = settings or Settings()
+    metrics = metrics or Metrics(count_emotions=settings.metrics_emotions)
+    guard = Guard(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.recognizer = serving = recognizer or Recognizer(settings)
+        app.state.recognizer = serving = recognizer or Recognizer(settings, metrics)
         app.state.benchmarks = benchmarks = Benchmarks(
             serving, JobQueue(settings.benchmark_queue, errors.as_job_problem)
         )
@@ -53,15 +63,37 @@ def create_app(settings: Settings | None = None, recognizer: Recognizer | None =
         swagger_ui_parameters={"validatorUrl": None},
     )
     app.state.recognizer = app.state.benchmarks = None
-    app.add_middleware(RequestContext)
-    app.add_exception_handler(HTTPException, errors.handle)
-    app.add_exception_handler(RequestValidationError, errors.handle)
-    app.include_router(emotion.router)
-    app.include_router(models.router)
-    app.include_router(benchmark.router)
+    app.state.metrics = metrics
+    app.state.upload_budget = UploadBudget(settings.upload_memory_bytes)
+    metrics.watch_readiness(lambda: _is_ready(app))
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
+            expose_headers=["Location", "Retry-After", "Server-Timing", "X-Request-ID"],
+        )
+    app.add_middleware(RequestContext, metrics=metrics, is_draining=lambda: _is_draining(app))
+    for kind in errors.HANDLED:
+        app.add_exception_handler(kind, errors.handle)
+    for resource in (emotion, models, benchmark):
+        app.include_router(resource.router, dependencies=guard.calls)
+    app.include_router(policy.router)
+    app.include_router(metrics_page.router, dependencies=guard.reads)
     app.include_router(health.router)
     app.add_api_route("/", _to_documentation, include_in_schema=False)
     return app
+
+
+def _is_ready(app: FastAPI) -> bool:
+    recognizer: Recognizer | None = app.state.recognizer
+    return recognizer is not None and recognizer.not_ready_reason is None
+
+
+def _is_draining(app: FastAPI) -> bool:
+    recognizer: Recognizer | None = app.state.recognizer
+    return recognizer is not None and recognizer.draining
 
 
 async def _to_documentation() -> RedirectResponse:

@@ -10,88 +10,40 @@ never mixed with live ones, so a live item waits for at most one background batc
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from functools import partial
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from service.lanes import Answer, Entry, Item, Lane, Queue, QueueFull, Result
+from service.observers import BatchObserver
+
+__all__ = [
+    "Answer",
+    "BatchFailed",
+    "Batcher",
+    "BatcherClosed",
+    "DeadlineExceeded",
+    "Lane",
+    "QueueFull",
+]
+
+RESTART_SECONDS = 1.0
+"""Pause before a dead worker is replaced: what kills every worker at once must not spin."""
 
 logger = logging.getLogger(__name__)
 
 
-class QueueFull(Exception):  # noqa: N818 - a condition, not a fault
-    """The items would not fit in the queue; none of them was taken."""
-
-
-class DeadlineExceeded(Exception):  # noqa: N818
+class DeadlineExceeded(Exception):  # noqa: N818 - a condition, not a fault
     """The answer was not there by the deadline."""
 
 
 class BatcherClosed(Exception):  # noqa: N818
-    """The batcher takes no items: not started, closed, or one of its workers died."""
+    """The batcher takes no items: not started, closed, or a worker died and is not yet back."""
 
 
 class BatchFailed(Exception):  # noqa: N818
     """The function raised on this item's batch; its exception is the ``__cause__``."""
-
-
-class Lane(Enum):
-    """Which items come first."""
-
-    LIVE = "live"
-    BACKGROUND = "background"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[Result]):
-    """One item's result.
-
-    Attributes:
-        value: What the function returned for the item.
-        queue_seconds: From arrival to the start of the item's batch.
-        inference_seconds: Duration of the item's batch.
-    """
-
-    value: Result
-    queue_seconds: float
-    inference_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry(Generic[Item, Result]):
-    item: Item
-    future: asyncio.Future[Answer[Result]]
-    deadline: float
-    enqueued_at: float
-
-
-@dataclass(slots=True)
-class _Queue(Generic[Item, Result]):
-    """What waits in one lane, and its limits; guarded by the batcher's condition."""
-
-    max_batch: int
-    max_size: int
-    max_wait: float = 0.0
-    waiting: deque[_Entry[Item, Result]] = field(default_factory=deque)
-
-    def add(self, entries: list[_Entry[Item, Result]]) -> None:
-        """Takes all entries or, where they do not fit, none."""
-        if len(self.waiting) + len(entries) > self.max_size:
-            # Those who left while every worker was busy still hold places.
-            self.waiting = deque(e for e in self.waiting if not e.future.done())
-        if len(self.waiting) + len(entries) > self.max_size:
-            raise QueueFull(f"{len(self.waiting)} of {self.max_size} places are taken")
-        self.waiting.extend(entries)
-
-    def time_to_fill(self) -> float:
-        """Seconds the oldest item may still wait for others; 0 or less if none waits."""
-        if not self.max_wait or not self.waiting or len(self.waiting) >= self.max_batch:
-            return 0.0
-        return self.waiting[0].enqueued_at + self.max_wait - monotonic()
 
 
 class Batcher(Generic[Item, Result]):
@@ -108,6 +60,7 @@ class Batcher(Generic[Item, Result]):
             have to wait for.
         max_background_queue: Most items waiting in the background lane.
         name: Name of the threads, for logs and debuggers.
+        observer: Hears what happens, for metrics.
     """
 
     def __init__(
@@ -121,19 +74,23 @@ class Batcher(Generic[Item, Result]):
         max_background_batch: int = 32,
         max_background_queue: int = 256,
         name: str = "batcher",
+        observer: BatchObserver | None = None,
     ) -> None:
         self._run = run
+        self._name = name
+        self._observer = observer or BatchObserver()
         self._condition = threading.Condition()
-        self._queues: dict[Lane, _Queue[Item, Result]] = {
-            Lane.LIVE: _Queue(max_batch, max_queue, max_wait),
-            Lane.BACKGROUND: _Queue(max_background_batch, max_background_queue),
+        self._queues: dict[Lane, Queue[Item, Result]] = {
+            Lane.LIVE: Queue(Lane.LIVE, max_batch, max_queue, max_wait),
+            Lane.BACKGROUND: Queue(Lane.BACKGROUND, max_background_batch, max_background_queue),
         }
+        for lane, queue in self._queues.items():
+            self._observer.watch_queue(lane, partial(len, queue))
         self._idle_workers = 0
+        self._dead_workers: set[int] = set()
         self._open = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True)
-            for index in range(workers)
-        ]
+        self._closed = False
+        self._threads = [self._thread(index) for index in range(workers)]
 
     @property
     def healthy(self) -> bool:
@@ -169,46 +126,83 @@ class Batcher(Generic[Item, Result]):
         """
         loop = asyncio.get_running_loop()
         now = monotonic()
-        entries: list[_Entry[Item, Result]] = [
-            _Entry(item, loop.create_future(), deadline, now) for item in items
+        entries: list[Entry[Item, Result]] = [
+            Entry(item, loop.create_future(), deadline, now) for item in items
         ]
         self._enqueue(entries, lane)
         futures = [entry.future for entry in entries]
         try:
             async with asyncio.timeout(deadline - now):
                 return await asyncio.gather(*futures)
-        except TimeoutError:
+        except (TimeoutError, DeadlineExceeded):
+            self._observer.expired(lane, _unanswered(futures))
             raise DeadlineExceeded("the answer took too long") from None
+        except asyncio.CancelledError:
+            self._observer.cancelled(lane, _unanswered(futures))
+            raise
         finally:
             for future in futures:
                 future.cancel()
 
     async def close(self) -> None:
         """Fails what still waits, lets running batches end and stops the workers."""
-        self._shut("the batcher was closed")
-        started = [thread for thread in self._threads if thread.ident is not None]
+        with self._condition:
+            self._closed = True
+            self._give_up("the batcher was closed")
+            started = [thread for thread in self._threads if thread.ident is not None]
         await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in started))
 
-    def _enqueue(self, entries: list[_Entry[Item, Result]], lane: Lane) -> None:
+    def _enqueue(self, entries: list[Entry[Item, Result]], lane: Lane) -> None:
         with self._condition:
             if not self._open:
                 raise BatcherClosed("no worker is running")
-            self._queues[lane].add(entries)
+            try:
+                self._queues[lane].add(entries)
+            except QueueFull:
+                self._observer.rejected(lane, len(entries))
+                raise
             self._condition.notify(len(entries))
 
-    def _work(self) -> None:
-        batch: list[_Entry[Item, Result]] = []
+    def _thread(self, index: int, *, is_replacement: bool = False) -> threading.Thread:
+        return threading.Thread(
+            target=self._work,
+            args=(index, is_replacement),
+            name=f"{self._name}-{index}",
+            daemon=True,
+        )
+
+    def _work(self, index: int, is_replacement: bool) -> None:
+        batch: list[Entry[Item, Result]] = []
         try:
+            if is_replacement:
+                self._take_place(index)
             while batch := self._take():
                 self._process(batch)
         except BaseException:
-            logger.critical("a worker died; no more items are taken", exc_info=True)
-            self._shut("a worker died", also=batch)
+            logger.critical(
+                "a worker died: %s-%d; what waits is given up", self._name, index, exc_info=True
+            )
+            self._observer.worker_died()
+            with self._condition:
+                self._dead_workers.add(index)
+                self._give_up("a worker died", also=batch)
+                if not self._closed:
+                    self._threads[index] = self._thread(index, is_replacement=True)
+                    self._threads[index].start()
 
-    def _take(self) -> list[_Entry[Item, Result]]:
-        """Blocks until there is a batch; an empty one means that the batcher was shut."""
+    def _take_place(self, index: int) -> None:
+        """Replaces a dead worker; items are taken again once every place is filled."""
         with self._condition:
-            while self._open:
+            if self._condition.wait_for(lambda: self._closed, RESTART_SECONDS):
+                return
+            self._dead_workers.discard(index)
+            self._open = not self._dead_workers
+        logger.warning("the worker %s-%d was restarted", self._name, index)
+
+    def _take(self) -> list[Entry[Item, Result]]:
+        """Blocks until there is a batch; an empty one means that the batcher was closed."""
+        with self._condition:
+            while not self._closed:
                 queue = self._next_queue()
                 pause = queue.time_to_fill()
                 if queue.waiting and pause <= 0:
@@ -216,21 +210,23 @@ class Batcher(Generic[Item, Result]):
                         return batch
                     continue
                 self._idle_workers += 1
-                self._condition.wait(pause if queue.waiting else None)
-                self._idle_workers -= 1
+                try:
+                    self._condition.wait(pause if queue.waiting else None)
+                finally:
+                    self._idle_workers -= 1
         return []
 
-    def _next_queue(self) -> _Queue[Item, Result]:
+    def _next_queue(self) -> Queue[Item, Result]:
         """The first lane in which something waits, or else the last."""
         live, background = self._queues[Lane.LIVE], self._queues[Lane.BACKGROUND]
         return live if live.waiting else background
 
-    def _pop(self, queue: _Queue[Item, Result]) -> list[_Entry[Item, Result]]:
+    def _pop(self, queue: Queue[Item, Result]) -> list[Entry[Item, Result]]:
         """Takes this worker's share of what waits, leaving the rest to the idle ones."""
         waiting = queue.waiting
         share = min(queue.max_batch, -(-len(waiting) // (self._idle_workers + 1)))
-        batch: list[_Entry[Item, Result]] = []
-        expired: list[_Entry[Item, Result]] = []
+        batch: list[Entry[Item, Result]] = []
+        expired: list[Entry[Item, Result]] = []
         now = monotonic()
         while waiting and len(batch) < share:
             entry = waiting.popleft()
@@ -240,11 +236,14 @@ class Batcher(Generic[Item, Result]):
         if self._next_queue().waiting:
             self._condition.notify()
         _settle_soon([(e, DeadlineExceeded("the queue was too long")) for e in expired])
+        if batch:
+            waits = [now - entry.enqueued_at for entry in batch]
+            self._observer.batch_released(queue.lane, waits, queue.why_released(len(batch)))
         return batch
 
-    def _process(self, batch: list[_Entry[Item, Result]]) -> None:
+    def _process(self, batch: list[Entry[Item, Result]]) -> None:
         started = monotonic()
-        outcomes: list[tuple[_Entry[Item, Result], Answer[Result] | Exception]]
+        outcomes: list[tuple[Entry[Item, Result], Answer[Result] | Exception]]
         try:
             values = self._run([entry.item for entry in batch])
             duration = monotonic() - started
@@ -255,15 +254,16 @@ class Batcher(Generic[Item, Result]):
         except Exception as error:
             # One exception each: requests that raise a shared one would share its traceback.
             outcomes = [(entry, _caused_by(error)) for entry in batch]
+        self._observer.batch_done(monotonic() - started)
         _settle_soon(outcomes)
 
-    def _shut(self, reason: str, also: Sequence[_Entry[Item, Result]] = ()) -> None:
-        with self._condition:
-            self._open = False
-            left = [*also, *(e for queue in self._queues.values() for e in queue.waiting)]
-            for queue in self._queues.values():
-                queue.waiting.clear()
-            self._condition.notify_all()
+    def _give_up(self, reason: str, also: Sequence[Entry[Item, Result]] = ()) -> None:
+        """Takes no more items and fails those that wait; the condition is held."""
+        self._open = False
+        left = [*also, *(e for queue in self._queues.values() for e in queue.waiting)]
+        for queue in self._queues.values():
+            queue.waiting.clear()
+        self._condition.notify_all()
         _settle_soon([(entry, BatcherClosed(reason)) for entry in left])
 
 
@@ -273,8 +273,12 @@ def _caused_by(error: Exception) -> BatchFailed:
     return failure
 
 
+def _unanswered(futures: Sequence[asyncio.Future[Answer[Result]]]) -> int:
+    return sum(not f.done() or f.cancelled() or f.exception() is not None for f in futures)
+
+
 def _settle_soon(
-    outcomes: Sequence[tuple[_Entry[Item, Result], Answer[Result] | Exception]],
+    outcomes: Sequence[tuple[Entry[Item, Result], Answer[Result] | Exception]],
 ) -> None:
     """Hands the outcomes to the event loop, in one call for all; from any thread."""
     if not outcomes:
@@ -284,7 +288,7 @@ def _settle_soon(
         loop.call_soon_threadsafe(_settle, outcomes)
 
 
-def _settle(outcomes: Sequence[tuple[_Entry[Item, Result], Answer[Result] | Exception]]) -> None:
+def _settle(outcomes: Sequence[tuple[Entry[Item, Result], Answer[Result] | Exception]]) -> None:
     for entry, outcome in outcomes:
         if entry.future.done():  # its client left, or its deadline passed, meanwhile
             continue

@@ -1,7 +1,7 @@
 """Problems of the API: what can go wrong, with which status, and the one handler for all."""
 
 import logging
-from http import HTTPStatus
+from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from fer2013.reader import DatasetError
 from service import batcher, images, recognizer
@@ -24,23 +25,31 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
 
     Args:
         detail: What is wrong with this request; shown to the caller.
-        headers: More headers of the answer.
+        headers: More headers of the answer, beside those of the kind.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
-    headers: ClassVar[dict[str, str]] = {}
+    headers: Mapping[str, str] = {}
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.headers = {**type(self).headers, **(headers or {})}
 
 
 class MalformedRequest(Problem):
     """The request's framing is broken: empty body, bad JSON, bad base64, bad multipart."""
 
     status, code, title = 400, "malformed_request", "The request cannot be read"
+
+
+class Unauthorized(Problem):
+    """The operator has set API keys, and the request has none of them."""
+
+    status, code, title = 401, "unauthorized", "An API key is needed"
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class NotFound(Problem):
@@ -119,13 +128,20 @@ class QueueFull(Problem):
     """More work is waiting than the service takes on."""
 
     status, code, title = 429, "queue_full", "The service is at its limit"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class BenchmarkQueueFull(QueueFull):
     """More benchmarks are waiting than the service takes on."""
 
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "60"}
+    headers: Mapping[str, str] = {"Retry-After": "60"}
+
+
+class RateLimited(Problem):
+    """The caller has sent more requests than the operator allows."""
+
+    status, code, title = 429, "rate_limited", "Too many requests"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class InternalError(Problem):
@@ -138,7 +154,7 @@ class NotReady(Problem):
     """Starting, shutting down, or broken."""
 
     status, code, title = 503, "not_ready", "The service is not ready"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+    headers: Mapping[str, str] = {"Retry-After": "5"}
 
 
 class DeadlineExceeded(Problem):
@@ -166,6 +182,9 @@ _PROBLEM_OF: dict[type[Exception], type[Problem]] = {
     jobs.JobsClosed: NotReady,
 }
 """The pipeline raises errors that know no HTTP; here they get their status."""
+
+HANDLED = (Problem, HTTPException, RequestValidationError, *_PROBLEM_OF)
+"""What the application itself answers; the outermost middleware answers whatever else there is."""
 
 _PROBLEM_OF_STATUS: dict[int, type[Problem]] = {
     400: MalformedRequest,
@@ -202,16 +221,13 @@ def as_job_problem(error: Exception) -> JobProblem:
     return JobProblem(code=problem.code, detail=problem.detail)
 
 
-async def handle(request: Request, error: Exception) -> JSONResponse:
-    """Answers any error as ``application/problem+json``; logs what is our fault."""
+def describe(request: Request, error: Exception) -> ProblemDetails:
+    """Describes any error to the caller of a request; logs what is our fault."""
     problem = as_problem(error)
     if isinstance(problem, InternalError):
         logger.error("%s %s failed", request.method, _path(request), exc_info=error)
-    headers = dict(problem.headers)
-    if isinstance(error, HTTPException):
-        headers.update(error.headers or {})
-    content = ProblemDetails(
-        type=_type_of(problem.code),
+    return ProblemDetails(
+        type=type_of(problem.code),
         title=problem.title,
         status=problem.status,
         detail=problem.detail,
@@ -219,49 +235,23 @@ async def handle(request: Request, error: Exception) -> JSONResponse:
         code=problem.code,
         request_id=request.state.request_id,
     )
+
+
+async def handle(request: Request, error: Exception) -> JSONResponse:
+    """Answers any error as ``application/problem+json``."""
+    content = describe(request, error)
+    problem = as_problem(error)
+    headers = dict(problem.headers)
+    if isinstance(error, HTTPException):
+        headers.update(error.headers or {})
+    if isinstance(problem, MethodNotAllowed):
+        headers["Allow"] = ", ".join(_allowed_methods(request))
     return JSONResponse(
         content.model_dump(),
-        status_code=problem.status,
+        status_code=content.status,
         headers=headers,
         media_type="application/problem+json",
     )
-
-
-def openapi_responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """Describes the problems an operation can answer, one example for each code."""
-    responses: dict[int | str, dict[str, Any]] = {}
-    for kind in kinds:
-        response = responses.setdefault(
-            kind.status,
-            {
-                "description": HTTPStatus(kind.status).phrase,
-                "content": {
-                    "application/problem+json": {
-                        "schema": ProblemDetails.model_json_schema(),
-                        "examples": {},
-                    }
-                },
-            },
-        )
-        example = ProblemDetails(
-            type=_type_of(kind.code),
-            title=kind.title,
-            status=kind.status,
-            detail=(kind.__doc__ or "").split("\n", 1)[0],
-            instance="/v1/emotion",
-            code=kind.code,
-            request_id="0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",
-        )
-        response["content"]["application/problem+json"]["examples"][kind.code] = {
-            "summary": kind.title,
-            "value": example.model_dump(),
-        }
-        if kind.headers:
-            response["headers"] = {
-                name: {"description": "Seconds.", "schema": {"type": "integer"}}
-                for name in kind.headers
-            }
-    return responses
 
 
 def _path(request: Request) -> str:
@@ -269,7 +259,20 @@ def _path(request: Request) -> str:
     return quote(request.scope["path"])
 
 
-def _type_of(code: str) -> str:
+def _allowed_methods(request: Request) -> list[str]:
+    """All methods of a path; Starlette names only those of the first route that has the path."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        if any(
+            route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes
+        )
+    ]
+
+
+def type_of(code: str) -> str:
+    """Returns the URI of a kind of problem."""
     return f"urn:ferserve:problem:{code}"
 
 

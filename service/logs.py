@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.config
+import warnings
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
@@ -39,6 +40,8 @@ class JsonFormatter(logging.Formatter):
 
 def configure(log_format: Literal["text", "json"]) -> None:
     """Sends the logs of the process, uvicorn's too, to stderr in the format asked for."""
+    logging.captureWarnings(capture=True)
+    warnings.filterwarnings("ignore", module="PIL")  # it tells of images, as its logger does
     logging.config.dictConfig(
         {
             "version": 1,
@@ -57,6 +60,7 @@ def configure(log_format: Literal["text", "json"]) -> None:
                     "formatter": log_format,
                 }
             },
+            "loggers": {"PIL": {"level": "CRITICAL"}},
             "root": {"level": "INFO", "handlers": ["stderr"]},
         }
     )

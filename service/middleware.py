@@ -3,6 +3,7 @@
 import logging
 import re
 import uuid
+from collections.abc import Callable
 from time import perf_counter
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import errors
 from service.logs import REQUEST_ID
+from service.metrics import Metrics
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 """What a caller may send as ``X-Request-ID``: nothing that could forge a log line."""
@@ -26,14 +28,25 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
+CLIENT_LEFT = 499
+"""The code, for metrics only, of requests that nobody waited for; nginx's number."""
+
 logger = logging.getLogger(__name__)
 
 
 class RequestContext:
-    """Outermost middleware; plain ASGI, so that streams and disconnects pass through untouched."""
+    """Outermost middleware; plain ASGI, so that streams and disconnects pass through untouched.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: What is inside.
+        metrics: Counts the requests.
+        is_draining: Whether clients should open their next connection elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, is_draining: Callable[[], bool]) -> None:
         self.app = app
+        self._metrics = metrics
+        self._is_draining = is_draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -53,6 +66,8 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers.update(SECURITY_HEADERS)
+                if self._is_draining():
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
@@ -65,13 +80,16 @@ class RequestContext:
             response = await errors.handle(Request(scope), error)
             await response(scope, receive, send_with_headers)
         finally:
+            seconds = perf_counter() - started
+            route = getattr(scope.get("route"), "path", None)
+            self._metrics.request_done(scope["method"], route, status or CLIENT_LEFT, seconds)
             # Neither the query nor the address: a log should not tell who was looked at.
             logger.info(
                 "%s %s %s %.1f ms",
                 scope["method"],
                 quote(scope["path"]),  # a line break in it forges no log line
                 status or "client left",
-                1000 * (perf_counter() - started),
+                1000 * seconds,
             )
             REQUEST_ID.reset(token)
 

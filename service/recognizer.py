@@ -2,44 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from time import monotonic
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fer2013.labels import FACE_SIDE
-from service import faces
-from service.batcher import Answer, Batcher, BatcherClosed, DeadlineExceeded, QueueFull
-from service.bundle import CPU, ModelBundle, ModelError, available_models, load_bundle
+from service.batcher import Answer, BatcherClosed
+from service.bundle import ModelBundle
 from service.card import ModelCard
-from service.images import DecodedImage, decode_image
+from service.observers import PipelineObserver
+from service.pool import WorkPool
+from service.preparation import FaceImage, FoundFace, Prepared, Preparer
 from service.schemas import (
-    Box,
     DetectMode,
     EmotionOptions,
     FaceEmotion,
     FaceWarning,
-    ImageInfo,
     ModelReference,
-    Point,
     Recognition,
     Timing,
 )
+from service.serving import Scores, ServedModel, load_detector, load_models
 from service.settings import Settings, usable_cpus
-
-WHOLE_FACE_SIDE = 64
-"""``detect=auto`` takes an image of at most this longer side as one face already, in pixels."""
-
-MAX_BACKGROUND_BATCH = 4
-"""On the CPU, where larger batches are no faster a face, but live requests wait for them longer."""
-
-FaceImage = NDArray[np.uint8]
-Scores = NDArray[np.float32]
-T = TypeVar("T")
 
 
 class UnknownModel(ValueError):  # noqa: N818 - named for the API's problem
@@ -50,59 +33,6 @@ class InvalidOption(ValueError):  # noqa: N818
     """An option is over a limit of the settings."""
 
 
-@dataclass(frozen=True, slots=True)
-class _FoundFace:
-    """A face in the image and what the network will see of it."""
-
-    crop: FaceImage
-    box: Box
-    confidence: float | None
-    landmarks: list[Point] | None
-    clipped: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What inference needs of an image, not its pixels, and the seconds this took."""
-
-    image: ImageInfo
-    faces: list[_FoundFace]
-    waited: float
-    decode: float
-    detect: float
-
-
-class ServedModel:
-    """A model and the batcher in front of it.
-
-    Attributes:
-        bundle: The model.
-        batcher: What every inference goes through.
-        background_batch: Most faces of a batch that live requests may have to wait for.
-        background_streams: Submissions of that many faces under way at a time that keep every
-            worker busy; more do not fit in the background lane.
-    """
-
-    def __init__(self, bundle: ModelBundle, settings: Settings) -> None:
-        self.bundle = bundle
-        # Several single-threaded workers beat one many-threaded one on the CPU; a GPU is kept
-        # busy by one, whose batches then are larger.
-        workers = settings.inference_workers or (usable_cpus() if bundle.provider == CPU else 1)
-        largest = MAX_BACKGROUND_BATCH if bundle.provider == CPU else settings.max_batch
-        self.background_batch = min(largest, settings.max_batch)
-        self.background_streams = 2 * workers
-        self.batcher = Batcher[FaceImage, Scores](
-            lambda crops: bundle.predict(np.stack(crops)),
-            workers=workers,
-            max_batch=settings.max_batch,
-            max_queue=settings.max_queue,
-            max_wait=settings.max_wait_ms / 1000,
-            max_background_batch=self.background_batch,
-            max_background_queue=self.background_batch * self.background_streams,
-            name=bundle.card.name,
-        )
-
-
 class Recognizer:
     """Answers which faces an image has and how their expressions appear.
 
@@ -111,19 +41,20 @@ class Recognizer:
 
     Args:
         settings: Which models to serve, and all limits.
+        observer: Hears what happens, for metrics.
 
     Raises:
         ModelError: A model or the face detector cannot be served; the message says why.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observer: PipelineObserver | None = None) -> None:
         self.settings = settings
+        self._observer = observer or PipelineObserver()
         self._cpus = usable_cpus()
-        self._detector = _load_detector(settings)
-        self._models = _load_models(settings)
+        self._preparer = Preparer(load_detector(settings), settings.max_pixels)
+        self._models = load_models(settings, self._observer)
         self.default_model = settings.default_model or next(iter(self._models))
-        self._pool = ThreadPoolExecutor(self._cpus, thread_name_prefix="decode")
-        self._preparing = 0
+        self._pool = WorkPool(self._cpus, settings.max_queue, self._observer)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -147,7 +78,7 @@ class Recognizer:
         for model in self._models.values():
             await asyncio.to_thread(model.bundle.warm_up)
             model.batcher.start()
-        await asyncio.to_thread(self._detector.detect, _blank_image(), 0.5, 1)
+        await asyncio.to_thread(self._preparer.warm_up)
         self._state = "ready"
 
     def begin_drain(self) -> None:
@@ -161,9 +92,16 @@ class Recognizer:
             await asyncio.wait_for(self._idle.wait(), self.settings.drain_seconds)
         self._state = "stopped"
         await asyncio.gather(*(model.batcher.close() for model in self._models.values()))
-        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+        await self._pool.close()
 
-    async def recognize(self, data: bytes, options: EmotionOptions) -> Recognition:
+    @property
+    def draining(self) -> bool:
+        """Whether the end was announced."""
+        return self._state in ("shutting down", "stopped")
+
+    async def recognize(
+        self, data: bytes, options: EmotionOptions, seconds: float | None = None
+    ) -> Recognition:
         """Finds the faces of one image and their expressions.
 
         Cancelling the call drops the parts of its work that have not begun.
@@ -171,26 +109,55 @@ class Recognizer:
         Args:
             data: An image file's bytes.
             options: What the caller chose.
+            seconds: Time the caller has; without it, and at most, the request timeout.
 
         Raises:
             UnknownModel: ``options.model`` is not served.
             InvalidOption: ``options.max_faces`` is over the limit.
             images.ImageError: The bytes are no image within the limits.
             batcher.QueueFull: Too much work is waiting.
-            batcher.DeadlineExceeded: It took longer than the request timeout.
+            batcher.DeadlineExceeded: It took longer than the timeout.
             batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
             batcher.BatchFailed: The inference failed.
         """
-        if self._state in ("starting", "stopped"):
-            raise BatcherClosed(f"the service is {self._state}")
-        self._under_way += 1
-        self._idle.clear()
-        try:
-            return await self._recognize(data, options)
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+        with self._admitted():
+            return await self._recognize(data, options, self._deadline(seconds))
+
+    async def recognize_many(
+        self, images: Sequence[bytes], options: EmotionOptions, seconds: float | None = None
+    ) -> list[Recognition | Exception]:
+        """Answers several images, in order: each with its result or with what went wrong.
+
+        Few images of a call are decoded at a time, so that those of others come in between; the
+        faces of all share batches.
+
+        Args:
+            images: The files' bytes.
+            options: What the caller chose, for all.
+            seconds: Time the caller has for all; without it, and at most, the request timeout.
+
+        Raises:
+            UnknownModel: ``options.model`` is not served.
+            InvalidOption: ``options.max_faces`` is over the limit.
+            batcher.BatcherClosed: The service has not started or has stopped.
+        """
+        self.served(options.model or self.default_model)
+        self._pick_max_faces(options.max_faces)
+        deadline = self._deadline(seconds)
+        at_once = asyncio.Semaphore(2 * self._cpus)
+
+        async def answer(data: bytes) -> Recognition | Exception:
+            async with at_once:
+                try:
+                    return await self._recognize(data, options, deadline)
+                except Exception as error:
+                    return error
+
+        with self._admitted():
+            # A group, not gather: when the call is cancelled it waits until all have ended.
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(answer(data)) for data in images]
+        return [task.result() for task in tasks]
 
     def served(self, name: str) -> ServedModel:
         """Returns a model by name.
@@ -217,27 +184,49 @@ class Recognizer:
             images.ImageError: The bytes are no image within the limits.
         """
         options = EmotionOptions(detect=detect)
-        found = self._prepare(data, options, max_faces=1, submitted=monotonic()).faces
+        found = self._preparer.prepare(data, options, max_faces=1, submitted=monotonic()).faces
         return found[0].crop if found else None
 
-    async def _recognize(self, data: bytes, options: EmotionOptions) -> Recognition:
+    @contextlib.contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """Counts what is under way, which ``close`` waits for."""
+        if self._state in ("starting", "stopped"):
+            raise BatcherClosed(f"the service is {self._state}")
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    def _deadline(self, seconds: float | None) -> float:
+        longest = self.settings.request_timeout_ms / 1000
+        return monotonic() + (longest if seconds is None else min(seconds, longest))
+
+    async def _recognize(
+        self, data: bytes, options: EmotionOptions, deadline: float
+    ) -> Recognition:
         started = monotonic()
-        deadline = started + self.settings.request_timeout_ms / 1000
         name = options.model or self.default_model
         model = self.served(name)
         max_faces = self._pick_max_faces(options.max_faces)
-        prepared = await self._in_pool(
-            lambda: self._prepare(data, options, max_faces, submitted=started), deadline
+        prepared = await self._pool.run(
+            lambda: self._preparer.prepare(data, options, max_faces, submitted=started), deadline
         )
         answers = await model.batcher.submit([face.crop for face in prepared.faces], deadline)
         card = model.bundle.card
+        faces = [
+            _describe(face, answer.value, model.bundle, options.landmarks)
+            for face, answer in zip(prepared.faces, answers, strict=True)
+        ]
+        for face in faces:
+            self._observer.face_rated(face.dominant_emotion)
         return Recognition(
             model=ModelReference(name=name, version=card.version, sha256=card.sha256),
             image=prepared.image,
-            faces=[
-                _describe(face, answer.value, model.bundle, options.landmarks)
-                for face, answer in zip(prepared.faces, answers, strict=True)
-            ],
+            faces=faces,
             timing_ms=_timing(prepared, answers, monotonic() - started),
         )
 
@@ -247,117 +236,8 @@ class Recognizer:
             raise InvalidOption(f"max_faces: Input should be at most {limit}")
         return wanted or limit
 
-    async def _in_pool(self, work: Callable[[], T], deadline: float) -> T:
-        """Runs ``work`` off the event loop, on as many threads as there are processors."""
-        if self._preparing >= self.settings.max_queue:
-            raise QueueFull(f"{self._preparing} images are waiting to be decoded")
-        self._preparing += 1
-        try:
-            async with asyncio.timeout(deadline - monotonic()):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        except TimeoutError:
-            raise DeadlineExceeded("decoding and finding faces took too long") from None
-        finally:
-            self._preparing -= 1
 
-    def _prepare(
-        self, data: bytes, options: EmotionOptions, max_faces: int, submitted: float
-    ) -> _Prepared:
-        begun = monotonic()
-        image = decode_image(data, self.settings.max_pixels)
-        decoded = monotonic()
-        found = (
-            [_whole(image)]
-            if _is_one_face(image, options.detect)
-            else self._find_faces(image.rgb, options.min_face_confidence, max_faces)
-        )
-        return _Prepared(
-            image=ImageInfo(
-                width=image.width,
-                height=image.height,
-                format=image.format,
-                exif_orientation=image.exif_orientation,
-            ),
-            faces=found,
-            waited=begun - submitted,
-            decode=decoded - begun,
-            detect=monotonic() - decoded,
-        )
-
-    def _find_faces(
-        self, rgb: NDArray[np.uint8], min_confidence: float, max_faces: int
-    ) -> list[_FoundFace]:
-        return [
-            _FoundFace(
-                crop=faces.crop_face(rgb, face.box),
-                box=Box(x=face.box.x, y=face.box.y, width=face.box.width, height=face.box.height),
-                confidence=face.confidence,
-                landmarks=[Point(x=x, y=y) for x, y in face.landmarks.tolist()],
-                clipped=face.clipped,
-            )
-            for face in self._detector.detect(rgb, min_confidence, max_faces)
-        ]
-
-
-def _load_models(settings: Settings) -> dict[str, ServedModel]:
-    names = settings.models or tuple(available_models(settings.models_dir))
-    if not names:
-        raise ModelError(
-            f"{settings.models_dir}: holds no model (<name>.onnx with <name>.json); "
-            "FERSERVE_MODELS_DIR says where models are"
-        )
-    if settings.default_model and settings.default_model not in names:
-        raise ModelError(
-            f"the default model {settings.default_model!r} is not served; "
-            f"the models are: {', '.join(names)}"
-        )
-    return {
-        name: ServedModel(
-            load_bundle(
-                settings.models_dir,
-                name,
-                provider=settings.provider,
-                device_id=settings.device_id,
-                intra_op_threads=settings.intra_op_threads,
-                max_batch=settings.max_batch,
-            ),
-            settings,
-        )
-        for name in names
-    }
-
-
-def _load_detector(settings: Settings) -> faces.FaceDetector:
-    path = settings.models_dir / "face_detector.onnx"
-    try:
-        return faces.load_face_detector(path, settings.detect_max_side)
-    except (FileNotFoundError, ValueError) as error:
-        raise ModelError(f"{error}; FERSERVE_MODELS_DIR says where models are") from error
-
-
-def _is_one_face(image: DecodedImage, detect: str) -> bool:
-    if detect == "auto":
-        return max(image.width, image.height) <= WHOLE_FACE_SIDE
-    return detect == "false"
-
-
-def _whole(image: DecodedImage) -> _FoundFace:
-    return _FoundFace(
-        crop=faces.whole_face(image.rgb),
-        box=Box(x=0, y=0, width=image.width, height=image.height),
-        confidence=None,
-        landmarks=None,
-        clipped=False,
-    )
-
-
-def _blank_image() -> NDArray[np.uint8]:
-    return np.zeros((FACE_SIDE, FACE_SIDE, 3), np.uint8)
-
-
-def _describe(
-    face: _FoundFace, scores: Scores, bundle: ModelBundle, landmarks: bool
-) -> FaceEmotion:
+def _describe(face: FoundFace, scores: Scores, bundle: ModelBundle, landmarks: bool) -> FaceEmotion:
     emotions = dict(zip(bundle.labels, scores.tolist(), strict=True))
     dominant = max(emotions, key=emotions.__getitem__)
     confidence = emotions[dominant]
@@ -381,7 +261,7 @@ def _describe(
     return described
 
 
-def _timing(prepared: _Prepared, answers: list[Answer[Scores]], total: float) -> Timing:
+def _timing(prepared: Prepared, answers: list[Answer[Scores]], total: float) -> Timing:
     queued = max((answer.queue_seconds for answer in answers), default=0.0)
     inference = max((answer.inference_seconds for answer in answers), default=0.0)
     return Timing(

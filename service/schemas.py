@@ -1,6 +1,6 @@
 """The API's data: what a request may ask for and what an answer holds."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -132,43 +132,42 @@ class RequestIdentity(BaseModel):
     request_id: str = Field(description="Also in the header `X-Request-ID`.")
 
 
+_EMOTION_EXAMPLE: dict[str, Any] = {
+    "request_id": "0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",
+    "model": {"name": "custom_cnn", "version": "1.0.0", "sha256": "9f86d081884c7d65…"},
+    "image": {"width": 512, "height": 512, "format": "PNG", "exif_orientation": 1},
+    "faces": [
+        {
+            "box": {"x": 181, "y": 58, "width": 88, "height": 120},
+            "face_confidence": 0.93,
+            "dominant_emotion": "happy",
+            "confidence": 0.91,
+            "emotions": {
+                "angry": 0.01,
+                "disgust": 0.0,
+                "fear": 0.01,
+                "happy": 0.91,
+                "sad": 0.02,
+                "surprise": 0.02,
+                "neutral": 0.03,
+            },
+            "warnings": [],
+        }
+    ],
+    "timing_ms": {
+        "decode": 1.2,
+        "detect": 15.0,
+        "queue": 0.1,
+        "inference": 2.3,
+        "total": 18.9,
+    },
+}
+
+
 class EmotionResponse(Recognition, RequestIdentity):
     """The answer to one image."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "request_id": "0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",
-                "model": {"name": "custom_cnn", "version": "1.0.0", "sha256": "9f86d081884c7d65…"},
-                "image": {"width": 512, "height": 512, "format": "PNG", "exif_orientation": 1},
-                "faces": [
-                    {
-                        "box": {"x": 181, "y": 58, "width": 88, "height": 120},
-                        "face_confidence": 0.93,
-                        "dominant_emotion": "happy",
-                        "confidence": 0.91,
-                        "emotions": {
-                            "angry": 0.01,
-                            "disgust": 0.0,
-                            "fear": 0.01,
-                            "happy": 0.91,
-                            "sad": 0.02,
-                            "surprise": 0.02,
-                            "neutral": 0.03,
-                        },
-                        "warnings": [],
-                    }
-                ],
-                "timing_ms": {
-                    "decode": 1.2,
-                    "detect": 15.0,
-                    "queue": 0.1,
-                    "inference": 2.3,
-                    "total": 18.9,
-                },
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _EMOTION_EXAMPLE})
 
 
 class ModelList(BaseModel):
@@ -194,3 +193,43 @@ class ProblemDetails(BaseModel):
     instance: str = Field(description="Path of the request.")
     code: str = Field(description="The kind of problem in a word, for programs.")
     request_id: str
+
+
+class ItemResult(BaseModel):
+    """An image of a batch that was answered."""
+
+    result: Recognition
+
+
+class ItemProblem(BaseModel):
+    """An image of a batch that was refused."""
+
+    problem: ProblemDetails
+
+
+class BatchResponse(RequestIdentity):
+    """The answer to several images."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "request_id": _EMOTION_EXAMPLE["request_id"],
+                "items": [
+                    {"result": {k: v for k, v in _EMOTION_EXAMPLE.items() if k != "request_id"}},
+                    {
+                        "problem": {
+                            "type": "urn:ferserve:problem:undecodable_image",
+                            "title": "The image cannot be decoded",
+                            "status": 422,
+                            "detail": "the JPEG file is damaged or truncated",
+                            "instance": "/v1/emotion/batch",
+                            "code": "undecodable_image",
+                            "request_id": _EMOTION_EXAMPLE["request_id"],
+                        }
+                    },
+                ],
+            }
+        }
+    )
+
+    items: list[ItemResult | ItemProblem] = Field(description="In the order of the files.")

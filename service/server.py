@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -15,11 +16,16 @@ import uvicorn
 from service import logs
 from service.app import create_app
 from service.bundle import ModelError
+from service.metrics import Metrics
 from service.recognizer import Recognizer
 from service.settings import Settings
 
 NOTICE_SECONDS = 1.0
 """How long connections are still taken once ``/readyz`` says no, for load balancers to see it."""
+
+KEEP_ALIVE_SECONDS = 65
+"""How long an idle connection stays open: longer than the minute of most load balancers, which
+would else now and then send a request over one that is just being closed."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +40,14 @@ class DrainingServer(uvicorn.Server):
         self._begin_drain = begin_drain
         self._notice = notice
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ends orderly at the first signal, and at once at the second."""
+        if self.should_exit:
+            logger.warning("a second signal: stopping without answering what is under way")
+            # Not sys.exit: it would wait for threads that decode.
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Gives notice, waits for requests under way and ends the application."""
         self._begin_drain()
@@ -44,18 +58,21 @@ class DrainingServer(uvicorn.Server):
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, both of which end the process with status 0.
 
+    A second signal ends it at once, with status 128 + the signal's number.
+
     Raises:
         SystemExit: With status 0 after SIGTERM, 1 or 3 when start-up failed; the log says why.
     """
     logs.configure(settings.log_format)
     # uvicorn raises the signal anew when it is done, to end as an unprepared process would.
     signal.signal(signal.SIGTERM, _exit)
+    metrics = Metrics(count_emotions=settings.metrics_emotions)
     try:
-        recognizer = Recognizer(settings)
+        recognizer = Recognizer(settings, metrics)
     except ModelError as error:
         logger.critical("cannot start: %s", error)
         sys.exit(1)
-    app = create_app(settings, recognizer)
+    app = create_app(settings, recognizer, metrics)
 
     def begin_drain() -> None:
         recognizer.begin_drain()
@@ -68,6 +85,7 @@ def run(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     server = DrainingServer(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))

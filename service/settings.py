@@ -4,11 +4,15 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from limits import parse_many
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
 """``models/`` of the source checkout this module was imported from."""
+
+ApiKey = Annotated[SecretStr, Field(min_length=16)]
+"""Long enough not to be guessed; never shown where settings are printed."""
 
 _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
@@ -50,8 +54,13 @@ class Settings(BaseSettings):
             arrival. 0 never waits: batches form while the workers are busy.
         max_queue: Most faces waiting for inference, a model; the same number of images may be
             in decoding and face detection. More is answered 429.
-        request_timeout_ms: Time from a whole upload to its answer; past it 504.
+        request_timeout_ms: Time from a whole upload to its answer; past it 504. A request may
+            shorten it.
         max_upload_bytes: Largest request body, base64 and multipart framing included.
+        max_images: Most images in one request of ``/v1/emotion/batch``.
+        max_batch_upload_bytes: Largest body of such a request.
+        upload_memory_bytes: Most bytes of the bodies of all requests together, benchmarks apart;
+            more is answered 429.
         max_pixels: Largest image, width times height.
         max_faces: Most faces answered an image.
         detect_max_side: Images are scaled down to this longer side for face detection, pixels.
@@ -61,6 +70,13 @@ class Settings(BaseSettings):
         benchmark_max_upload_bytes: Largest zip, kept in memory until its benchmark has run.
         benchmark_max_entries: Most files and folders in a zip.
         benchmark_max_unpacked_bytes: Most bytes of a zip's files together, unpacked.
+        api_keys: Keys that may use ``/v1`` and ``/metrics``, comma-separated in the environment;
+            empty means that everyone may.
+        rate_limit: Most requests to ``/v1`` by key, or by address where there is none, such as
+            ``100/minute`` or ``10/second;1000/hour``; unset means no limit.
+        cors_origins: Origins whose pages may call the service, comma-separated in the
+            environment; empty means none.
+        metrics_emotions: Whether ``/metrics`` counts faces by dominant emotion.
         host: Address to listen on.
         port: Port to listen on.
         log_format: ``text`` for people, ``json`` for machines (one object a line).
@@ -81,6 +97,9 @@ class Settings(BaseSettings):
     max_queue: int = Field(default=256, ge=1)
     request_timeout_ms: float = Field(default=10_000, gt=0)
     max_upload_bytes: int = Field(default=20 * 1024 * 1024, ge=1)
+    max_images: int = Field(default=32, ge=1, le=500)
+    max_batch_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    upload_memory_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
     max_pixels: int = Field(default=50_000_000, ge=1)
     max_faces: int = Field(default=32, ge=1)
     detect_max_side: int = Field(default=640, ge=32)
@@ -89,12 +108,16 @@ class Settings(BaseSettings):
     benchmark_max_upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1)
     benchmark_max_entries: int = Field(default=50_000, ge=1)
     benchmark_max_unpacked_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
+    rate_limit: str | None = None
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    metrics_emotions: bool = False
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     log_format: Literal["text", "json"] = "text"
     drain_seconds: int = Field(default=20, ge=0)
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "api_keys", "cors_origins", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
@@ -108,12 +131,25 @@ class Settings(BaseSettings):
             raise ValueError(f"{value}: no such file or folder")
         return value
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_many(value)
+        return value
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.max_queue < self.max_faces:
             raise ValueError(
                 f"max_queue ({self.max_queue}) must be at least max_faces ({self.max_faces}), "
                 "or an image with that many faces could never be answered"
+            )
+        if self.upload_memory_bytes < max(self.max_upload_bytes, self.max_batch_upload_bytes):
+            raise ValueError(
+                f"upload_memory_bytes ({self.upload_memory_bytes}) must be at least "
+                f"max_upload_bytes ({self.max_upload_bytes}) and "
+                f"max_batch_upload_bytes ({self.max_batch_upload_bytes})"
             )
         if self.default_model and self.models and self.default_model not in self.models:
             raise ValueError(

@@ -33,6 +33,10 @@ class SplitChoice(StrEnum):
 
 def benchmark_command(
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="FERSERVE_API_KEY", help="Key, where the service wants one."),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(help="Name of a model; several are compared.", show_default="the default one"),
@@ -75,7 +79,8 @@ def benchmark_command(
     if detect and not upload:
         _fail("--detect goes with --upload; FER2013's images are faces already", status=2)
     asked = {"compare": model or [], "limit": limit}
-    with httpx.Client(base_url=url, timeout=READ_SECONDS) as client:
+    headers = {"X-API-Key": api_key} if api_key else {}
+    with httpx.Client(base_url=url, timeout=READ_SECONDS, headers=headers) as client:
         try:
             if upload:
                 job = _start_upload(client, upload, asked, detect)

@@ -21,6 +21,7 @@ from service.benchmark.schemas import (
     BenchmarkRequest,
     UploadOptions,
 )
+from service.openapi import openapi_responses
 from service.routes.dependencies import BenchmarksDependency
 from service.routes.uploads import FIELD, read_body, read_form, the_file
 
@@ -77,10 +78,11 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events. `progress` while the job waits or runs, and one "
         "`finished`, the last; the data of each is a BenchmarkJob in JSON.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},  # a schema would be one of all events together
     }
 }
-_PROBLEMS = errors.openapi_responses(errors.NotFound, errors.InvalidParameter, errors.NotReady)
+_REFUSALS = (errors.Unauthorized, errors.RateLimited, errors.NotReady)
+_PROBLEMS = openapi_responses(errors.NotFound, errors.InvalidParameter, *_REFUSALS)
 _HTML: dict[int | str, dict[str, Any]] = {
     200: {"description": "A page that needs nothing else.", "content": {"text/html": {}}}
 }
@@ -90,7 +92,7 @@ _HTML: dict[int | str, dict[str, Any]] = {
     "",
     status_code=202,
     responses=_ACCEPTED
-    | errors.openapi_responses(
+    | openapi_responses(
         errors.MalformedRequest,
         errors.DatasetNotConfigured,
         errors.PayloadTooLarge,
@@ -101,8 +103,8 @@ _HTML: dict[int | str, dict[str, Any]] = {
         errors.InvalidParameter,
         errors.BenchmarkQueueFull,
         errors.InternalError,
-        errors.NotReady,
         errors.DeadlineExceeded,
+        *_REFUSALS,
     ),
     openapi_extra=_REQUEST_BODY,
 )
@@ -124,7 +126,7 @@ async def start_benchmark(
     return job.describe()
 
 
-@router.get("", responses=errors.openapi_responses(errors.NotReady))
+@router.get("", responses=openapi_responses(*_REFUSALS))
 async def list_benchmarks(benchmarks: BenchmarksDependency) -> BenchmarkList:
     """Lists the last 20 benchmarks, newest first, without their results."""
     return BenchmarkList(jobs=[job.describe() for job in benchmarks.queue.jobs])

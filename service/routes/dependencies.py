@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from service.benchmark.run import Benchmarks
 from service.errors import NotReady
 from service.recognizer import Recognizer
+from service.routes.budget import UploadBudget
 
 
 def get_recognizer(request: Request) -> Recognizer:
@@ -33,5 +34,12 @@ def get_benchmarks(request: Request) -> Benchmarks:
     return benchmarks
 
 
+def get_budget(request: Request) -> UploadBudget:
+    """Returns the application's budget for uploads."""
+    budget: UploadBudget = request.app.state.upload_budget
+    return budget
+
+
 BenchmarksDependency = Annotated[Benchmarks, Depends(get_benchmarks)]
 RecognizerDependency = Annotated[Recognizer, Depends(get_recognizer)]
+BudgetDependency = Annotated[UploadBudget, Depends(get_budget)]

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from service.errors import NotReady, openapi_responses
+from service.errors import NotReady
+from service.openapi import openapi_responses
 from service.routes.dependencies import RecognizerDependency
 from service.schemas import Health
 

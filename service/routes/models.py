@@ -3,20 +3,29 @@
 from fastapi import APIRouter
 
 from service.card import ModelCard
-from service.errors import InvalidParameter, NotFound, NotReady, openapi_responses
+from service.errors import (
+    InvalidParameter,
+    NotFound,
+    NotReady,
+    RateLimited,
+    Unauthorized,
+)
+from service.openapi import openapi_responses
 from service.routes.dependencies import RecognizerDependency
 from service.schemas import ModelList
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
+_PROBLEMS = (Unauthorized, RateLimited, NotReady)
 
-@router.get("", responses=openapi_responses(NotReady))
+
+@router.get("", responses=openapi_responses(*_PROBLEMS))
 async def list_models(recognizer: RecognizerDependency) -> ModelList:
     """Lists the served models: training, accuracy by split, limits, hash, licences."""
     return ModelList(default=recognizer.default_model, models=recognizer.cards)
 
 
-@router.get("/{name}", responses=openapi_responses(NotFound, InvalidParameter, NotReady))
+@router.get("/{name}", responses=openapi_responses(NotFound, InvalidParameter, *_PROBLEMS))
 async def get_model(name: str, recognizer: RecognizerDependency) -> ModelCard:
     """Returns one model's card."""
     cards = {card.name: card for card in recognizer.cards}

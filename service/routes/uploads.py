@@ -12,7 +12,12 @@ from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import MalformedRequest, PayloadTooLarge, UnsupportedMediaType
+from service.errors import (
+    MalformedRequest,
+    PayloadTooLarge,
+    TooManyImages,
+    UnsupportedMediaType,
+)
 from service.schemas import ImageDocument
 
 if TYPE_CHECKING:
@@ -21,18 +26,26 @@ if TYPE_CHECKING:
 FIELD = "file"
 """Name of the multipart field that holds the image."""
 
+FILES = "files"
+"""Name of the multipart fields that hold the images of a batch."""
+
 MAX_PARTS = 1000
 """Most parts of a multipart body: each costs more memory than the body it came in."""
 
 DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 
-async def read_image(request: Request, max_bytes: int) -> bytes:
+Take = Callable[[int], None]
+"""Is told of every part of a body before it is kept, and raises where there is no room for it."""
+
+
+async def read_image(request: Request, max_bytes: int, take: Take) -> bytes:
     """Reads the image of a request in any of the three forms.
 
     Args:
         request: Its body has not been read.
         max_bytes: Largest body.
+        take: See ``Take``.
 
     Raises:
         UnsupportedMediaType: The body is of none of the three forms.
@@ -40,7 +53,7 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
         MalformedRequest: The body is empty or is not what its ``Content-Type`` says.
     """
     unpack = _unpacker(request.headers.get("content-type", ""))
-    body = await read_body(request, max_bytes)
+    body = await read_body(request, max_bytes, take)
     if not body:
         raise MalformedRequest("the request body is empty")
     # Parsing megabytes takes milliseconds, in which the event loop would stand still.
@@ -50,12 +63,42 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
     return image
 
 
-async def read_form(request: Request, max_bytes: int) -> list[tuple[str, bytes]]:
+async def read_images(request: Request, max_bytes: int, max_images: int, take: Take) -> list[bytes]:
+    """Reads the images of a batch, the fields ``files`` of a form, in order.
+
+    Args:
+        request: Its body has not been read.
+        max_bytes: Largest body.
+        max_images: Most images.
+        take: See ``Take``.
+
+    Raises:
+        UnsupportedMediaType: The body is no multipart form.
+        PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
+        TooManyImages: There are more than ``max_images``.
+        MalformedRequest: There is no image, or the body is not what its ``Content-Type`` says.
+    """
+    media_type, _ = parse_options_header(request.headers.get("content-type", ""))
+    if media_type.lower() != b"multipart/form-data":
+        raise UnsupportedMediaType(f"send multipart/form-data with one or more fields {FILES!r}")
+    parts = await read_form(request, max_bytes, take)
+    images = [content for name, content in parts if name == FILES]
+    if not images:
+        raise MalformedRequest(f"the multipart body has no field {FILES!r}")
+    if len(images) > max_images:
+        raise TooManyImages(f"there are {len(images)} images; at most {max_images} are accepted")
+    return images
+
+
+async def read_form(
+    request: Request, max_bytes: int, take: Take | None = None
+) -> list[tuple[str, bytes]]:
     """Reads the parts of a ``multipart/form-data`` request: names and contents, in order.
 
     Args:
         request: Its body has not been read.
         max_bytes: Largest body.
+        take: See ``Take``.
 
     Raises:
         PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
@@ -65,7 +108,7 @@ async def read_form(request: Request, max_bytes: int) -> list[tuple[str, bytes]]
     form = _Form()
     parser = form.parser(_boundary(parameters))
     try:
-        async for chunk in _chunks(request, max_bytes):
+        async for chunk in _chunks(request, max_bytes, take):
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
@@ -73,19 +116,19 @@ async def read_form(request: Request, max_bytes: int) -> list[tuple[str, bytes]]
     return form.finished()
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
+async def read_body(request: Request, max_bytes: int, take: Take | None = None) -> bytes:
     """Reads a body as it is.
 
     Raises:
         PayloadTooLarge: It is larger than ``max_bytes``; the rest was not kept.
     """
     body = bytearray()
-    async for chunk in _chunks(request, max_bytes):
+    async for chunk in _chunks(request, max_bytes, take):
         body += chunk
     return bytes(body)
 
 
-async def _chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, max_bytes: int, take: Take | None) -> AsyncIterator[bytes]:
     too_large = PayloadTooLarge(f"the request body may have at most {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -95,6 +138,8 @@ async def _chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
         total += len(chunk)
         if total > max_bytes:
             raise too_large
+        if take:
+            take(len(chunk))
         yield chunk
 
 

@@ -30,11 +30,24 @@ class Server:
     port: int
     process: subprocess.Popen[str]
     log: Path
+    copying: threading.Thread | None = None
 
     def terminate(self, signal_number: int = signal.SIGTERM) -> int:
         """Asks the process to end and returns its exit status."""
         self.process.send_signal(signal_number)
-        return self.process.wait(timeout=30)
+        status = self.process.wait(timeout=30)
+        if self.copying:
+            self.copying.join(timeout=30)
+        return status
+
+    def log_lines(self, containing: str) -> list[str]:
+        """Waits for a line with this text, and returns all that have it."""
+        give_up = time.monotonic() + 10
+        while True:
+            found = [line for line in self.log.read_text().splitlines() if containing in line]
+            if found or time.monotonic() > give_up:
+                return found
+            time.sleep(0.01)
 
 
 @contextmanager
@@ -69,7 +82,7 @@ def serving(
     log.touch()
     copying = threading.Thread(target=_copy, args=(process, log))
     copying.start()
-    server = Server(f"http://127.0.0.1:{port}", port, process, log)
+    server = Server(f"http://127.0.0.1:{port}", port, process, log, copying)
     try:
         _wait_until_ready(server)
         yield server

@@ -90,6 +90,25 @@ def test_problems_are_told_without_a_traceback(server, tmp_path):
         assert "Traceback" not in result.stderr
 
 
+def test_a_key_is_sent_where_the_service_wants_one(
+    start_server, small_zip, standin_models, tmp_path, monkeypatch
+):
+    key = "a-key-of-the-benchmark"
+    with start_server(
+        tmp_path / "log",
+        dataset=small_zip,
+        models_dir=standin_models,
+        default_model="first",
+        api_keys=f"another-key-of-someone,{key}",
+    ) as server:
+        refused = ferserve(server, "--limit", "7")
+        assert refused.returncode == 1
+        assert "unauthorized" in refused.stderr
+        monkeypatch.setenv("FERSERVE_API_KEY", key)
+        assert ferserve(server, "--limit", "7").returncode == 0
+        assert key not in server.log.read_text()
+
+
 def test_no_service_is_an_error_without_a_traceback(server):
     nobody = type(server)("http://127.0.0.1:1", 1, server.process, server.log)
     result = ferserve(nobody)
@@ -112,8 +131,9 @@ def test_uploads_that_were_broken_off_hold_no_places(server):
 
 def test_events_arrive_while_the_job_runs(server):
     with httpx.Client(base_url=server.base_url, timeout=30) as client:
-        job = client.post("/v1/benchmark", json={"compare": ["first", "second"]}).json()
-        with client.stream("GET", job["links"]["events"]) as events:
+        asked = {"compare": ["first", "second"], "split": "train"}
+        jobs = [client.post("/v1/benchmark", json=asked).json() for _ in range(3)]
+        with client.stream("GET", jobs[-1]["links"]["events"]) as events:
             names = [line for line in events.iter_lines() if line.startswith("event: ")]
     assert names[-1] == "event: finished"
     assert "event: progress" in names

@@ -126,8 +126,8 @@ def test_the_log_has_requests_by_id_and_nothing_of_their_content(server, client,
         files={"file": ("secret-name.png", photo("astronaut"))},
         headers={"X-Request-ID": "look-for-me"},
     )
+    (mine,) = map(json.loads, server.log_lines("look-for-me"))
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
-    (mine,) = [line for line in lines if line["request_id"] == "look-for-me"]
     assert mine["message"].startswith("POST /v1/emotion 422 ")
     assert "secret" not in server.log.read_text()
     assert not [line for line in lines if line["level"] in ("ERROR", "CRITICAL")]

@@ -263,6 +263,42 @@ async def test_a_body_of_undeclared_length_is_read_no_further_than_the_limit(cli
 # Overload and time
 
 
+async def test_uploads_together_have_a_limit_and_give_back_what_they_took(
+    standin_models, grey_crop
+):
+    async with serving(
+        standin_models, max_upload_bytes=4000, max_batch_upload_bytes=4000, upload_memory_bytes=5000
+    ) as client:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield bytes(3500)
+            begun.set()
+            await go_on.wait()
+
+        slow = asyncio.create_task(client.post("/v1/emotion", content=slowly()))
+        await begun.wait()
+        for path in ("/v1/emotion", "/v1/emotion/batch"):
+            field = "files" if path.endswith("batch") else "file"
+            refused = await client.post(path, files={field: grey_crop})
+            assert "uploads" in assert_problem(refused, 429, "queue_full")["detail"]
+        go_on.set()
+        assert_problem(await slow, 415, "unsupported_media_type")
+        for _ in range(3):
+            assert (await client.post("/v1/emotion", content=grey_crop)).status_code == 200
+
+
+async def test_an_upload_that_takes_too_long_is_ended(client, monkeypatch):
+    monkeypatch.setattr("service.routes.emotion.UPLOAD_SECONDS", 0.01)
+
+    async def forever() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    response = await client.post("/v1/emotion", content=forever())
+    assert_problem(response, 504, "deadline_exceeded")
+
+
 async def test_a_deadline_that_cannot_be_kept_is_504(standin_models, photo):
     async with serving(standin_models, request_timeout_ms=0.01) as client:
         response = await client.post("/v1/emotion", files={"file": photo("astronaut")})

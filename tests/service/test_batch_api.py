@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from service.app import create_app
+from service.schemas import BatchResponse
 from service.settings import Settings
 
 
@@ -155,3 +156,9 @@ async def test_a_batch_of_which_nothing_was_answered_in_time_is_504(standin_mode
     async with serving(standin_models, request_timeout_ms=0.01) as client:
         response = await client.post("/v1/emotion/batch", files=files(*[photo("astronaut")] * 3))
         assert_problem(response, 504, "deadline_exceeded")
+
+
+async def test_the_example_of_an_answer_is_one(client):
+    document = (await client.get("/openapi.json")).json()
+    example = document["components"]["schemas"]["BatchResponse"]["example"]
+    assert BatchResponse.model_validate(example).model_dump(exclude_unset=True) == example

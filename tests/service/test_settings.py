@@ -90,3 +90,8 @@ def test_a_data_set_that_is_not_there_is_told_at_the_start(tmp_path):
     with pytest.raises(ValidationError, match="no such file or folder"):
         Settings(dataset=tmp_path / "fer2013.zip")
     assert Settings(dataset=tmp_path).dataset == tmp_path
+
+
+def test_one_upload_must_fit_into_the_memory_for_all():
+    with pytest.raises(ValidationError, match="upload_memory_bytes"):
+        Settings(upload_memory_bytes=1000)

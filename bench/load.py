@@ -1,0 +1,113 @@
+# ruff: noqa: T201 - helps scripts that talk to the person who runs them
+"""What the load scripts share: the real server as a process, its memory, and their results."""
+
+import io
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import skimage.data
+from PIL import Image
+
+from service.settings import usable_cpus
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+START_UP_SECONDS = 60
+
+
+@dataclass
+class Server:
+    """A running ``ferserve serve``."""
+
+    base_url: str
+    port: int
+    process: subprocess.Popen[bytes]
+    client: httpx.Client
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[Server]:
+    """Starts a server with these settings, waits until it is ready, and ends it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    chosen = {f"FERSERVE_{name.upper()}": str(value) for name, value in settings.items()}
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "cli.main", "serve", "--port", str(port)],
+        cwd=REPOSITORY,
+        env=os.environ | chosen,
+        stderr=subprocess.DEVNULL,
+    )
+    base_url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=base_url, timeout=60) as client:
+            until_ready(client, START_UP_SECONDS)
+            yield Server(base_url, port, process, client)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def until_ready(client: httpx.Client, seconds: float) -> float:
+    """Waits until ``/readyz`` says yes; returns the seconds it took."""
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        try:
+            if client.get("/readyz").status_code == 200:
+                return time.monotonic() - started
+        except httpx.TransportError:
+            pass
+        time.sleep(0.02)
+    sys.exit(f"the server was not ready within {seconds} s")
+
+
+def resident_megabytes(server: Server) -> float:
+    """Returns the memory that the process holds, megabytes of 10^6 bytes."""
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
+def photo(file_format: str = "JPEG") -> bytes:
+    """The astronaut, 512 pixels square, one face."""
+    file = io.BytesIO()
+    Image.fromarray(skimage.data.astronaut()).save(file, file_format)
+    return file.getvalue()
+
+
+def metric(client: httpx.Client, name: str) -> dict[str, float]:
+    """Returns the values of a metric by its labels as they stand on the page."""
+    lines = client.get("/metrics").text.splitlines()
+    found = (line.rsplit(" ", 1) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+    return {labels.removeprefix(name): float(value) for labels, value in found}
+
+
+def described() -> dict[str, Any]:
+    """Returns what a result depends on."""
+    return {
+        "machine": {
+            "processors": usable_cpus(),
+            "architecture": platform.machine(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+        },
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+def write_result(name: str, result: dict[str, Any]) -> None:
+    """Writes ``bench/results/<name>.json`` and exits, with 1 where a goal was missed."""
+    path = REPOSITORY / "bench" / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+    sys.exit(0 if all(result["met"].values()) else 1)

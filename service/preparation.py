@@ -1,0 +1,133 @@
+"""An image file → its faces, cut out as the networks want them. Blocks; keeps no state."""
+
+from dataclasses import dataclass
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer2013.labels import FACE_SIDE
+from service import faces
+from service.images import DecodedImage, decode_image
+from service.schemas import Box, DetectMode, EmotionOptions, ImageInfo, Point
+
+WHOLE_FACE_SIDE = 64
+"""``detect=auto`` takes an image of at most this longer side as one face already, in pixels."""
+
+FaceImage = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFace:
+    """A face in the image.
+
+    Attributes:
+        crop: What a network will see of it, uint8 ``[48, 48]``.
+        confidence: The face detector's; None where it did not run, as with ``landmarks``.
+        clipped: Whether the face or its crop reaches over the image's border.
+    """
+
+    crop: FaceImage
+    box: Box
+    confidence: float | None
+    landmarks: list[Point] | None
+    clipped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What inference needs of an image, not its pixels.
+
+    Attributes:
+        waited: Seconds from submission to the begin of decoding.
+        decode: Seconds to decode it.
+        detect: Seconds to find and cut its faces.
+    """
+
+    image: ImageInfo
+    faces: list[FoundFace]
+    waited: float
+    decode: float
+    detect: float
+
+
+class Preparer:
+    """Decodes images and finds their faces; safe to share between threads.
+
+    Args:
+        detector: Finds the faces.
+        max_pixels: Largest image, width times height.
+    """
+
+    def __init__(self, detector: faces.FaceDetector, max_pixels: int) -> None:
+        self._detector = detector
+        self._max_pixels = max_pixels
+
+    def warm_up(self) -> None:
+        """Runs the detector once, so that no request pays for its first run."""
+        self._detector.detect(np.zeros((FACE_SIDE, FACE_SIDE, 3), np.uint8), 0.5, 1)
+
+    def prepare(
+        self, data: bytes, options: EmotionOptions, max_faces: int, submitted: float
+    ) -> Prepared:
+        """Decodes one image and cuts out its faces, largest first.
+
+        Args:
+            data: An image file's bytes.
+            options: What the caller chose.
+            max_faces: Most faces to cut out.
+            submitted: When the work was handed over, on the clock of ``time.monotonic``.
+
+        Raises:
+            images.ImageError: The bytes are no image within the limits.
+        """
+        begun = monotonic()
+        image = decode_image(data, self._max_pixels)
+        decoded = monotonic()
+        found = (
+            [_whole(image)]
+            if _is_one_face(image, options.detect)
+            else self._find_faces(image.rgb, options.min_face_confidence, max_faces)
+        )
+        return Prepared(
+            image=ImageInfo(
+                width=image.width,
+                height=image.height,
+                format=image.format,
+                exif_orientation=image.exif_orientation,
+            ),
+            faces=found,
+            waited=begun - submitted,
+            decode=decoded - begun,
+            detect=monotonic() - decoded,
+        )
+
+    def _find_faces(
+        self, rgb: NDArray[np.uint8], min_confidence: float, max_faces: int
+    ) -> list[FoundFace]:
+        return [
+            FoundFace(
+                crop=faces.crop_face(rgb, face.box),
+                box=Box(x=face.box.x, y=face.box.y, width=face.box.width, height=face.box.height),
+                confidence=face.confidence,
+                landmarks=[Point(x=x, y=y) for x, y in face.landmarks.tolist()],
+                clipped=face.clipped,
+            )
+            for face in self._detector.detect(rgb, min_confidence, max_faces)
+        ]
+
+
+def _is_one_face(image: DecodedImage, detect: DetectMode) -> bool:
+    if detect == "auto":
+        return max(image.width, image.height) <= WHOLE_FACE_SIDE
+    return detect == "false"
+
+
+def _whole(image: DecodedImage) -> FoundFace:
+    return FoundFace(
+        crop=faces.whole_face(image.rgb),
+        box=Box(x=0, y=0, width=image.width, height=image.height),
+        confidence=None,
+        landmarks=None,
+        clipped=False,
+    )

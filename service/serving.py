@@ -1,0 +1,95 @@
+"""A served model: its bundle, and the batcher that every inference goes through."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import faces
+from service.batcher import Batcher
+from service.bundle import CPU, ModelBundle, ModelError, available_models, load_bundle
+from service.observers import PipelineObserver
+from service.preparation import FaceImage
+from service.settings import Settings, usable_cpus
+
+MAX_BACKGROUND_BATCH = 4
+"""On the CPU, where larger batches are no faster a face, but live requests wait for them longer."""
+
+Scores = NDArray[np.float32]
+
+
+class ServedModel:
+    """A model and the batcher in front of it.
+
+    Attributes:
+        bundle: The model.
+        batcher: What every inference goes through.
+        background_batch: Most faces of a batch that live requests may have to wait for.
+        background_streams: Submissions of that many faces under way at a time that keep every
+            worker busy; more do not fit in the background lane.
+    """
+
+    def __init__(self, bundle: ModelBundle, settings: Settings, observer: PipelineObserver) -> None:
+        self.bundle = bundle
+        # Several single-threaded workers beat one many-threaded one on the CPU; a GPU is kept
+        # busy by one, whose batches then are larger.
+        workers = settings.inference_workers or (usable_cpus() if bundle.provider == CPU else 1)
+        largest = MAX_BACKGROUND_BATCH if bundle.provider == CPU else settings.max_batch
+        self.background_batch = min(largest, settings.max_batch)
+        self.background_streams = 2 * workers
+        self.batcher = Batcher[FaceImage, Scores](
+            lambda crops: bundle.predict(np.stack(crops)),
+            workers=workers,
+            max_batch=settings.max_batch,
+            max_queue=settings.max_queue,
+            max_wait=settings.max_wait_ms / 1000,
+            max_background_batch=self.background_batch,
+            max_background_queue=self.background_batch * self.background_streams,
+            name=bundle.card.name,
+            observer=observer.serve_model(bundle.card.name, bundle.card.version, bundle.provider),
+        )
+
+
+def load_models(settings: Settings, observer: PipelineObserver) -> dict[str, ServedModel]:
+    """Loads and checks the models to serve, by name.
+
+    Raises:
+        ModelError: There is none, or one cannot be served.
+    """
+    names = settings.models or tuple(available_models(settings.models_dir))
+    if not names:
+        raise ModelError(
+            f"{settings.models_dir}: holds no model (<name>.onnx with <name>.json); "
+            "FERSERVE_MODELS_DIR says where models are"
+        )
+    if settings.default_model and settings.default_model not in names:
+        raise ModelError(
+            f"the default model {settings.default_model!r} is not served; "
+            f"the models are: {', '.join(names)}"
+        )
+    return {
+        name: ServedModel(
+            load_bundle(
+                settings.models_dir,
+                name,
+                provider=settings.provider,
+                device_id=settings.device_id,
+                intra_op_threads=settings.intra_op_threads,
+                max_batch=settings.max_batch,
+            ),
+            settings,
+            observer,
+        )
+        for name in names
+    }
+
+
+def load_detector(settings: Settings) -> faces.FaceDetector:
+    """Loads the face detector.
+
+    Raises:
+        ModelError: It is missing or broken.
+    """
+    path = settings.models_dir / "face_detector.onnx"
+    try:
+        return faces.load_face_detector(path, settings.detect_max_side)
+    except (FileNotFoundError, ValueError) as error:
+        raise ModelError(f"{error}; FERSERVE_MODELS_DIR says where models are") from error
