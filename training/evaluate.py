@@ -1,5 +1,6 @@
 """Measures a model on every split of FER2013, by the protocol of docs/training.md."""
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -86,6 +87,8 @@ def _as_json(scores: Scores) -> dict[str, Any]:
 
 def open_onnx(model: bytes) -> Predict:
     """Opens an ONNX file's bytes on the CPU, with ONNX Runtime's default optimisations."""
+    # Else ONNX Runtime, from 1.29 on, reports to its maker; it is read at the first import.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
