@@ -45,6 +45,7 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: d
 
 bench: $(VENV)/.dev-$(RUNTIME)  ## Benchmarks, on a machine that does nothing else
 	$(BIN)/python bench/benchmark_endpoint.py --data $(DATA)
+	$(BIN)/python bench/plots.py
 
 fuzz: $(VENV)/.dev-$(RUNTIME)  ## schemathesis against the service at URL
 	$(BIN)/schemathesis --config-file tests/fuzz/schemathesis.toml run $(URL)/openapi.json --max-examples 150
