@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from fer2013.reader import read_fer2013
 from fer2013.scoring import score
+from service.card import ModelCard
 from training.evaluate import ModelFileError, evaluate, open_model, predict_batches
 
 
@@ -43,11 +45,23 @@ def test_batches_do_not_change_the_order():
     assert rows[:, 0].tolist() == list(range(130))
 
 
-def test_a_run_and_its_export_score_alike(jax_run: Path, exported: Path, small_zip: Path):
-    dataset = read_fer2013(small_zip)
-    of_run = open_model(jax_run, mirror=True)(dataset.test.faces)
-    of_onnx = open_model(exported / "custom_cnn.onnx")(dataset.test.faces)
-    assert np.abs(of_run - of_onnx).max() < 1e-4
+def test_a_run_and_its_export_differ_by_the_temperature_alone(
+    jax_run: Path, exported: Path, small_zip: Path
+):
+    faces = read_fer2013(small_zip).test.faces
+    of_run = open_model(jax_run)
+    temperature = ModelCard.read(exported / "custom_cnn.json").temperature
+    views = [of_run(faces), of_run(np.ascontiguousarray(faces[:, :, ::-1]))]
+    expected = np.mean([softmax(np.log(v) / temperature, axis=1) for v in views], axis=0)
+    assert np.abs(open_model(exported / "custom_cnn.onnx")(faces) - expected).max() < 1e-4
+
+
+def test_mirroring_averages_a_run_over_both_views(jax_run: Path, small_zip: Path):
+    faces = read_fer2013(small_zip).public.faces
+    averaged = open_model(jax_run, mirror=True)
+    mirrored = np.ascontiguousarray(faces[:, :, ::-1])
+    assert np.abs(averaged(faces) - averaged(mirrored)).max() < 1e-6
+    assert np.abs(averaged(faces) - open_model(jax_run)(faces)).max() > 1e-4
 
 
 def test_command_writes_figures_and_page(exported: Path, small_zip: Path, tmp_path: Path):
