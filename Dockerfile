@@ -7,13 +7,16 @@ COPY export export
 COPY fer2013 fer2013
 COPY service service
 COPY training training
+COPY models /opt/models
+# Whatever the permissions in the clone: the service's user must read them.
+RUN chmod -R a+rX /opt/models
 RUN python -m venv /opt/ferserve \
     && /opt/ferserve/bin/pip install --no-cache-dir -c constraints.txt '.[cpu]'
 
 FROM python:3.12-slim-bookworm
 RUN useradd --system --uid 10001 --no-create-home ferserve
 COPY --from=build /opt/ferserve /opt/ferserve
-COPY models /opt/models
+COPY --from=build /opt/models /opt/models
 ENV PATH=/opt/ferserve/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -24,5 +27,5 @@ ENV PATH=/opt/ferserve/bin:$PATH \
 USER ferserve
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD \
-    ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['FERSERVE_PORT'] + '/readyz', timeout=2)"]
 CMD ["ferserve", "serve"]

@@ -125,7 +125,7 @@ def decode_image(data: bytes, max_pixels: int) -> DecodedImage:
             image.load()
             left = _orientation(image)
             rgb = _to_rgb(_turn(image, left))
-    except ImageError:
+    except (ImageError, MemoryError):  # the latter is no fault of the image
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(

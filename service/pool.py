@@ -64,10 +64,11 @@ class WorkPool:
             self._observer.image_rejected()
             raise QueueFull(f"{self._under_way} images are waiting to be decoded")
         self._under_way += 1
+        slot = [work]  # emptied below: a cancelled call would else keep an upload in memory
         try:
             async with asyncio.timeout(left):
                 loop = asyncio.get_running_loop()
-                result, seconds = await loop.run_in_executor(self._executor, _timed, work)
+                result, seconds = await loop.run_in_executor(self._executor, _timed, slot)
         except TimeoutError:
             self._observer.image_expired()
             raise DeadlineExceeded("decoding and finding faces took too long") from None
@@ -75,6 +76,7 @@ class WorkPool:
             self._observer.image_cancelled()
             raise
         finally:
+            slot.clear()
             self._under_way -= 1
         self._mean_seconds += SMOOTHING * (seconds - self._mean_seconds)
         return result
@@ -84,6 +86,6 @@ class WorkPool:
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
 
 
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
+def _timed(slot: list[Callable[[], T]]) -> tuple[T, float]:
     started = monotonic()
-    return work(), monotonic() - started
+    return slot.pop()(), monotonic() - started

@@ -115,6 +115,8 @@ class Job:
             model: The model being scored.
             rate: Faces a second.
         """
+        if self.ended:  # a stream that was woken before its cancellation reached it
+            return
         self.progress = Progress(
             stage=stage,
             model=model,
@@ -326,6 +328,7 @@ class JobQueue:
             await asyncio.wait({task})
             self._running = None
             self._settle(job, task)
+            del job, task  # a failed job's traceback would else keep its upload until the next
 
     def _settle(self, job: Job, task: "asyncio.Future[Outcome]") -> None:
         if job.ended:  # cancelled; whatever the work came to, nobody waits for it
