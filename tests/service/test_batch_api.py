@@ -3,27 +3,13 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from in_process import serving
 from PIL import Image
 
-from service.app import create_app
 from service.schemas import BatchResponse
-from service.settings import Settings
-
-
-@asynccontextmanager
-async def serving(models_dir, **settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(models_dir=models_dir, **settings))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        client.app = app
-        yield client
 
 
 @pytest.fixture

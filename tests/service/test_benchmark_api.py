@@ -5,38 +5,24 @@ import io
 import json
 import re
 import tempfile
-from contextlib import asynccontextmanager
 
 import httpx
 import numpy as np
 import onnxruntime
 import pytest
 from class_folders import encoded, images, zipped
+from in_process import serving
 
 from fer2013.labels import EMOTIONS
 from fer2013.reader import read_fer2013
 from fer2013.scoring import score
 from fer2013.splits import evaluation_splits
-from service.app import create_app
 from service.benchmark.jobs import JobSpec
-from service.settings import Settings
 
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch):
     monkeypatch.setattr("service.benchmark.jobs.EVENT_INTERVAL", 0.0)
-
-
-@asynccontextmanager
-async def serving(models_dir, **settings):
-    app = create_app(Settings(models_dir=models_dir, **settings))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        client.app = app
-        yield client
 
 
 @pytest.fixture

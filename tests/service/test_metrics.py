@@ -4,28 +4,14 @@ import asyncio
 import re
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from in_process import serving
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.app import create_app
 from service.batcher import Batcher, Lane
 from service.metrics import Metrics
-from service.settings import Settings
-
-
-@asynccontextmanager
-async def serving(models_dir, **settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(models_dir=models_dir, **settings))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        client.app = app
-        yield client
 
 
 @pytest.fixture

@@ -1,31 +1,18 @@
 """API keys, rate limits and CORS."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from in_process import serving
 from pydantic import ValidationError
 
-from service.app import create_app
 from service.security import ApiKeys
 from service.settings import Settings
 
 KEY, OTHER_KEY = "a-key-of-the-first-caller", "a-key-of-another-caller"
 OPEN = ["/livez", "/readyz", "/docs", "/redoc", "/openapi.json", "/v1/policy"]
 CLOSED = ["/v1/models", "/v1/models/first", "/v1/benchmark", "/metrics"]
-
-
-@asynccontextmanager
-async def serving(models_dir, **settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(models_dir=models_dir, **settings))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        client.app = app
-        yield client
 
 
 @pytest.fixture

@@ -1,0 +1,23 @@
+"""The application in this process, with its life cycle, behind an httpx client."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from service.app import create_app
+from service.settings import Settings
+
+
+@asynccontextmanager
+async def serving(models_dir: Path, **settings: object) -> AsyncIterator[httpx.AsyncClient]:
+    """Serves with these settings; ``client.app`` is the application."""
+    app = create_app(Settings(models_dir=models_dir, **settings))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        client.app = app
+        yield client
