@@ -1,11 +1,63 @@
 """What the hold-out says about a network's probabilities."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax, logsumexp, softmax
+
+from fer2013.scoring import expected_calibration_error
+from service.card import Calibration
 
 STATED_PRECISION = 0.8
 """Answers without the warning ``low_confidence`` are right at least so often on the hold-out."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What goes into the graph and the card.
+
+    Attributes:
+        temperature: Divisor of the logits.
+        threshold: Least confidence of an answer without ``low_confidence``.
+        calibration: What it did; None where nothing could be fitted.
+    """
+
+    temperature: float = 1.0
+    threshold: float = 0.5
+    calibration: Calibration | None = None
+
+
+def fit(plain: np.ndarray, mirrored: np.ndarray, labels: np.ndarray, *, mirror: bool) -> Fit:
+    """Fits temperature and threshold of what is served.
+
+    Args:
+        plain: Logits ``[N, 7]`` of faces that the network was not fitted to.
+        mirrored: Those of their mirror images.
+        labels: int64 ``[N]``.
+        mirror: Whether the mean of both is served.
+    """
+    views = [plain, mirrored] if mirror else [plain]
+    temperature = fit_temperature(views, labels)
+    served = mean_probabilities(views, temperature)
+
+    def accuracy(logits: list[np.ndarray]) -> float:
+        rows = mean_probabilities(logits, temperature)
+        return float(np.mean(rows.argmax(axis=1) == labels))
+
+    calibration = Calibration(
+        n=len(labels),
+        accuracy=accuracy(views),
+        mirror_gain=accuracy([plain, mirrored]) - accuracy([plain]),
+        ece_before=expected_calibration_error(mean_probabilities(views, 1.0), labels),
+        ece_after=expected_calibration_error(served, labels),
+    )
+    return Fit(temperature, confidence_threshold(served, labels), calibration)
+
+
+def mean_probabilities(views: list[np.ndarray], temperature: float) -> np.ndarray:
+    """Averages the probabilities of several views' logits, each ``[N, 7]``."""
+    return np.mean([softmax(view / temperature, axis=1) for view in views], axis=0)
 
 
 def fit_temperature(views: list[np.ndarray], labels: np.ndarray) -> float:

@@ -8,51 +8,54 @@ from typing import Any
 import onnx
 
 from fer2013.labels import EMOTIONS, FACE_SIDE
-from fer2013.reader import Fer2013
-from fer2013.scoring import Scores, score
-from fer2013.splits import evaluation_splits
 from service.card import ModelCard, SplitMetrics
-from training.evaluate import Predict, predict_batches
 
 LICENCES = [
     "ferserve code and weights: Apache-2.0",
     "FER2013 training images: published as public domain at kaggle.com/datasets/msambare/fer2013",
 ]
 
+PRETRAINED = {
+    "vgg16": [
+        "ImageNet weights it started from: Visual Geometry Group, University of Oxford, CC BY 4.0"
+    ],
+    "resnet50v2": [
+        "ImageNet weights it started from: TensorFlow Model Garden (TF-Slim), Apache-2.0"
+    ],
+}
+"""Of the weights that a model started from, by the model's name."""
 
-def score_splits(predict: Predict, dataset: Fer2013) -> dict[str, Scores]:
-    """Scores a model on every split of ``evaluation_splits``."""
-    return {
-        name: score(predict_batches(predict, split.faces), split.labels)
-        for name, split in evaluation_splits(dataset).items()
+
+def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Adds what is the same for every model, its licences, and the figures of a report."""
+    name = card["name"]
+    return card | {
+        "labels": list(EMOTIONS),
+        "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
+        "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
+        "metrics": {
+            split: {key: scores[key] for key in SplitMetrics.model_fields}
+            for split, scores in report.items()
+        },
+        "licences": [*LICENCES, *PRETRAINED.get(name, ())],
     }
 
 
 def write_model(
-    model: onnx.ModelProto, folder: Path, card: dict[str, Any], scores: dict[str, Scores]
+    model: onnx.ModelProto, folder: Path, card: dict[str, Any], report: dict[str, Any]
 ) -> ModelCard:
     """Writes ``<name>.onnx`` with its card in the metadata, and ``<name>.json``.
 
     Args:
         model: The graph; its metadata is replaced.
         folder: Where both files go.
-        card: The card's fields that cannot be read off the graph or the scores.
-        scores: By split.
+        card: The card's fields that cannot be read off the graph or the report.
+        report: As ``training.evaluate.evaluate`` returns it.
 
     Returns:
         The card as written.
     """
-    metrics = {
-        name: SplitMetrics(n=s.n, accuracy=s.accuracy, macro_f1=s.macro_f1, ece=s.ece).model_dump()
-        for name, s in scores.items()
-    }
-    fields = card | {
-        "labels": list(EMOTIONS),
-        "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
-        "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
-        "metrics": metrics,
-        "licences": LICENCES,
-    }
+    fields = complete(card, report)
     del model.metadata_props[:]
     for key, value in fields.items():
         text = value if isinstance(value, str) else json.dumps(value)

@@ -14,10 +14,14 @@ def register(app: typer.Typer) -> None:
 
 
 def export_command(
-    model: Annotated[str, typer.Argument(help="custom_cnn, vgg16 or resnet50v2.")],
+    model: Annotated[str, typer.Argument(help="custom_cnn, vgg16, resnet50v2 or ensemble.")],
     data: Annotated[Path, typer.Option(help="FER2013, for the parity check and the card.")],
     run: Annotated[
         Path | None, typer.Option(help="Folder of the training run.", show_default="runs/MODEL")
+    ] = None,
+    member: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the ensemble; may be repeated.", show_default="all models in --out"),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for MODEL.onnx and MODEL.json.")] = Path(
         "models"
@@ -29,34 +33,51 @@ def export_command(
     int8: Annotated[
         bool, typer.Option("--int8", help="Store weights as int8: a quarter of the file.")
     ] = False,
+    train_faces: Annotated[
+        int | None, typer.Option(help="Score only so many Training images, drawn at random.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder for what `ferserve evaluate --out` writes.")
+    ] = None,
 ) -> None:
-    """Turn a training run into a checked ONNX file with its card."""
+    """Turn a training run into a checked ONNX file with its card.
+
+    The ensemble has a card only: it averages models that were exported before.
+    """
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        from export.pipeline import ExportError, export_run
+        from export.ensemble import NAME, EnsembleError, export_ensemble
+        from export.pipeline import DESCRIPTIONS, ExportError, export_run
         from export.verify import CompressionError, ParityError
         from training.run_folder import RunError
     except ModuleNotFoundError as error:
         _fail(f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
     from fer2013.reader import DatasetError, read_fer2013
+    from service.bundle import ModelError
 
     folder = run or Path("runs") / model
+    common = {"version": version, "train_faces": train_faces, "results": results, "log": typer.echo}
     try:
-        card = export_run(
-            model,
-            folder,
-            read_fer2013(data),
-            out,
-            version=version,
-            mirror=mirror,
-            int8=int8,
-            log=typer.echo,
-        )
-    except (CompressionError, DatasetError, ExportError, ParityError, RunError) as error:
+        dataset = read_fer2013(data)
+        if model == NAME:
+            members = member or [name for name in DESCRIPTIONS if (out / f"{name}.json").exists()]
+            cache = folder.parent / "predictions"
+            card = export_ensemble(members, dataset, out, predictions=cache, **common)
+        else:
+            card = export_run(model, folder, dataset, out, mirror=mirror, int8=int8, **common)
+    except (
+        CompressionError,
+        DatasetError,
+        EnsembleError,
+        ExportError,
+        ModelError,
+        ParityError,
+        RunError,
+    ) as error:
         _fail(str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))
-    typer.echo(f"{out / model}.onnx and {model}.json written, sha256 {card.sha256}")
+    typer.echo(f"{out / model}.json written, sha256 {card.sha256}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,23 +1,23 @@
 """A training run in, a checked ONNX file with its card out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from scipy.special import softmax
 
-from export.calibrate import confidence_threshold, fit_temperature
-from export.card import score_splits, write_model
+from export.calibrate import Fit, fit
+from export.card import write_model
 from export.compress import compress
 from export.convert import convert
 from export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 from fer2013.reader import Fer2013, Split
 from service.card import ModelCard
-from training.evaluate import BATCH, open_onnx
+from training.evaluate import evaluate, open_onnx, sample
+from training.evaluation_page import write_report
 from training.holdout import split_training
+from training.predictions import BATCH, RememberedPredictions
 from training.run_folder import RunFolder, load_network
 
 DESCRIPTIONS = {
@@ -42,6 +42,8 @@ def export_run(
     version: str,
     mirror: bool,
     int8: bool,
+    train_faces: int | None,
+    results: Path | None,
     log: Callable[[str], None],
 ) -> ModelCard:
     """Exports a run's best weights, checks them against Keras and measures every split.
@@ -54,6 +56,8 @@ def export_run(
         version: Goes into the card.
         mirror: Average each face with its mirror image.
         int8: Store the weights as int8.
+        train_faces: Score only so many of the Training images; all if None.
+        results: Where figures and a page of plots go, as ``ferserve evaluate`` writes them.
         log: Takes a line a step.
 
     Raises:
@@ -70,31 +74,41 @@ def export_run(
     description = folder.read_description()
     if description["recipe"]["network"] != name:
         raise ExportError(f"{run}: a run of {description['recipe']['network']}, not of {name}")
-    calibration = _calibrate(network, dataset.train, description, mirror)
-    log(f"temperature {calibration.temperature:.3f}, threshold {calibration.threshold:.3f}")
-    settings = {"mirror": mirror, "temperature": calibration.temperature}
+    found = _calibrate(network, dataset.train, description, mirror)
+    log(f"temperature {found.temperature:.3f}, threshold {found.threshold:.3f}")
+    if found.calibration:
+        log(f"hold-out: {found.calibration}")
+    settings = {"mirror": mirror, "temperature": found.temperature}
     model = convert(network, **settings)
     difference = verify_parity(
         network, model, _spread(dataset.test, PARITY_FACES).faces, **settings
     )
     log(f"parity with Keras at batch 1 and 7: largest difference of a probability {difference:.2g}")
     if int8:
-        small, some = compress(model), _spread(dataset.train, COMPRESSION_FACES)
+        small, some = compress(model), sample(dataset.train, COMPRESSION_FACES)
         move, change = verify_compression(model, small, some.faces, some.labels)
         log(f"int8 weights: a probability moved by up to {move:.4f}, the accuracy by {change:+.2%}")
         model = small
-    scores = score_splits(open_onnx(model.SerializeToString()), dataset)
+    predict = RememberedPredictions(open_onnx(model.SerializeToString()))
+    report = evaluate(predict, dataset, train_faces=train_faces)
     card = {
         "name": name,
         "version": version,
         "description": DESCRIPTIONS[name],
         "parameters": network.count_params(),
         "training": description | {"epochs": len(folder.read_history())},
-        "temperature": calibration.temperature,
-        "low_confidence_threshold": calibration.threshold,
+        "temperature": found.temperature,
+        "low_confidence_threshold": found.threshold,
         "mirror_averaging": mirror,
     }
-    return write_model(model, out, card, scores)
+    if found.calibration:
+        card["calibration"] = found.calibration.model_dump()
+    written = write_model(model, out, card, report)
+    # What an ensemble with this model need not compute again.
+    predict.save(run.parent / "predictions" / f"{written.sha256}.npz")
+    if results:
+        write_report(name, report, results, folder.history)
+    return written
 
 
 def _spread(split: Split, count: int) -> Split:
@@ -102,29 +116,16 @@ def _spread(split: Split, count: int) -> Split:
     return split.take(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What goes into the graph and the card.
-
-    Attributes:
-        temperature: Divisor of the logits.
-        threshold: Least confidence of an answer without ``low_confidence``.
-    """
-
-    temperature: float = 1.0
-    threshold: float = 0.5
-
-
 def _calibrate(
     network: keras.Model, train: Split, description: dict[str, Any], mirror: bool
-) -> Calibration:
+) -> Fit:
     """Fits temperature and threshold on a run's hold-out; without one nothing can be fitted."""
     share = description.get("holdout_share")
     if not share:
-        return Calibration()
+        return Fit()
     _, holdout = split_training(train, share, description["limit"], description["seed"])
-    views = [holdout.faces, holdout.faces[:, :, ::-1]] if mirror else [holdout.faces]
-    logits = [network.predict(view, batch_size=BATCH, verbose=0) for view in views]
-    temperature = fit_temperature(logits, holdout.labels)
-    probabilities = np.mean([softmax(view / temperature, axis=1) for view in logits], axis=0)
-    return Calibration(temperature, confidence_threshold(probabilities, holdout.labels))
+    plain, mirrored = (
+        network.predict(view, batch_size=BATCH, verbose=0)
+        for view in (holdout.faces, holdout.faces[:, :, ::-1])
+    )
+    return fit(plain, mirrored, holdout.labels, mirror=mirror)

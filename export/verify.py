@@ -6,7 +6,8 @@ import onnx
 import tensorflow as tf
 
 from export.convert import serving_probabilities
-from training.evaluate import open_onnx, predict_batches
+from training.evaluate import open_onnx
+from training.predictions import RememberedPredictions
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that rounding may explain."""
@@ -79,7 +80,7 @@ def verify_compression(
             by more than :data:`LARGEST_LOSS`.
     """
     before, after = (
-        predict_batches(open_onnx(m.SerializeToString()), faces) for m in (model, compressed)
+        RememberedPredictions(open_onnx(m.SerializeToString()))(faces) for m in (model, compressed)
     )
     move = float(np.abs(after - before).max())
     accuracies = [float(np.mean(p.argmax(axis=1) == labels)) for p in (before, after)]

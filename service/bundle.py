@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -24,6 +24,32 @@ logger = logging.getLogger(__name__)
 
 class ModelError(RuntimeError):
     """A model cannot be served; the message says which file, and why."""
+
+
+class ModelFacts(Protocol):
+    """What is to know of a model, wherever it computes."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's card."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Emotions in the order of the columns of its scores."""
+
+    @property
+    def provider(self) -> str:
+        """The execution provider in use."""
+
+    def warm_up(self) -> None:
+        """Makes the first request as quick as the next."""
+
+
+class Bundle(ModelFacts, Protocol):
+    """What is served under a model's name: a :class:`ModelBundle`, or several of them."""
+
+    def predict(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Returns probabilities float32 ``[N, 7]`` of faces uint8 ``[N, 48, 48]``."""
 
 
 class ModelBundle:
@@ -140,8 +166,15 @@ def read_card(folder: Path, name: str) -> ModelCard:
 
 
 def available_models(folder: Path) -> list[str]:
-    """Returns the names of which ``folder`` has an ONNX file and a card, in alphabetical order."""
-    return sorted(p.stem for p in folder.glob("*.onnx") if p.with_suffix(".json").is_file())
+    """Returns the names that ``folder`` has a card of, in alphabetical order.
+
+    A card beside no ONNX file counts where it is an ensemble's.
+    """
+    return sorted(
+        card.stem
+        for card in folder.glob("*.json")
+        if card.with_suffix(".onnx").is_file() or b'"members"' in card.read_bytes()
+    )
 
 
 def _powers_of_two(largest: int) -> tuple[int, ...]:

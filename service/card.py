@@ -1,5 +1,7 @@
 """The model card: what a served ONNX file says of itself."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,54 @@ class SplitMetrics(BaseModel):
     ece: float
 
 
+class Calibration(BaseModel):
+    """What temperature and mirroring did to the hold-out, on which they were fitted and chosen.
+
+    Attributes:
+        n: Images of the hold-out, none of which the model was fitted to.
+        accuracy: Share of images that are answered right, 0..1.
+        mirror_gain: By how much averaging with the mirror image raises it, whether or not that
+            is served; None of an ensemble.
+        ece_before: Expected calibration error of what is served, at temperature 1.
+        ece_after: The same at the card's temperature.
+    """
+
+    n: int
+    accuracy: float
+    mirror_gain: float | None = None
+    ece_before: float
+    ece_after: float
+
+
+class EnsembleMember(BaseModel):
+    """A model of an ensemble, and its part in the mean.
+
+    Attributes:
+        sha256: Of the member's file; another file would make the card's figures untrue.
+        weight: Share of the mean, 0..1; those of an ensemble sum to 1.
+    """
+
+    name: str
+    sha256: str
+    weight: float = Field(gt=0, le=1)
+
+
 class ModelCard(BaseModel):
     """Contents of ``models/<name>.json``.
 
     All but ``sha256`` and ``robustness``, which is measured later, is in the ONNX metadata too.
+    A virtual model, the ensemble, is a card without a file.
 
     Attributes:
         labels: Emotions in the order of the output's columns.
         metrics: By split: ``all``, ``public``, ``private``, ``leak_free``, ``train``.
         low_confidence_threshold: Below this probability an answer carries ``low_confidence``.
         mirror_averaging: Whether the graph averages each face with its mirror image.
-        sha256: Hash of the ONNX file, lower-case hexadecimal.
+        sha256: Hash of the ONNX file, lower-case hexadecimal; of an ensemble
+            :meth:`ensemble_sha256`.
         robustness: Accuracy, 0..1, by what was done to the faces; see ``docs/robustness.md``.
+        calibration: Of a model that was trained with a hold-out.
+        members: Of an ensemble, those whose probabilities are averaged.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -53,6 +91,13 @@ class ModelCard(BaseModel):
     licences: list[str]
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     robustness: dict[str, float] | None = None
+    calibration: Calibration | None = None
+    members: list[EnsembleMember] | None = Field(default=None, min_length=2)
+
+    def ensemble_sha256(self) -> str:
+        """Hash of what an ensemble computes: its members' files, weights and temperature."""
+        parts = [(member.name, member.sha256, member.weight) for member in self.members or ()]
+        return hashlib.sha256(json.dumps([parts, self.temperature]).encode()).hexdigest()
 
     @classmethod
     def read(cls, path: Path) -> "ModelCard":

@@ -1,23 +1,18 @@
 """Measures a model on every split of FER2013, by the protocol of docs/training.md."""
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fer2013.reader import Fer2013
+from fer2013.reader import Fer2013, Split
 from fer2013.reliability import reliability_bins
 from fer2013.scoring import Scores, score
 from fer2013.splits import evaluation_splits
 from fer2013.statistics import wilson_interval
-
-Predict = Callable[[np.ndarray], np.ndarray]
-"""Faces uint8 ``[N, 48, 48]`` to probabilities float32 ``[N, 7]``."""
-
-BATCH = 64
+from training.predictions import Predict, RememberedPredictions
 
 
 class ModelFileError(ValueError):
@@ -28,25 +23,33 @@ def open_model(path: Path, *, mirror: bool = False) -> Predict:
     """Opens an ONNX file, or the Keras weights of a training run.
 
     Args:
-        path: ``*.onnx``, or the folder of a run.
+        path: ``*.onnx``, the card of an ensemble, ``*.json``, or the folder of a run.
         mirror: Average each face with its mirror image (an ONNX file may do so by itself).
 
     Raises:
-        ModelFileError: It is neither.
+        ModelFileError: It is none of these.
     """
     if path.suffix == ".onnx" and path.is_file():
         single = open_onnx(path.read_bytes())
+    elif path.suffix == ".json" and path.is_file():
+        single = _open_ensemble(path)
     elif (path / "run.json").is_file():
         single = _open_run(path)
     else:
-        raise ModelFileError(f"{path}: expected an ONNX file, or a run's folder with run.json")
+        raise ModelFileError(
+            f"{path}: expected an ONNX file, an ensemble's card, or a run's folder with run.json"
+        )
     if not mirror:
         return single
     return lambda faces: (single(faces) + single(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
 
 
 def evaluate(
-    predict: Predict, dataset: Fer2013, splits: list[str] | None = None
+    predict: Predict,
+    dataset: Fer2013,
+    splits: list[str] | None = None,
+    *,
+    train_faces: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Scores a model on the splits of :func:`evaluation_splits`.
 
@@ -54,16 +57,20 @@ def evaluate(
         predict: The model.
         dataset: FER2013.
         splits: Names of the splits; all five by default.
+        train_faces: Score only so many of Training, drawn by :func:`sample`; all if None.
 
     Returns:
         By split: ``n, accuracy, interval`` (95 %, Wilson)``, macro_f1, ece, per_class, confusion,
         reliability``; plain lists and numbers, fit for JSON.
     """
     available = evaluation_splits(dataset)
+    if train_faces is not None:
+        available["train"] = sample(available["train"], train_faces)
+    remembered = RememberedPredictions(predict)
     report = {}
     for name in splits or available:
         split = available[name]
-        probabilities = predict_batches(predict, split.faces)
+        probabilities = remembered(split.faces)
         scores = score(probabilities, split.labels)
         report[name] = _as_json(scores) | {
             "reliability": [asdict(b) for b in reliability_bins(probabilities, split.labels)]
@@ -71,10 +78,9 @@ def evaluate(
     return report
 
 
-def predict_batches(predict: Predict, faces: np.ndarray) -> np.ndarray:
-    """Runs faces uint8 ``[N, 48, 48]`` through a model, 64 at a time: float32 ``[N, 7]``."""
-    starts = range(0, len(faces), BATCH)
-    return np.concatenate([predict(faces[start : start + BATCH]) for start in starts])
+def sample(split: Split, count: int) -> Split:
+    """Draws faces at random, always the same; a smaller draw is part of a larger one."""
+    return split.take(np.random.default_rng(0).permutation(len(split))[:count])
 
 
 def _as_json(scores: Scores) -> dict[str, Any]:
@@ -96,6 +102,18 @@ def open_onnx(model: bytes) -> Predict:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda faces: session.run(["probabilities"], {"faces": faces})[0]
+
+
+def _open_ensemble(card: Path) -> Predict:
+    from service.bundle import ModelError
+    from service.ensemble import load_bundles
+
+    try:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        bundles = load_bundles(card.parent, [card.stem], provider="cpu", intra_op_threads=threads)
+    except ModelError as error:
+        raise ModelFileError(str(error)) from error
+    return bundles[card.stem].predict
 
 
 def _open_run(path: Path) -> Predict:

@@ -25,6 +25,9 @@ def evaluate_command(
     history: Annotated[
         Path | None, typer.Option(help="A run's history.csv, for the learning curve.")
     ] = None,
+    train_faces: Annotated[
+        int | None, typer.Option(help="Score only so many Training images, drawn at random.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for MODEL.json and MODEL.png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -36,34 +39,28 @@ def evaluate_command(
     path = Path(model)
     if not path.exists():
         path = models_dir / f"{model}.onnx"
+        if not path.exists() and path.with_suffix(".json").exists():  # a virtual model
+            path = path.with_suffix(".json")
     unknown = sorted(set(split or ()) - set(SPLITS))
     if unknown:
         _fail(f"unknown split {', '.join(unknown)}; known: {', '.join(SPLITS)}")
     try:
         predict = open_model(path, mirror=mirror)
-        report = evaluate(predict, read_fer2013(data), split)
+        report = evaluate(predict, read_fer2013(data), split, train_faces=train_faces)
     except (DatasetError, ModelFileError) as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
         _fail(f"evaluating needs {error.name}: pip install 'ferserve[train,cpu]'")
     if out:
-        _write(report, path, out, history)
+        from training.evaluation_page import write_report
+
+        if history is None and (path / "history.csv").is_file():
+            history = path / "history.csv"
+        write_report(path.stem, report, out, history)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
         _print(report)
-
-
-def _write(report: dict[str, Any], path: Path, out: Path, history: Path | None) -> None:
-    from training.evaluation_page import draw_page
-
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=2) + "\n"
-    (out / f"{path.stem}.json").write_text(text, encoding="utf-8")
-    if history is None and (path / "history.csv").is_file():
-        history = path / "history.csv"
-    split, scores = next(iter(report.items()))
-    draw_page(f"{path.stem}, {split}", scores, out / f"{path.stem}.png", history)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """One page that shows how a model does on one split."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fer2013.labels import EMOTIONS
+
+
+def write_report(name: str, report: dict[str, Any], folder: Path, history: Path | None) -> None:
+    """Writes ``<name>.json`` and a page on its first split, ``<name>.png``.
+
+    Args:
+        name: The model.
+        report: As ``training.evaluate.evaluate`` returns it.
+        folder: Where to.
+        history: The run's ``history.csv``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=2) + "\n"
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    split, scores = next(iter(report.items()))
+    draw_page(f"{name}, {split}", scores, folder / f"{name}.png", history)
 
 
 def draw_page(title: str, scores: dict[str, Any], target: Path, history: Path | None) -> None:

@@ -15,7 +15,8 @@ from fer2013.scoring import score
 from fer2013.statistics import wilson_interval
 from service.benchmark.dataset import LabelledFaces
 from service.benchmark.perturbations import PERTURBATIONS
-from service.bundle import CPU, ModelBundle, load_bundle, read_card
+from service.bundle import CPU, Bundle, read_card
+from service.ensemble import load_bundles
 from service.settings import usable_cpus
 
 BATCH = 32
@@ -81,7 +82,7 @@ def measure(
     Raises:
         ModelError: The model cannot be loaded.
     """
-    bundle = load_bundle(models_dir, name, max_batch=BATCH)
+    bundle = load_bundles(models_dir, [name], max_batch=BATCH)[name]
     accuracy = {}
     for condition, change in PERTURBATIONS.items():
         faces = np.stack([change(face) for face in data.faces])
@@ -130,7 +131,7 @@ def note_in_card(models_dir: Path, found: Robustness) -> None:
 
 
 def _predict(
-    bundle: ModelBundle, faces: NDArray[np.uint8], advance: Callable[[int], object]
+    bundle: Bundle, faces: NDArray[np.uint8], advance: Callable[[int], object]
 ) -> NDArray[np.float32]:
     """Returns float32 ``[N, 7]`` in the order of ``EMOTIONS``, using every processor."""
 

@@ -12,16 +12,25 @@ from fer2013.labels import EMOTIONS
 from fer2013.reader import Fer2013
 from fer2013.scoring import score
 from fer2013.splits import evaluation_splits
-from service.bundle import load_bundle
 from service.card import ModelCard
-from training.evaluate import open_onnx, predict_batches
+from service.ensemble import load_bundles
+from training.evaluate import open_model, sample
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-FLOORS = {"custom_cnn": 0.64}
+FLOORS = {"custom_cnn": 0.67}
 """Least accuracy on all 7,178 test images; the reference project's Custom CNN has 0.5552."""
 
+QUICK = ("custom_cnn",)
+"""Models that score 3,589 faces within seconds on two cores."""
 
-@pytest.fixture(params=sorted(FLOORS))
+
+def _model_file(name: str) -> Path:
+    """The ONNX file, or the card of an ensemble."""
+    path = MODELS / f"{name}.onnx"
+    return path if path.exists() else path.with_suffix(".json")
+
+
+@pytest.fixture(params=FLOORS)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -31,35 +40,39 @@ def test_every_model_of_the_repository_is_held_to_a_floor():
 
 
 def test_file_keeps_the_contract_and_belongs_to_its_card(name: str):
-    bundle = load_bundle(MODELS, name)  # checks names, types, shapes, labels and sha256
-    assert bundle.labels == EMOTIONS
+    # Checks names, types, shapes, labels and sha256.
+    assert load_bundles(MODELS, [name])[name].labels == EMOTIONS
 
 
 def test_card_stands_in_the_file_as_well(name: str):
-    metadata = {p.key: p.value for p in onnx.load(MODELS / f"{name}.onnx").metadata_props}
+    if _model_file(name).suffix != ".onnx":
+        pytest.skip("a virtual model has no file")
+    metadata = {p.key: p.value for p in onnx.load(_model_file(name)).metadata_props}
     card = json.loads((MODELS / f"{name}.json").read_text())
     assert json.loads(metadata["metrics"]) == card["metrics"]
     assert json.loads(metadata["training"]) == card["training"]
 
 
-def test_card_reports_every_split_whole_and_clears_the_floor(name: str):
+def test_card_reports_every_test_image_and_clears_the_floor(name: str):
     metrics = ModelCard.read(MODELS / f"{name}.json").metrics
     counts = {split: scores.n for split, scores in metrics.items()}
-    assert counts == {
-        "all": 7178,
-        "public": 3589,
-        "private": 3589,
-        "leak_free": 6610,
-        "train": 28709,
-    }
+    train = counts.pop("train")  # of the slow models a sample
+    assert counts == {"all": 7178, "public": 3589, "private": 3589, "leak_free": 6610}
+    assert 2000 <= train <= 28709
     assert metrics["all"].accuracy >= FLOORS[name]
 
 
 def test_private_test_accuracy_is_what_the_card_says(name: str, full_dataset: Fer2013):
-    private = full_dataset.private
-    predict = open_onnx((MODELS / f"{name}.onnx").read_bytes())
-    measured = score(predict_batches(predict, private.faces), private.labels)
     stated = ModelCard.read(MODELS / f"{name}.json").metrics["private"]
+    predict = open_model(_model_file(name))
+    if name not in QUICK:
+        # Minutes for all; these show a wrong order of labels or a wrong input at once.
+        some = sample(full_dataset.private, 200)
+        accuracy = score(predict(some.faces), some.labels).accuracy
+        assert abs(accuracy - stated.accuracy) < 0.12  # 3.5 standard deviations of 200 images
+        return
+    private = full_dataset.private
+    measured = score(predict(private.faces), private.labels)
     # Another processor may round a tie the other way: one image of 3,589 at most.
     assert abs(measured.accuracy - stated.accuracy) <= 1 / 3589
     assert measured.macro_f1 == pytest.approx(stated.macro_f1, abs=2e-3)

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from fer2013.reader import read_fer2013
 from fer2013.scoring import score
 from service.card import ModelCard
-from training.evaluate import ModelFileError, evaluate, open_model, predict_batches
+from training.evaluate import ModelFileError, evaluate, open_model, sample
 
 
 def always(emotion: int):
@@ -39,10 +39,13 @@ def test_every_split_is_scored_with_its_interval(small_zip: Path):
     assert np.sum(report["train"]["confusion"]) == 140
 
 
-def test_batches_do_not_change_the_order():
-    faces = np.arange(130, dtype=np.uint8)[:, None, None] * np.ones((1, 48, 48), np.uint8)
-    rows = predict_batches(lambda part: part[:, 0, :7].astype(np.float32), faces)
-    assert rows[:, 0].tolist() == list(range(130))
+def test_training_can_be_scored_on_a_sample(small_zip: Path):
+    dataset = read_fer2013(small_zip)
+    report = evaluate(always(3), dataset, ["private", "train"], train_faces=30)
+    assert (report["private"]["n"], report["train"]["n"]) == (28, 30)
+    drawn = sample(dataset.train, 30)
+    assert report["train"]["per_class"]["happy"]["support"] == np.sum(drawn.labels == 3)
+    assert sample(dataset.train, 10).ids == drawn.ids[:10]
 
 
 def test_a_run_and_its_export_differ_by_the_temperature_alone(
@@ -72,7 +75,7 @@ def test_command_writes_figures_and_page(exported: Path, small_zip: Path, tmp_pa
     report = json.loads(result.stdout)
     assert report == json.loads((tmp_path / "custom_cnn.json").read_text())
     dataset = read_fer2013(small_zip)
-    rows = predict_batches(open_model(exported / "custom_cnn.onnx"), dataset.test.faces)
+    rows = open_model(exported / "custom_cnn.onnx")(dataset.test.faces)
     assert report["all"]["accuracy"] == score(rows, dataset.test.labels).accuracy
     assert (tmp_path / "custom_cnn.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,0 +1,54 @@
+"""Predictions that are made once for every face."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.predictions import BATCH, RememberedPredictions
+
+
+@pytest.fixture
+def faces() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (150, 48, 48), np.uint8)
+
+
+class Counting:
+    """Answers with the first pixels of a face, and keeps count of what it was asked."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(self, faces: np.ndarray) -> np.ndarray:
+        self.batches.append(len(faces))
+        return faces[:, 0, :7].astype(np.float32)
+
+
+def test_faces_keep_their_order_in_batches(faces: np.ndarray):
+    model = Counting()
+    rows = RememberedPredictions(model)(faces)
+    assert (rows == faces[:, 0, :7]).all()
+    assert model.batches == [BATCH, BATCH, 150 - 2 * BATCH]
+
+
+def test_a_face_is_asked_about_once(faces: np.ndarray):
+    model = Counting()
+    predict = RememberedPredictions(model)
+    predict(faces[:20])
+    again = faces[[5, 30, 5, 30, 19]]
+    assert (predict(again) == again[:, 0, :7]).all()
+    assert model.batches == [20, 1]
+
+
+def test_what_was_saved_is_not_asked_again(faces: np.ndarray, tmp_path: Path):
+    path = tmp_path / "predictions" / "model.npz"
+    first = RememberedPredictions(Counting())
+    rows = first(faces[:20])
+    first.save(path)
+    model = Counting()
+    assert (RememberedPredictions(model, path)(faces[:25])[:20] == rows).all()
+    assert model.batches == [5]
+
+
+def test_no_faces_have_no_rows():
+    assert RememberedPredictions(Counting())(np.empty((0, 48, 48), np.uint8)).shape == (0, 7)
