@@ -14,7 +14,7 @@ URL ?= http://localhost:$(PORT)
 # ONNX Runtime would else report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: serve test lint format train export evaluate robustness bench fuzz overload disconnects hostile clean
+.PHONY: serve test lint format train export evaluate results robustness bench fuzz overload disconnects hostile clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
@@ -39,6 +39,9 @@ export: $(VENV)/.dev-$(RUNTIME)  ## make export MODEL=custom_cnn DATA=path/to/fe
 
 evaluate: $(VENV)/.dev-$(RUNTIME)  ## Every figure of a model's card, measured again
 	$(BIN)/ferserve evaluate $(MODEL) --data $(DATA)
+
+results: $(VENV)/.dev-$(RUNTIME)  ## The tables of README.md and docs/results.md
+	$(BIN)/python -m export.results
 
 robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: docs/robustness.md
 	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --update-card

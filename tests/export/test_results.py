@@ -1,0 +1,70 @@
+"""The tables of README.md and docs/results.md are those of the committed artefacts."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.results import BEGIN, END, StaleError, between_marks, pages
+from service.card import ModelCard
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "README.md", tmp_path)
+    for folder in ("models", "docs/results"):
+        (tmp_path / folder).mkdir(parents=True)
+        for path in (ROOT / folder).glob("*.json"):
+            shutil.copy(path, tmp_path / folder)
+    return tmp_path
+
+
+def test_committed_pages_are_up_to_date():
+    result = subprocess.run(
+        [sys.executable, "-m", "export.results", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stdout) == (0, "changed: nothing\n"), result.stderr
+
+
+def test_every_committed_model_has_its_row_and_section(copy: Path):
+    readme, page = pages(copy).values()
+    for path in (copy / "models").glob("*.json"):
+        card = ModelCard.read(path)
+        shown = f"**{100 * card.metrics['all'].accuracy:.2f}**"
+        assert shown in readme.partition(BEGIN)[2].partition(END)[0]
+        assert f"results/{card.name}.png" in page
+
+
+def test_another_accuracy_changes_the_tables(copy: Path):
+    before = pages(copy)
+    for path in (copy / "models" / "custom_cnn.json", copy / "docs/results/custom_cnn.json"):
+        document = json.loads(path.read_text())
+        document.get("metrics", document)["all"]["accuracy"] = 0.12345
+        path.write_text(json.dumps(document))
+    after = pages(copy)
+    assert all("12.3" in after[path] and "12.3" not in before[path] for path in before)
+
+
+def test_a_report_of_another_model_is_refused(copy: Path):
+    path = copy / "docs" / "results" / "custom_cnn.json"
+    report = json.loads(path.read_text())
+    report["private"]["accuracy"] += 0.01
+    path.write_text(json.dumps(report))
+    with pytest.raises(StaleError, match=r"custom_cnn\.json is not of the model"):
+        pages(copy)
+
+
+def test_only_what_stands_between_the_marks_is_replaced():
+    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert between_marks(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    with pytest.raises(StaleError, match="expected"):
+        between_marks("no marks", "new")
