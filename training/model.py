@@ -15,6 +15,7 @@ from training.recipes import Recipe
 class TrainingModel(keras.Model):
     """Takes ``(faces, labels)``: labels go in with the faces because both are mixed.
 
+    With a recipe whose teachers answered before the run it takes ``(faces, labels, answers)``.
     Outside training it is the network alone, so that ``evaluate`` scores what is served.
 
     Attributes:
@@ -38,25 +39,30 @@ class TrainingModel(keras.Model):
         for teacher in self.teachers:
             teacher.trainable = False
         self.soft_loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8")
-        self((faces, keras.Input((len(EMOTIONS),))))  # builds it
+        self.answered = recipe.distillation is not None and not recipe.distillation.same_view
+        rows = [keras.Input((len(EMOTIONS),)) for _ in range(2 if self.answered else 1)]
+        self((keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8"), *rows))  # builds it
 
-    def call(self, inputs: tuple[Any, Any], training: bool | None = None) -> dict[str, Any]:
+    def call(self, inputs: tuple[Any, ...], training: bool | None = None) -> dict[str, Any]:
         """Computes logits, the labels to compare them with, and in training the teachers' view.
 
         Args:
-            inputs: Faces uint8 ``[N, 48, 48]`` and one-hot labels float32 ``[N, 7]``.
+            inputs: Faces uint8 ``[N, 48, 48]``, one-hot labels float32 ``[N, 7]`` and, where
+                they answered before the run, the teachers' view, float32 ``[N, 7]``.
             training: Whether to augment, mix and ask the teachers.
 
         Returns:
             ``logits`` and ``labels``, and with teachers ``teachers``, each float32 ``[N, 7]``.
         """
-        faces, labels = inputs
+        faces, *rows = inputs
         faces = self.augmentation(faces, training=training)
-        faces, labels = self.mixup(faces, labels, training=training)
+        faces, mixed = self.mixup(faces, ops.concatenate(rows, axis=1), training=training)
+        labels, *answers = ops.split(mixed, len(rows), axis=1)
         outputs = {"logits": self.network(faces, training=training), "labels": labels}
         if training and self.teachers:
-            outputs["teachers"] = ops.stop_gradient(self._teachers_view(faces))
+            outputs["teachers"] = ops.stop_gradient(self._ask_teachers(faces))
+        elif training and answers:
+            outputs["teachers"] = answers[0]
         return outputs
 
     def compute_loss(
@@ -83,10 +89,22 @@ class TrainingModel(keras.Model):
         """The compiled metrics on the labels as they were before mixing."""
         return super().compute_metrics(x, y, y_pred["logits"], sample_weight)
 
-    def _teachers_view(self, faces: Any) -> Any:
+    def _ask_teachers(self, faces: Any) -> Any:
         """Mean of the teachers' softened probabilities, float32 ``[N, 7]``."""
-        views = [
-            ops.softmax(teacher(faces, training=False) / self.distillation.temperature)
-            for teacher in self.teachers
-        ]
-        return ops.mean(ops.stack(views), axis=0)
+        temperature = self.distillation.temperature
+        return softened_mean(
+            [teacher(faces, training=False) for teacher in self.teachers], temperature
+        )
+
+
+def softened_mean(logits: Sequence[Any], temperature: float) -> Any:
+    """Mean over several networks of the probabilities at a temperature.
+
+    Args:
+        logits: Each float32 ``[N, 7]``.
+        temperature: Divisor of the logits.
+
+    Returns:
+        float32 ``[N, 7]``, rows sum to 1.
+    """
+    return ops.mean(ops.stack([ops.softmax(part / temperature) for part in logits]), axis=0)

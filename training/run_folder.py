@@ -40,6 +40,11 @@ class RunFolder:
         return self.root / "history.csv"
 
     @property
+    def answers(self) -> Path:
+        """Teachers' answers to the training faces, where they were asked before the run."""
+        return self.root / "answers.npy"
+
+    @property
     def checkpoint(self) -> Path:
         """Keras' backup: weights, optimizer and epoch."""
         return self.root / "checkpoint"

@@ -15,7 +15,7 @@ from fer2013.reader import Fer2013, Split
 from training.callbacks import AveragedWeights, Checkpoint, History, ProgressBar
 from training.devices import count_devices, data_parallel
 from training.holdout import split_training
-from training.model import TrainingModel
+from training.model import TrainingModel, softened_mean
 from training.networks import backbone
 from training.optimizer import build_optimizer
 from training.plots import plot_history
@@ -91,12 +91,16 @@ def train(
         network = build_network(recipe.network, recipe.side)
         if recipe.fine_tuning:
             _prepare_backbone(network, recipe.fine_tuning, pretrained, console)
+        folder.open(description, resume)
         taught_by = [load_network(RunFolder(path)) for path in teachers]
+        fitted = _whole_batches(fitted, recipe.batch_size, count)
+        answers = None
+        if recipe.distillation and not recipe.distillation.same_view:
+            answers = _ask_before(taught_by, fitted.faces, recipe.distillation.temperature, folder)
+            taught_by = []
         model = TrainingModel(network, recipe, taught_by, seed)
         _compile(model, recipe)
-        folder.open(description, resume)
         past = folder.rewind_history()
-        fitted = _whole_batches(fitted, recipe.batch_size, count)
         holdout = holdout.take(np.arange(len(holdout) // count * count))
         steps = math.ceil(len(fitted) / recipe.batch_size)
         schedule = CosineSchedule(
@@ -115,14 +119,16 @@ def train(
                 folder.weights,
                 np.random.default_rng(seed).permutation(fitted.faces),
                 recipe.batch_size,
-                _inputs(holdout) if len(holdout) else None,
+                _inputs(holdout, None if answers is None else answers[: len(holdout)])
+                if len(holdout)
+                else None,
                 best=max((float(row.get("val_accuracy", 0)) for row in past), default=0.0),
             ),
             History(folder.history),
             ProgressBar(console, steps, recipe.epochs),
         ]
         model.fit(
-            *_inputs(fitted),
+            *_inputs(fitted, answers),
             batch_size=recipe.batch_size,
             epochs=recipe.epochs,
             callbacks=callbacks,
@@ -182,6 +188,18 @@ def _compile(model: TrainingModel, recipe: Recipe) -> None:
     )
 
 
-def _inputs(split: Split) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+def _ask_before(
+    teachers: Sequence[keras.Model], faces: np.ndarray, temperature: float, folder: RunFolder
+) -> np.ndarray:
+    """Teachers' softened mean for each face, float32 ``[N, 7]``; kept for a resumed run."""
+    if not folder.answers.exists():
+        logits = [teacher.predict(faces, batch_size=64, verbose=0) for teacher in teachers]
+        answers = keras.ops.convert_to_numpy(softened_mean(logits, temperature))
+        np.save(folder.answers, answers.astype(np.float32))
+    return np.load(folder.answers)
+
+
+def _inputs(split: Split, answers: np.ndarray | None) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """What a :class:`TrainingModel` takes; outside training it does not look at answers."""
     labels = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
-    return (split.faces, labels), labels
+    return (split.faces, labels, *(() if answers is None else (answers,))), labels

@@ -83,6 +83,26 @@ def test_teachers_see_the_student_s_augmented_view():
     assert np.allclose(outputs["teachers"], softmax(logits / 4), atol=1e-5)
 
 
+def test_answers_from_before_the_run_stand_for_the_teachers():
+    recipe = tiny_recipe(distillation=Distillation(temperature=3.0, weight=0.7, same_view=False))
+    model, ((faces, labels), _) = tiny_model(recipe), tiny_data()
+    soft = softmax(np.random.default_rng(0).normal(0, 1, labels.shape)).astype(np.float32)
+    outputs = model((faces, labels, soft), training=True)
+    logits = np.asarray(outputs["logits"])
+    expected = 0.3 * cross_entropy(labels, logits) + 0.7 * 9 * cross_entropy(soft, logits / 3)
+    loss = float(model.compute_loss((faces, labels, soft), labels, outputs))
+    assert loss == pytest.approx(expected, rel=1e-4)
+    assert "teachers" not in model((faces, labels, soft), training=False)
+
+
+def test_answers_are_mixed_as_the_labels_are():
+    recipe = tiny_recipe(mixup=0.4, distillation=Distillation(same_view=False))
+    model, ((faces, labels), _) = tiny_model(recipe), tiny_data()
+    outputs = model((faces, labels, labels), training=True)
+    assert np.abs(np.asarray(outputs["labels"]) - labels).max() > 0.1
+    assert np.allclose(outputs["teachers"], outputs["labels"])
+
+
 def test_a_student_learns_what_its_teacher_says_and_the_teacher_stays():
     recipe = tiny_recipe(
         learning_rate=1e-2,

@@ -109,13 +109,14 @@ def test_vgg16_is_fine_tuned_at_the_sides_asked_for(small_zip: Path, tmp_path: P
     assert network.get_layer("upsampling").side == 40
 
 
+@pytest.mark.parametrize("recipe", ["distill", "distill-cpu"])
 def test_custom_cnn_is_distilled_from_other_runs(
-    small_zip: Path, tensorflow_run: Path, jax_run: Path, tmp_path: Path
+    recipe: str, small_zip: Path, tensorflow_run: Path, jax_run: Path, tmp_path: Path
 ):
     folder = tmp_path / "run"
     teachers = ("--teacher", tensorflow_run, "--teacher", jax_run)
     arguments = ("--data", small_zip, "--out", folder, "--epochs", 1, "--limit", 70, *teachers)
-    result = run("custom_cnn", "--recipe", "distill", *arguments)
+    result = run("custom_cnn", "--recipe", recipe, *arguments)
     assert result.returncode == 0, result.stderr
     described = json.loads((folder / "run.json").read_text())["teachers"]
     weights = [(teacher / "best.weights.h5").read_bytes() for teacher in teachers[1::2]]
@@ -124,6 +125,7 @@ def test_custom_cnn_is_distilled_from_other_runs(
         hashlib.sha256(data).hexdigest() for data in weights
     ]
     assert load_network(RunFolder(folder)).count_params() < 6e6  # the student's alone
+    assert RunFolder(folder).answers.exists() == (recipe == "distill-cpu")
 
 
 def test_missing_pretrained_weights_are_answered_with_the_path(small_zip: Path, tmp_path: Path):
