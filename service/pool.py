@@ -65,10 +65,13 @@ class WorkPool:
             raise QueueFull(f"{self._under_way} images are waiting to be decoded")
         self._under_way += 1
         slot = [work]  # emptied below: a cancelled call would else keep an upload in memory
+        loop = asyncio.get_running_loop()
+        future = self._executor.submit(_timed, slot)
+        # Not when the caller stops waiting: a thread that runs on still has the place.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free_place))
         try:
             async with asyncio.timeout(left):
-                loop = asyncio.get_running_loop()
-                result, seconds = await loop.run_in_executor(self._executor, _timed, slot)
+                result, seconds = await asyncio.wrap_future(future)
         except TimeoutError:
             self._observer.image_expired()
             raise DeadlineExceeded("decoding and finding faces took too long") from None
@@ -77,9 +80,11 @@ class WorkPool:
             raise
         finally:
             slot.clear()
-            self._under_way -= 1
         self._mean_seconds += SMOOTHING * (seconds - self._mean_seconds)
         return result
+
+    def _free_place(self) -> None:
+        self._under_way -= 1
 
     async def close(self) -> None:
         """Lets what runs end, and drops what waits."""

@@ -5,6 +5,7 @@ import threading
 from time import monotonic
 
 import pytest
+from waiting import until
 
 from service.batcher import DeadlineExceeded, QueueFull
 from service.observers import PipelineObserver
@@ -127,4 +128,17 @@ async def test_who_leaves_while_waiting_is_not_worked_for(heard, gate):
     gate.set()
     await asyncio.gather(busy, stayer)
     assert (done, heard.events, pool.under_way) == (["stayer"], ["cancelled"], 0)
+    await pool.close()
+
+
+async def test_a_thread_that_runs_on_after_its_caller_left_keeps_its_place(heard, gate):
+    pool = WorkPool(1, 1, heard)
+    with pytest.raises(DeadlineExceeded):
+        await pool.run(gate.wait, monotonic() + 0.05)
+    assert pool.under_way == 1
+    with pytest.raises(QueueFull):
+        await pool.run(lambda: None, soon())
+    gate.set()
+    await until(lambda: pool.under_way == 0)
+    assert await pool.run(lambda: "next", soon()) == "next"
     await pool.close()
