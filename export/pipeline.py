@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnx
 
 from export.calibrate import Fit, fit
 from export.card import write_model
@@ -84,12 +85,12 @@ def export_run(
         network, model, _spread(dataset.test, PARITY_FACES).faces, **settings
     )
     log(f"parity with Keras at batch 1 and 7: largest difference of a probability {difference:.2g}")
+    predict = _remembering(model)
     if int8:
-        small, some = compress(model), sample(dataset.train, COMPRESSION_FACES)
-        move, change = verify_compression(model, small, some.faces, some.labels)
+        original, model = predict, compress(model)
+        predict, some = _remembering(model), sample(dataset.train, COMPRESSION_FACES)
+        move, change = verify_compression(original, predict, some.faces, some.labels)
         log(f"int8 weights: a probability moved by up to {move:.4f}, the accuracy by {change:+.2%}")
-        model = small
-    predict = RememberedPredictions(open_onnx(model.SerializeToString()))
     report = evaluate(predict, dataset, train_faces=train_faces)
     card = {
         "name": name,
@@ -109,6 +110,10 @@ def export_run(
     if results:
         write_report(name, report, results, folder.history)
     return written
+
+
+def _remembering(model: onnx.ModelProto) -> RememberedPredictions:
+    return RememberedPredictions(open_onnx(model.SerializeToString()))
 
 
 def _spread(split: Split, count: int) -> Split:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from export.convert import serving_probabilities
 from training.evaluate import open_onnx
-from training.predictions import RememberedPredictions
+from training.predictions import Predict
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that rounding may explain."""
@@ -68,7 +68,7 @@ def verify_parity(
 
 
 def verify_compression(
-    model: onnx.ModelProto, compressed: onnx.ModelProto, faces: np.ndarray, labels: np.ndarray
+    original: Predict, compressed: Predict, faces: np.ndarray, labels: np.ndarray
 ) -> tuple[float, float]:
     """Compares a model with its compressed form on faces ``[N, 48, 48]`` with labels ``[N]``.
 
@@ -79,9 +79,7 @@ def verify_compression(
         CompressionError: A probability moved by more than :data:`LARGEST_MOVE`, or the accuracy
             by more than :data:`LARGEST_LOSS`.
     """
-    before, after = (
-        RememberedPredictions(open_onnx(m.SerializeToString()))(faces) for m in (model, compressed)
-    )
+    before, after = original(faces), compressed(faces)
     move = float(np.abs(after - before).max())
     accuracies = [float(np.mean(p.argmax(axis=1) == labels)) for p in (before, after)]
     change = accuracies[1] - accuracies[0]

@@ -1,0 +1,71 @@
+"""docs/model-cards.md is made of the committed cards and of the policy that the service answers."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.model_cards import PAGE, page
+from service.card import EnsembleMember, ModelCard
+from service.policy import policy
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    for path in (ROOT / "models").glob("*.json"):
+        shutil.copy(path, tmp_path / "models")
+    return tmp_path
+
+
+def test_the_committed_page_is_up_to_date():
+    result = subprocess.run(
+        [sys.executable, "-m", "export.model_cards", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stdout) == (0, "changed: nothing\n"), result.stderr
+
+
+def test_every_model_has_its_card_and_all_share_the_policy(copy):
+    text = page(copy)
+    for path in (copy / "models").glob("*.json"):
+        card = ModelCard.read(path)
+        assert card.sha256 in text
+        for scores in card.metrics.values():
+            assert f"| {scores.n:,} | {100 * scores.accuracy:.2f} (" in text
+    for sentence in (policy(Settings()).meaning, *policy(Settings()).not_intended_for):
+        assert sentence in text
+
+
+def test_another_figure_makes_another_page(copy):
+    path = copy / "models" / "custom_cnn.json"
+    document = json.loads(path.read_text())
+    document["metrics"]["private"]["accuracy"] = 0.54321
+    path.write_text(json.dumps(document))
+    assert "54.32 (" in page(copy)
+    assert "54.32 (" not in (ROOT / PAGE).read_text()
+
+
+def test_an_ensemble_names_its_members_instead_of_a_file(copy):
+    first = ModelCard.read(copy / "models" / "custom_cnn.json")
+    members = [
+        EnsembleMember(name=name, sha256=first.sha256, weight=weight)
+        for name, weight in (("custom_cnn", 0.25), ("vgg16", 0.75))
+    ]
+    ensemble = first.model_copy(
+        update={"name": "ensemble", "members": members, "training": {}, "robustness": None}
+    )
+    ensemble.write(copy / "models" / "ensemble.json")
+    section = page(copy).split("## Ensemble")[1]
+    assert "custom_cnn × 0.250, vgg16 × 0.750" in section
+    assert "ensemble.onnx" not in section
+    assert "Weakest" not in section
