@@ -14,7 +14,7 @@ URL ?= http://localhost:$(PORT)
 # ONNX Runtime would else report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: serve test lint format train export evaluate results robustness bench fuzz overload disconnects hostile clean
+.PHONY: serve test lint format train export evaluate results robustness bench fuzz overload disconnects hostile image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
@@ -58,6 +58,10 @@ overload disconnects: $(VENV)/.dev-$(RUNTIME)  ## Four times the capacity; clien
 
 hostile: $(VENV)/.dev-$(RUNTIME)  ## Memory after three rounds of hostile input
 	$(BIN)/python bench/hostile_memory.py
+
+image-check: $(VENV)/.dev-$(RUNTIME)  ## The image, built without Docker and tested; as root
+	$(BIN)/python -m pytest tests/deploy
+	$(BIN)/python deploy/imagecheck $(if $(BASE),--base $(BASE))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,4 +1,9 @@
-"""The real server as a process of its own, with the models of the repository."""
+"""The real server as a process of its own, with the models of the repository.
+
+With ``FERSERVE_URL`` the tests ask the service there instead, on this machine and set as the
+fixture ``server`` sets it; tests that start, end or look into a server of their own are skipped.
+``make image-check`` runs them so.
+"""
 
 import os
 import signal
@@ -11,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -20,6 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
 START_UP_SECONDS = 30
 MAX_UPLOAD_BYTES = 4 * 1024 * 1024
+URL = os.environ.get("FERSERVE_URL", "")
+NOT_OURS = "the service at FERSERVE_URL is not for tests to start, end or look into"
 
 
 @dataclass
@@ -50,21 +58,45 @@ class Server:
             time.sleep(0.01)
 
 
+@dataclass
+class ServerElsewhere:
+    """A service that was started by somebody else."""
+
+    base_url: str
+
+    @property
+    def port(self) -> int:
+        """Where it listens on this machine."""
+        return urlsplit(self.base_url).port or 80
+
+    def _skip(self, *_arguments: object) -> NoReturn:
+        pytest.skip(NOT_OURS)
+
+    process = log = property(_skip)
+    terminate = log_lines = _skip
+
+
 @contextmanager
 def serving(
-    log: Path, *, process_options: dict[str, Any] | None = None, **settings: object
+    log: Path,
+    *,
+    port: int | None = None,
+    process_options: dict[str, Any] | None = None,
+    **settings: object,
 ) -> Iterator[Server]:
-    """Starts a server on a free port, waits until it is ready, and ends it.
+    """Starts a server, waits until it is ready, and ends it.
 
     Args:
         log: Gets what the process prints.
+        port: A free one where it is not given.
         process_options: More for ``subprocess.Popen``; its ``env`` comes on top.
         settings: In lower case and without the prefix.
     """
     options = {"cwd": REPOSITORY} | (process_options or {})
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if "FERSERVE_" not in key}
     environment |= {
         "FERSERVE_MODELS_DIR": str(MODELS),
@@ -124,11 +156,25 @@ def _real_model() -> None:
 @pytest.fixture(scope="session")
 def start_server(_real_model: None):
     """``with start_server(log_path, max_faces=3) as server: …`` for a server of one's own."""
+    if URL:
+        pytest.skip(NOT_OURS)
     return serving
 
 
 @pytest.fixture(scope="session")
-def server(start_server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    _real_model: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server | ServerElsewhere]:
     """The server that all tests share."""
-    with start_server(tmp_path_factory.mktemp("server") / "log", log_format="json") as server:
+    if URL:
+        yield ServerElsewhere(URL)
+        return
+    with serving(tmp_path_factory.mktemp("server") / "log", log_format="json") as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _asks_the_service(request: pytest.FixtureRequest) -> None:
+    """A test that asks no server tells nothing of the service at ``FERSERVE_URL``."""
+    if URL and "server" not in request.fixturenames:
+        pytest.skip("asks no service")

@@ -1,0 +1,172 @@
+"""``docker-compose.yml`` against the compose specification, and against what we promise of it."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from service.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMPOSE = REPOSITORY / "docker-compose.yml"
+CHECK = [
+    sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec",
+]  # fmt: skip
+
+
+def interpolate(text: str, **variables: str) -> str:
+    """Fills in ``${NAME:-default}`` and ``${NAME:+replacement}`` as compose does."""
+
+    def value(found: re.Match[str]) -> str:
+        name, sign, word = found.groups()
+        if sign == ":+":
+            return word if variables.get(name) else ""
+        return variables.get(name) or word
+
+    return re.sub(r"\$\{(\w+)(:[-+])([^}]*)\}", value, text)
+
+
+def read(**variables: str) -> dict:
+    return yaml.safe_load(interpolate(COMPOSE.read_text(), **variables))
+
+
+SERVICES = read()["services"]
+OURS = ("ferserve", "gpu")
+
+
+def test_it_meets_the_specification():
+    checked = subprocess.run([*CHECK, COMPOSE], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_specification_is_really_looked_at(tmp_path):
+    wrong = tmp_path / "docker-compose.yml"
+    wrong.write_text(COMPOSE.read_text().replace("read_only:", "readonly:"))
+    assert subprocess.run([*CHECK, wrong], capture_output=True).returncode == 1
+
+
+def test_without_a_profile_only_the_cpu_service_runs():
+    assert [name for name, service in SERVICES.items() if "profiles" not in service] == ["ferserve"]
+    assert SERVICES["ferserve"]["ports"] == ["8000:8000"]
+    assert {
+        profile for service in SERVICES.values() for profile in service.get("profiles", [])
+    } == {
+        "gpu",
+        "observability",
+        "train",
+    }
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_locked_up_and_limited(name):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"cpus", "memory", "pids"} <= set(service["deploy"]["resources"]["limits"])
+    assert "cap_add" not in service
+    assert not service.get("privileged")
+
+
+def test_what_is_only_for_the_operator_is_not_open_to_the_network():
+    for name in ("prometheus", "grafana"):
+        assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"])
+
+
+def test_the_gpu_service_has_a_gpu_and_never_falls_back_to_the_cpu():
+    service = SERVICES["gpu"]
+    assert service["environment"]["FERSERVE_PROVIDER"] == "cuda"
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia"
+    assert device["capabilities"] == ["gpu"]
+
+
+def test_both_services_fit_on_one_machine():
+    assert not set(SERVICES["gpu"]["ports"]) & set(SERVICES["ferserve"]["ports"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_setting_it_passes_on_is_one(name):
+    given = {key.removeprefix("FERSERVE_").lower() for key in SERVICES[name]["environment"]}
+    assert given <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", [*OURS, "train"])
+def test_the_data_set_is_read_only(name):
+    service = read(FER2013="/somewhere/fer2013.zip")["services"][name]
+    (mount,) = [volume for volume in service["volumes"] if isinstance(volume, dict)]
+    assert mount["source"] == "/somewhere/fer2013.zip"
+    assert mount["read_only"] is True
+    if name in OURS:
+        assert service["environment"]["FERSERVE_DATASET"] == mount["target"]
+    else:
+        assert mount["target"] in service["command"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_it_starts_without_a_data_set(name, monkeypatch):
+    service = SERVICES[name]
+    (mount,) = service["volumes"]
+    assert Path(mount["source"]).exists()
+    monkeypatch.setenv("FERSERVE_DATASET", service["environment"]["FERSERVE_DATASET"])
+    assert Settings().dataset is None
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_there_is_time_to_answer_what_was_accepted(name):
+    seconds = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+    assert seconds > Settings.model_fields["drain_seconds"].default
+
+
+def test_the_training_writes_to_its_volume_only():
+    service = SERVICES["train"]
+    assert "runs:/runs" in service["volumes"]
+    out = service["command"][service["command"].index("--out") + 1]
+    assert Path(out).parent == Path("/runs")
+
+
+def test_every_target_is_one_of_the_dockerfile():
+    stages = re.findall(r"^FROM \S+ AS (\S+)", (REPOSITORY / "Dockerfile").read_text(), re.M)
+    targets = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
+    assert targets == {"cpu", "gpu", "train"}
+    assert targets <= set(stages)
+
+
+def test_every_file_and_volume_is_there():
+    document = read()
+    for service in document["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
+            if source.startswith("."):
+                assert (REPOSITORY / source).exists(), source
+            elif not source.startswith("/"):
+                assert source in document["volumes"]
+        assert set(service.get("secrets", [])) <= set(document["secrets"])
+
+
+def test_the_images_name_a_version():
+    for service in SERVICES.values():
+        _, _, tag = service["image"].partition(":")
+        assert tag not in ("", "latest")
+
+
+def test_the_docs_name_every_variable():
+    page = (REPOSITORY / "docs" / "deployment.md").read_text()
+    for name in set(re.findall(r"\$\{(\w+)", COMPOSE.read_text())):
+        assert f"`{name}`" in page
+
+
+def test_the_base_image_is_the_same_as_the_dockerfiles():
+    base = re.search(r"^ARG BASE_IMAGE=(\S+)", (REPOSITORY / "Dockerfile").read_text(), re.M)
+    assert SERVICES["ferserve"]["build"]["args"]["BASE_IMAGE"] == base[1]
+
+
+def test_the_project_needs_no_newer_python_than_the_base():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    base = SERVICES["ferserve"]["build"]["args"]["BASE_IMAGE"]
+    version = re.search(r"python:3\.(\d+)", base)
+    assert int(version[1]) >= int(project["requires-python"].rpartition(".")[2])
