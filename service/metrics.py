@@ -13,7 +13,7 @@ from prometheus_client import (
 )
 
 from service.lanes import Lane, Release
-from service.observers import BatchObserver, PipelineObserver
+from service.observers import BatchObserver, PipelineObserver, StreamObserver
 
 LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """Buckets of whole requests, seconds: a CPU's small face takes 10 ms, the default limit is 10 s."""
@@ -27,7 +27,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 """Others are counted as one: callers must not be able to make up label values."""
 
 
-class Metrics(PipelineObserver):
+class Metrics(PipelineObserver, StreamObserver):
     """Everything ``/metrics`` shows.
 
     Args:
@@ -62,6 +62,15 @@ class Metrics(PipelineObserver):
         )
         for reason in ("rejected", "expired", "cancelled"):
             self._images.labels(reason)
+        self._preparation = Histogram(
+            "ferserve_preparation_seconds",
+            "Decoding of an image; finding its faces, where the detector ran.",
+            ["stage"],
+            buckets=WORK,
+            registry=registry,
+        )
+        for stage in ("decode", "detect"):
+            self._preparation.labels(stage)
         self._emotions = (
             Counter(
                 "ferserve_faces",
@@ -79,6 +88,23 @@ class Metrics(PipelineObserver):
             registry=registry,
         )
         self._batches = _BatchMetrics(registry)
+        self._streams = Counter(
+            "ferserve_streams",
+            "Streams by why they ended, or refused.",
+            ["reason"],
+            registry=registry,
+        )
+        self._frames = Counter(
+            "ferserve_stream_frames", "Frames of streams.", ["outcome"], registry=registry
+        )
+        for outcome in ("answered", "refused", "dropped"):
+            self._frames.labels(outcome)
+        self._frame_latency = Histogram(
+            "ferserve_stream_frame_seconds",
+            "From a frame's arrival to its answer, of those that were not dropped.",
+            buckets=LATENCY,
+            registry=registry,
+        )
 
     def render(self) -> bytes:
         """Returns all in Prometheus' text format."""
@@ -121,6 +147,30 @@ class Metrics(PipelineObserver):
     def image_cancelled(self) -> None:
         """Counts an image whose client left."""
         self._images.labels("cancelled").inc()
+
+    def image_prepared(self, decode_seconds: float, detect_seconds: float | None) -> None:
+        """Counts an image's two stages before inference."""
+        self._preparation.labels("decode").observe(decode_seconds)
+        if detect_seconds is not None:
+            self._preparation.labels("detect").observe(detect_seconds)
+
+    def watch_streams(self, count: Callable[[], int]) -> None:
+        """Shows the open streams."""
+        gauge = Gauge("ferserve_streams_open", "Streams open now.", registry=self.registry)
+        gauge.set_function(count)
+
+    def stream_ended(self, reason: str) -> None:
+        """Counts a stream."""
+        self._streams.labels(reason).inc()
+
+    def frame_answered(self, seconds: float, *, refused: bool) -> None:
+        """Counts a frame with a result or a problem."""
+        self._frames.labels("refused" if refused else "answered").inc()
+        self._frame_latency.observe(seconds)
+
+    def frame_dropped(self) -> None:
+        """Counts a frame that was not answered."""
+        self._frames.labels("dropped").inc()
 
     def face_rated(self, emotion: str) -> None:
         """Counts a face, where the operator wants this."""

@@ -34,6 +34,25 @@ class BatchObserver:
         """A worker died; it will be restarted."""
 
 
+class StreamObserver:
+    """Hears of streams of frames; every method does nothing here.
+
+    All are called from the event loop, must be quick and must not raise.
+    """
+
+    def watch_streams(self, count: Callable[[], int]) -> None:
+        """Is given, once, a function that counts the open streams."""
+
+    def stream_ended(self, reason: str) -> None:
+        """A stream ended, or was refused."""
+
+    def frame_answered(self, seconds: float, *, refused: bool) -> None:
+        """A frame was answered so long after it came: with a problem where it was refused."""
+
+    def frame_dropped(self) -> None:
+        """A frame was not answered."""
+
+
 class PipelineObserver:
     """Hears of the recognizer's work; every method does nothing here.
 
@@ -60,6 +79,9 @@ class PipelineObserver:
 
     def image_cancelled(self) -> None:
         """An image's client left before it was decoded."""
+
+    def image_prepared(self, decode_seconds: float, detect_seconds: float | None) -> None:
+        """An image was decoded, and its faces found where a detector ran."""
 
     def face_rated(self, emotion: str) -> None:
         """A face was rated, with this as its dominant emotion."""

@@ -50,6 +50,11 @@ class Prepared:
     decode: float
     detect: float
 
+    @property
+    def detector_ran(self) -> bool:
+        """Whether faces were looked for, or the whole image is one."""
+        return all(face.confidence is not None for face in self.faces)
+
 
 class Preparer:
     """Decodes images and finds their faces; safe to share between threads.

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 
 from fer2013.labels import FACE_SIDE
 from service.batcher import Answer, BatcherClosed
-from service.bundle import ModelBundle
+from service.bundle import ModelFacts
 from service.card import ModelCard
 from service.observers import PipelineObserver
 from service.pool import WorkPool
@@ -42,17 +42,23 @@ class Recognizer:
     Args:
         settings: Which models to serve, and all limits.
         observer: Hears what happens, for metrics.
+        models: By name, where they are not to be loaded into this process.
 
     Raises:
         ModelError: A model or the face detector cannot be served; the message says why.
     """
 
-    def __init__(self, settings: Settings, observer: PipelineObserver | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        observer: PipelineObserver | None = None,
+        models: Mapping[str, ServedModel] | None = None,
+    ) -> None:
         self.settings = settings
         self._observer = observer or PipelineObserver()
         self._cpus = usable_cpus()
         self._preparer = Preparer(load_detector(settings), settings.max_pixels)
-        self._models = load_models(settings, self._observer)
+        self._models = load_models(settings, self._observer) if models is None else models
         self.default_model = settings.default_model or next(iter(self._models))
         self._pool = WorkPool(self._cpus, settings.max_queue, self._observer)
         self._under_way = 0
@@ -99,6 +105,16 @@ class Recognizer:
         """Whether the end was announced."""
         return self._state in ("shutting down", "stopped")
 
+    def check(self, options: EmotionOptions) -> None:
+        """Refuses options that no image could be answered with.
+
+        Raises:
+            UnknownModel: ``options.model`` is not served.
+            InvalidOption: ``options.max_faces`` is over the limit.
+        """
+        self.served(options.model or self.default_model)
+        self._pick_max_faces(options.max_faces)
+
     async def recognize(
         self, data: bytes, options: EmotionOptions, seconds: float | None = None
     ) -> Recognition:
@@ -141,8 +157,7 @@ class Recognizer:
             InvalidOption: ``options.max_faces`` is over the limit.
             batcher.BatcherClosed: The service has not started or has stopped.
         """
-        self.served(options.model or self.default_model)
-        self._pick_max_faces(options.max_faces)
+        self.check(options)
         deadline = self._deadline(seconds)
         at_once = asyncio.Semaphore(2 * self._cpus)
 
@@ -158,6 +173,33 @@ class Recognizer:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(answer(data)) for data in images]
         return [task.result() for task in tasks]
+
+    async def rate(
+        self, name: str, faces: Sequence[FaceImage], seconds: float | None = None
+    ) -> list[Answer[Scores]]:
+        """Rates the expressions of faces that are cut out already.
+
+        Args:
+            name: A model's.
+            faces: uint8 ``[48, 48]`` each.
+            seconds: Time the caller has; without it, and at most, the request timeout.
+
+        Returns:
+            float32 ``[7]`` for each face, in order; columns in the order of the model's labels.
+
+        Raises:
+            UnknownModel: The model is not served.
+            batcher.QueueFull: The faces do not fit in the queue.
+            batcher.DeadlineExceeded: It took longer than the timeout.
+            batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
+            batcher.BatchFailed: The inference failed.
+        """
+        model = self.served(name)
+        with self._admitted():
+            answers = await model.batcher.submit(faces, self._deadline(seconds))
+        for answer in answers:
+            self._observer.face_rated(model.bundle.labels[answer.value.argmax()])
+        return answers
 
     def served(self, name: str) -> ServedModel:
         """Returns a model by name.
@@ -215,6 +257,9 @@ class Recognizer:
         prepared = await self._pool.run(
             lambda: self._preparer.prepare(data, options, max_faces, submitted=started), deadline
         )
+        self._observer.image_prepared(
+            prepared.decode, prepared.detect if prepared.detector_ran else None
+        )
         answers = await model.batcher.submit([face.crop for face in prepared.faces], deadline)
         card = model.bundle.card
         faces = [
@@ -237,7 +282,7 @@ class Recognizer:
         return wanted or limit
 
 
-def _describe(face: FoundFace, scores: Scores, bundle: ModelBundle, landmarks: bool) -> FaceEmotion:
+def _describe(face: FoundFace, scores: Scores, bundle: ModelFacts, landmarks: bool) -> FaceEmotion:
     emotions = dict(zip(bundle.labels, scores.tolist(), strict=True))
     dominant = max(emotions, key=emotions.__getitem__)
     confidence = emotions[dominant]

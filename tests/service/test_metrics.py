@@ -49,6 +49,15 @@ async def scrape(client: httpx.AsyncClient) -> Samples:
     return Samples(response.text)
 
 
+async def test_the_stages_before_inference_are_timed(client, grey_crop, photo):
+    await client.post("/v1/emotion", content=grey_crop)  # one face as it is: no detector
+    await client.post("/v1/emotion", content=photo("coffee"))
+    await client.post("/v1/emotion", content=b"text")
+    metrics = await scrape(client)
+    assert metrics("preparation_seconds_count", stage="decode") == 2
+    assert metrics("preparation_seconds_count", stage="detect") == 1
+
+
 async def test_requests_are_counted_by_route_and_code(client, grey_crop):
     for body in (grey_crop, grey_crop, b"text"):
         await client.post("/v1/emotion", content=body)
