@@ -1,24 +1,30 @@
-"""Weights-only int8 storage: a quarter of the bytes, the same arithmetic."""
+"""Weights-only int8 storage: little more than a quarter of the bytes, the same arithmetic."""
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-MIN_WEIGHTS = 4096
-"""Smaller tensors stay float32: together they weigh next to nothing."""
+MIN_WEIGHTS = 1 << 16
+"""Smaller tensors stay float32: together they weigh little, and every error counts in the
+upsampling matrix, the first stages and the last layer. ResNet50V2's first residual stage, 0.2 of
+its 25.6 million weights, alone moved a probability by 0.035, all later ones together by 0.007."""
 
-OUTPUT_AXIS = {"Conv": 0, "MatMul": 1, "Gemm": 1}
-"""Axis of the output channels of an operator's second input; of ``Gemm`` unless ``transB``."""
+OPERATORS = ("Conv", "MatMul", "Gemm")
+"""Those whose second input may hold such weights."""
+
+BLOCK = 64
+"""Weights that share a scale; one for each output channel would be ruled by its outliers, which
+in pretrained weights are up to 20 standard deviations."""
 
 LARGEST = 127
 """Symmetric int8: -127..127, so that zero stays zero."""
 
 
 def compress(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Stores the weights of convolutions and matrix products as int8, one scale a channel.
+    """Stores the weights of convolutions and matrix products as int8, one scale a block.
 
-    A ``DequantizeLinear`` in front of each turns them back to float32; ONNX Runtime folds it into
-    a constant when the session is made with ``session.disable_quant_qdq=1``.
+    ``DequantizeLinear`` and ``Reshape`` in front of each turn them back to float32; ONNX Runtime
+    folds both into a constant when the session is made with ``session.disable_quant_qdq=1``.
 
     Args:
         model: With float32 weights; it is left as it is.
@@ -31,43 +37,42 @@ def compress(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = compressed.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     restored: dict[str, str] = {}
-    dequantizers = []
+    restoring = []
     for node in graph.node:
-        if node.op_type not in OUTPUT_AXIS or node.input[1] not in weights:
+        if node.op_type not in OPERATORS or node.input[1] not in weights:
             continue
         name = node.input[1]
         if name not in restored:
             tensor = weights[name]
-            if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < MIN_WEIGHTS:
+            size = int(np.prod(tensor.dims))
+            if tensor.data_type != onnx.TensorProto.FLOAT or size < MIN_WEIGHTS or size % BLOCK:
                 continue
             restored[name] = f"{name}_restored"
-            dequantizers.append(_store_int8(graph, tensor, _output_axis(node), restored[name]))
+            restoring += _store_int8(graph, tensor, restored[name])
         node.input[1] = restored[name]
     _drop_unread(graph, restored)
-    nodes = [*dequantizers, *graph.node]
+    nodes = [*restoring, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.checker.check_model(compressed)
     return compressed
 
 
-def _output_axis(node: onnx.NodeProto) -> int:
-    transposed = any(a.name == "transB" and a.i == 1 for a in node.attribute)
-    return 0 if transposed else OUTPUT_AXIS[node.op_type]
-
-
 def _store_int8(
-    graph: onnx.GraphProto, tensor: onnx.TensorProto, axis: int, output: str
-) -> onnx.NodeProto:
-    values = numpy_helper.to_array(tensor)
-    others = tuple(i for i in range(values.ndim) if i != axis)
-    scale = np.maximum(np.abs(values).max(axis=others), np.finfo(np.float32).tiny) / LARGEST
-    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
-    whole = np.rint(values / scale.reshape(shape)).astype(np.int8)
-    stored, scales = f"{tensor.name}_int8", f"{tensor.name}_scale"
+    graph: onnx.GraphProto, tensor: onnx.TensorProto, output: str
+) -> list[onnx.NodeProto]:
+    blocks = numpy_helper.to_array(tensor).reshape(-1, BLOCK)
+    scale = np.maximum(np.abs(blocks).max(axis=1), np.finfo(np.float32).tiny) / LARGEST
+    whole = np.rint(blocks / scale[:, None]).astype(np.int8)
+    names = [f"{tensor.name}_{part}" for part in ("int8", "scale", "shape", "blocks")]
+    stored, scales, shape, restored = names
     graph.initializer.append(numpy_helper.from_array(whole, stored))
     graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), scales))
-    return helper.make_node("DequantizeLinear", [stored, scales], [output], axis=axis)
+    graph.initializer.append(numpy_helper.from_array(np.array(tensor.dims, np.int64), shape))
+    return [
+        helper.make_node("DequantizeLinear", [stored, scales], [restored], axis=0),
+        helper.make_node("Reshape", [restored, shape], [output]),
+    ]
 
 
 def _drop_unread(graph: onnx.GraphProto, replaced: dict[str, str]) -> None:
