@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
@@ -15,15 +14,30 @@ from service.benchmark.run import Benchmarks
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.recognizer import Recognizer
-from service.routes import benchmark, emotion, health, models, policy
+from service.routes import (
+    benchmark,
+    deepface,
+    emotion,
+    health,
+    inference_protocol,
+    models,
+    page,
+    policy,
+    stream,
+)
 from service.routes import metrics as metrics_page
 from service.routes.budget import UploadBudget
 from service.security import Guard
 from service.settings import Settings
+from service.streaming import Streams
 
 DESCRIPTION = """\
 Finds faces in a photo and rates how the expression of each appears: angry, disgust, fear, happy,
 sad, surprise or neutral. **The score describes a face, not a feeling.** No image is stored.
+
+Video goes through the WebSocket `/v1/emotion/stream`, which this description has no words for:
+binary frames in, for each frame a JSON message out, with tracked faces and smoothed scores; see
+`docs/stream.md` of the project.
 """
 
 
@@ -52,6 +66,7 @@ def create_app(
         await serving.start()
         benchmarks.queue.start()
         yield
+        app.state.streams.begin_close()
         await benchmarks.queue.close()
         await serving.close()
 
@@ -64,6 +79,8 @@ def create_app(
     )
     app.state.recognizer = app.state.benchmarks = None
     app.state.metrics = metrics
+    app.state.guard = guard
+    app.state.streams = Streams(settings.max_streams, metrics)
     app.state.upload_budget = UploadBudget(settings.upload_memory_bytes)
     metrics.watch_readiness(lambda: _is_ready(app))
     if settings.cors_origins:
@@ -77,12 +94,15 @@ def create_app(
     app.add_middleware(RequestContext, metrics=metrics, is_draining=lambda: _is_draining(app))
     for kind in errors.HANDLED:
         app.add_exception_handler(kind, errors.handle)
-    for resource in (emotion, models, benchmark):
+    for resource in (emotion, models, benchmark, inference_protocol, deepface):
         app.include_router(resource.router, dependencies=guard.calls)
+    app.include_router(stream.router)  # asks the guard itself: its clients see no HTTP status
     app.include_router(policy.router)
     app.include_router(metrics_page.router, dependencies=guard.reads)
     app.include_router(health.router)
-    app.add_api_route("/", _to_documentation, include_in_schema=False)
+    app.include_router(inference_protocol.health)
+    app.include_router(page.router)
+    app.mount("/static", page.PageFiles(), name="static")
     return app
 
 
@@ -94,10 +114,6 @@ def _is_ready(app: FastAPI) -> bool:
 def _is_draining(app: FastAPI) -> bool:
     recognizer: Recognizer | None = app.state.recognizer
     return recognizer is not None and recognizer.draining
-
-
-async def _to_documentation() -> RedirectResponse:
-    return RedirectResponse("docs")
 
 
 def _version() -> str:

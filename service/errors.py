@@ -9,10 +9,11 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.routing import Match
 
 from fer2013.reader import DatasetError
-from service import batcher, images, recognizer
+from service import batcher, deepface, images, inference_protocol, recognizer, streaming
 from service.benchmark import archive, dataset, jobs
 from service.benchmark.schemas import JobProblem
 from service.schemas import ProblemDetails
@@ -45,11 +46,23 @@ class MalformedRequest(Problem):
     status, code, title = 400, "malformed_request", "The request cannot be read"
 
 
+class NoFace(Problem):
+    """The image has no face, and the caller asked for an error then, as DeepFace's clients do."""
+
+    status, code, title = 400, "no_face", "There is no face in the image"
+
+
 class Unauthorized(Problem):
     """The operator has set API keys, and the request has none of them."""
 
     status, code, title = 401, "unauthorized", "An API key is needed"
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
+
+
+class ForbiddenOrigin(Problem):
+    """The operator does not allow pages of this origin."""
+
+    status, code, title = 403, "forbidden_origin", "Pages of this origin may not connect"
 
 
 class NotFound(Problem):
@@ -170,9 +183,15 @@ _PROBLEM_OF: dict[type[Exception], type[Problem]] = {
     images.ImageTooSmall: ImageTooSmall,
     recognizer.UnknownModel: UnknownModel,
     recognizer.InvalidOption: InvalidParameter,
+    inference_protocol.MalformedInference: MalformedRequest,
+    inference_protocol.InvalidTensor: InvalidParameter,
     batcher.QueueFull: QueueFull,
     batcher.DeadlineExceeded: DeadlineExceeded,
     batcher.BatcherClosed: NotReady,
+    deepface.UnsupportedRequest: InvalidParameter,
+    deepface.NoFace: NoFace,
+    streaming.TooManyStreams: QueueFull,
+    streaming.StreamsClosed: NotReady,
     archive.NotAnArchive: UnsupportedMediaType,
     archive.InvalidArchive: InvalidArchive,
     archive.TooManyEntries: TooManyImages,
@@ -221,12 +240,16 @@ def as_job_problem(error: Exception) -> JobProblem:
     return JobProblem(code=problem.code, detail=problem.detail)
 
 
-def describe(request: Request, error: Exception) -> ProblemDetails:
-    """Describes any error to the caller of a request; logs what is our fault."""
+def describe(request: HTTPConnection, error: Exception) -> ProblemDetails:
+    """Describes any error to the caller of a request or a stream; logs what is our fault."""
     problem = as_problem(error)
     if isinstance(problem, InternalError):
-        logger.error("%s %s failed", request.method, _path(request), exc_info=error)
-    return ProblemDetails(
+        method = request.scope.get("method", "WS")
+        logger.error("%s %s failed", method, _path(request), exc_info=error)
+    path = request.scope["path"]
+    is_deepface = path == deepface.PATH
+    document = deepface.AnalyzeProblem if is_deepface else inference_protocol.problem_document(path)
+    return document(
         type=type_of(problem.code),
         title=problem.title,
         status=problem.status,
@@ -238,7 +261,7 @@ def describe(request: Request, error: Exception) -> ProblemDetails:
 
 
 async def handle(request: Request, error: Exception) -> JSONResponse:
-    """Answers any error as ``application/problem+json``."""
+    """Answers any error: as ``application/problem+json``, and as its clients expect on ``/v2``."""
     content = describe(request, error)
     problem = as_problem(error)
     headers = dict(problem.headers)
@@ -250,11 +273,11 @@ async def handle(request: Request, error: Exception) -> JSONResponse:
         content.model_dump(),
         status_code=content.status,
         headers=headers,
-        media_type="application/problem+json",
+        media_type=content.media_type,
     )
 
 
-def _path(request: Request) -> str:
+def _path(request: HTTPConnection) -> str:
     """The path as in a URI, so that a line break in it forges no log line."""
     return quote(request.scope["path"])
 

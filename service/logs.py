@@ -21,6 +21,15 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
+class NoWebSocketLines(logging.Filter):
+    """Drops uvicorn's lines on WebSockets, which tell addresses and queries; ours do not."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every other record pass."""
+        message = str(record.msg)
+        return not ('"WebSocket ' in message or message.startswith("connection "))
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
@@ -46,7 +55,10 @@ def configure(log_format: Literal["text", "json"]) -> None:
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "filters": {"request_id": {"()": RequestIdFilter}},
+            "filters": {
+                "request_id": {"()": RequestIdFilter},
+                "no_websocket_lines": {"()": NoWebSocketLines},
+            },
             "formatters": {
                 "text": {
                     "format": "%(asctime)s %(levelname)-8s %(name)s [%(request_id)s] %(message)s"
@@ -60,7 +72,10 @@ def configure(log_format: Literal["text", "json"]) -> None:
                     "formatter": log_format,
                 }
             },
-            "loggers": {"PIL": {"level": "CRITICAL"}},
+            "loggers": {
+                "PIL": {"level": "CRITICAL"},
+                "uvicorn.error": {"filters": ["no_websocket_lines"]},
+            },
             "root": {"level": "INFO", "handlers": ["stderr"]},
         }
     )

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from service import errors
 from service.logs import REQUEST_ID
@@ -31,6 +32,9 @@ SECURITY_HEADERS = {
 CLIENT_LEFT = 499
 """The code, for metrics only, of requests that nobody waited for; nginx's number."""
 
+FAILED_STREAM = 1011
+"""The close code of a stream that a fault of ours ended (RFC 6455, section 7.4.1)."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,12 +54,21 @@ class RequestContext:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
         token = REQUEST_ID.set(request_id)
+        try:
+            if scope["type"] == "http":
+                await self._answer(request_id, scope, receive, send)
+            else:
+                await self._stream(request_id, scope, receive, send)
+        finally:
+            REQUEST_ID.reset(token)
+
+    async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
         status: int | None = None
 
@@ -65,7 +78,8 @@ class RequestContext:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                headers.update(SECURITY_HEADERS)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)  # a page may have a stricter policy
                 if self._is_draining():
                     headers["Connection"] = "close"
             await send(message)
@@ -83,15 +97,39 @@ class RequestContext:
             seconds = perf_counter() - started
             route = getattr(scope.get("route"), "path", None)
             self._metrics.request_done(scope["method"], route, status or CLIENT_LEFT, seconds)
-            # Neither the query nor the address: a log should not tell who was looked at.
-            logger.info(
-                "%s %s %s %.1f ms",
-                scope["method"],
-                quote(scope["path"]),  # a line break in it forges no log line
-                status or "client left",
-                1000 * seconds,
-            )
-            REQUEST_ID.reset(token)
+            _log(scope["method"], scope, status or "client left", seconds)
+
+    async def _stream(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a WebSocket; what ended it is its close code."""
+        started = perf_counter()
+        accepted = False
+        code: int | str = "client left"
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal accepted, code
+            if message["type"] == "websocket.accept":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                accepted = True
+            elif message["type"] == "websocket.close":
+                code = message.get("code", 1000)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except (OSError, WebSocketDisconnect):
+            pass  # the client left in the middle of the handshake
+        except Exception:
+            logger.exception("a stream failed")
+            if accepted:
+                await send_with_id({"type": "websocket.close", "code": FAILED_STREAM})
+        finally:
+            _log("WS", scope, code, perf_counter() - started)
+
+
+def _log(method: str, scope: Scope, outcome: int | str, seconds: float) -> None:
+    # Neither the query nor the address: a log should not tell who was looked at.
+    path = quote(scope["path"])  # a line break in it forges no log line
+    logger.info("%s %s %s %.1f ms", method, path, outcome, 1000 * seconds)
 
 
 def _request_id(sent: str) -> str:

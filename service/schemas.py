@@ -1,6 +1,6 @@
 """The API's data: what a request may ask for and what an answer holds."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -170,6 +170,48 @@ class EmotionResponse(Recognition, RequestIdentity):
     model_config = ConfigDict(json_schema_extra={"example": _EMOTION_EXAMPLE})
 
 
+class StreamOptions(EmotionOptions):
+    """What a caller can choose for a stream of frames."""
+
+    smoothing_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description="Time constant of `emotions_smoothed`, seconds; 0 smooths nothing.",
+    )
+
+
+class TrackedFace(FaceEmotion):
+    """A face of a stream."""
+
+    track: int = Field(
+        description="The same number in every frame in which it is the same face, as far as the "
+        "overlap of the boxes tells; from 1, and never used twice in a stream."
+    )
+    emotions_smoothed: dict[str, Probability] = Field(
+        description="Exponentially smoothed over the time that the track is seen; they sum to 1."
+    )
+
+
+class StreamPlace(BaseModel):
+    """Which frame an answer is for. `frame` is the number of answers so far plus `dropped`."""
+
+    frame: int = Field(description="Number of the frame, from 1, in the order of arrival.")
+    dropped: int = Field(
+        description="Frames before this one that were not answered, because newer ones had come."
+    )
+
+
+class StreamAnswer(StreamPlace, RequestIdentity):
+    """The answer to one frame: that of `/v1/emotion` with its place and with tracks."""
+
+    model: ModelReference
+    image: ImageInfo
+    faces: list[TrackedFace] = Field(description="Largest first; empty where there is none.")
+    timing_ms: Timing
+
+
 class ModelList(BaseModel):
     """The models being served."""
 
@@ -186,6 +228,8 @@ class Health(BaseModel):
 class ProblemDetails(BaseModel):
     """An error, as RFC 9457 has it."""
 
+    media_type: ClassVar[str] = "application/problem+json"
+
     type: str = Field(description="Identifies the kind of problem.")
     title: str = Field(description="The kind of problem in words; the same every time.")
     status: int
@@ -193,6 +237,33 @@ class ProblemDetails(BaseModel):
     instance: str = Field(description="Path of the request.")
     code: str = Field(description="The kind of problem in a word, for programs.")
     request_id: str
+
+
+class StreamProblem(StreamPlace):
+    """A frame that was refused; the stream goes on."""
+
+    problem: ProblemDetails
+
+
+class StreamRefusal(BaseModel):
+    """Why a stream did not begin; the only message of such a connection."""
+
+    problem: ProblemDetails
+    retry_after: int | None = Field(description="Seconds to wait; null where waiting is no help.")
+
+
+class StreamCounts(BaseModel):
+    """What became of the frames of a stream: `received` is `answered` plus `dropped`."""
+
+    received: int
+    answered: int = Field(description="With a result or a problem.")
+    dropped: int
+
+
+class StreamEnd(BaseModel):
+    """The last message of a stream that the client ended with `end`, or that the service ends."""
+
+    end: StreamCounts
 
 
 class ItemResult(BaseModel):

@@ -1,7 +1,7 @@
 """Who may call: API keys, and how often."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Annotated
@@ -12,8 +12,9 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from limits import RateLimitItem, parse_many
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from starlette.requests import HTTPConnection
 
-from service.errors import RateLimited, Unauthorized
+from service.errors import ForbiddenOrigin, RateLimited, Unauthorized
 from service.settings import Settings
 
 _KEY_HEADER = APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", auto_error=False)
@@ -66,6 +67,7 @@ class Guard:
     def __init__(self, settings: Settings) -> None:
         self._keys = ApiKeys(key.get_secret_value() for key in settings.api_keys)
         self._needs_key = bool(settings.api_keys)
+        self._origins = frozenset(settings.cors_origins)
         self._limiter = RateLimiter(parse_many(settings.rate_limit) if settings.rate_limit else ())
 
     @property
@@ -78,8 +80,42 @@ class Guard:
         """Dependencies of routes that only tell something: key."""
         return [Depends(self._check_key)] if self._needs_key else []
 
+    async def admit(self, connection: HTTPConnection, presented: str | None) -> None:
+        """Counts a call and asks for its key, where there are keys.
+
+        Args:
+            connection: Tells the address of a caller without a key.
+            presented: The key that the caller sent.
+
+        Raises:
+            RateLimited: It is one too many.
+            Unauthorized: The key is none of the service's.
+        """
+        caller = self._keys.find(presented) if presented else None
+        await self._limiter.hit(caller or _address(connection))  # who guesses keys is counted too
+        if self._needs_key:
+            _require(caller)
+
+    def require_origin(self, headers: Mapping[str, str]) -> None:
+        """Lets pages open a WebSocket, of which browsers do not ask beforehand.
+
+        Pages of this service may, told by ``Host`` as proxies may change the scheme, and those of
+        the origins that the operator allows.
+
+        Args:
+            headers: Of the handshake. Without ``Origin`` it is no page that asks.
+
+        Raises:
+            ForbiddenOrigin: It is another page.
+        """
+        origin = headers.get("origin")
+        if origin is None or not self._origins.isdisjoint((origin, "*")):
+            return
+        if origin.partition("://")[2] != headers.get("host"):
+            raise ForbiddenOrigin("FERSERVE_CORS_ORIGINS does not name the page's origin")
+
     async def _check_rate(self, request: Request) -> None:
-        await self._limiter.hit(_address(request))
+        await self.admit(request, None)
 
     async def _check_key_and_rate(
         self,
@@ -87,20 +123,19 @@ class Guard:
         key: Annotated[str | None, Security(_KEY_HEADER)],
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
     ) -> None:
-        caller = self._caller(key, bearer)
-        await self._limiter.hit(caller or _address(request))  # who guesses keys is counted too
-        _require(caller)
+        await self.admit(request, _presented(key, bearer))
 
     async def _check_key(
         self,
         key: Annotated[str | None, Security(_KEY_HEADER)],
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
     ) -> None:
-        _require(self._caller(key, bearer))
+        presented = _presented(key, bearer)
+        _require(self._keys.find(presented) if presented else None)
 
-    def _caller(self, key: str | None, bearer: HTTPAuthorizationCredentials | None) -> str | None:
-        presented = key or (bearer.credentials if bearer else None)
-        return self._keys.find(presented) if presented else None
+
+def _presented(key: str | None, bearer: HTTPAuthorizationCredentials | None) -> str | None:
+    return key or (bearer.credentials if bearer else None)
 
 
 def _require(caller: str | None) -> None:
@@ -108,5 +143,5 @@ def _require(caller: str | None) -> None:
         raise Unauthorized("send one of the service's keys as X-API-Key or as a Bearer token")
 
 
-def _address(request: Request) -> str:
-    return f"address {request.client.host if request.client else 'unknown'}"
+def _address(connection: HTTPConnection) -> str:
+    return f"address {connection.client.host if connection.client else 'unknown'}"

@@ -77,6 +77,7 @@ def run(settings: Settings) -> None:
     def begin_drain() -> None:
         recognizer.begin_drain()
         app.state.benchmarks.queue.begin_close()  # ends the event streams, which would go on
+        app.state.streams.begin_close()
 
     config = uvicorn.Config(
         app,
@@ -87,6 +88,8 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
+        ws_max_size=2 * settings.max_upload_bytes,  # up to there a stream's frame gets its problem
+        ws_per_message_deflate=False,  # frames are compressed already
     )
     server = DrainingServer(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
     with contextlib.suppress(KeyboardInterrupt):

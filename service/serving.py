@@ -1,11 +1,16 @@
-"""A served model: its bundle, and the batcher that every inference goes through."""
+"""A served model: what is known of it, and what every inference goes through."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service import faces
-from service.batcher import Batcher
-from service.bundle import CPU, ModelBundle, ModelError, available_models, load_bundle
+from service.batcher import Answer, Batcher, Lane
+from service.bundle import CPU, Bundle, ModelError, ModelFacts, available_models
+from service.ensemble import load_bundles
 from service.observers import PipelineObserver
 from service.preparation import FaceImage
 from service.settings import Settings, usable_cpus
@@ -16,8 +21,28 @@ MAX_BACKGROUND_BATCH = 4
 Scores = NDArray[np.float32]
 
 
+class FaceQueue(Protocol):
+    """What a model's faces go through: a ``Batcher`` here, or its like on other machines."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether faces are taken and answered."""
+
+    def start(self) -> None:
+        """Begins to take faces; once only, in the event loop that will submit them."""
+
+    async def submit(
+        self, items: Sequence[FaceImage], deadline: float, lane: Lane = Lane.LIVE
+    ) -> list[Answer[Scores]]:
+        """As ``Batcher.submit``."""
+
+    async def close(self) -> None:
+        """Fails what still waits."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model and the batcher in front of it.
+    """A model and what is in front of it.
 
     Attributes:
         bundle: The model.
@@ -27,32 +52,39 @@ class ServedModel:
             worker busy; more do not fit in the background lane.
     """
 
-    def __init__(self, bundle: ModelBundle, settings: Settings, observer: PipelineObserver) -> None:
-        self.bundle = bundle
-        # Several single-threaded workers beat one many-threaded one on the CPU; a GPU is kept
-        # busy by one, whose batches then are larger.
-        workers = settings.inference_workers or (usable_cpus() if bundle.provider == CPU else 1)
-        largest = MAX_BACKGROUND_BATCH if bundle.provider == CPU else settings.max_batch
-        self.background_batch = min(largest, settings.max_batch)
-        self.background_streams = 2 * workers
-        self.batcher = Batcher[FaceImage, Scores](
-            lambda crops: bundle.predict(np.stack(crops)),
-            workers=workers,
-            max_batch=settings.max_batch,
-            max_queue=settings.max_queue,
-            max_wait=settings.max_wait_ms / 1000,
-            max_background_batch=self.background_batch,
-            max_background_queue=self.background_batch * self.background_streams,
-            name=bundle.card.name,
-            observer=observer.serve_model(bundle.card.name, bundle.card.version, bundle.provider),
-        )
+    bundle: ModelFacts
+    batcher: FaceQueue
+    background_batch: int
+    background_streams: int
 
 
-def load_models(settings: Settings, observer: PipelineObserver) -> dict[str, ServedModel]:
-    """Loads and checks the models to serve, by name.
+def serve_bundle(bundle: Bundle, settings: Settings, observer: PipelineObserver) -> ServedModel:
+    """Puts a batcher in front of a model of this process."""
+    # Several single-threaded workers beat one many-threaded one on the CPU; a GPU is kept busy
+    # by one, whose batches then are larger.
+    workers = settings.inference_workers or (usable_cpus() if bundle.provider == CPU else 1)
+    largest = MAX_BACKGROUND_BATCH if bundle.provider == CPU else settings.max_batch
+    background_batch = min(largest, settings.max_batch)
+    background_streams = 2 * workers
+    batcher = Batcher[FaceImage, Scores](
+        lambda crops: bundle.predict(np.stack(crops)),
+        workers=workers,
+        max_batch=settings.max_batch,
+        max_queue=settings.max_queue,
+        max_wait=settings.max_wait_ms / 1000,
+        max_background_batch=background_batch,
+        max_background_queue=background_batch * background_streams,
+        name=bundle.card.name,
+        observer=observer.serve_model(bundle.card.name, bundle.card.version, bundle.provider),
+    )
+    return ServedModel(bundle, batcher, background_batch, background_streams)
+
+
+def served_names(settings: Settings) -> tuple[str, ...]:
+    """Returns the names of the models to serve, the settings' or else all found.
 
     Raises:
-        ModelError: There is none, or one cannot be served.
+        ModelError: There is none, or the default model is not among them.
     """
     names = settings.models or tuple(available_models(settings.models_dir))
     if not names:
@@ -65,21 +97,24 @@ def load_models(settings: Settings, observer: PipelineObserver) -> dict[str, Ser
             f"the default model {settings.default_model!r} is not served; "
             f"the models are: {', '.join(names)}"
         )
-    return {
-        name: ServedModel(
-            load_bundle(
-                settings.models_dir,
-                name,
-                provider=settings.provider,
-                device_id=settings.device_id,
-                intra_op_threads=settings.intra_op_threads,
-                max_batch=settings.max_batch,
-            ),
-            settings,
-            observer,
-        )
-        for name in names
-    }
+    return names
+
+
+def load_models(settings: Settings, observer: PipelineObserver) -> dict[str, ServedModel]:
+    """Loads and checks the models to serve, by name.
+
+    Raises:
+        ModelError: There is none, or one cannot be served.
+    """
+    bundles = load_bundles(
+        settings.models_dir,
+        served_names(settings),
+        provider=settings.provider,
+        device_id=settings.device_id,
+        intra_op_threads=settings.intra_op_threads,
+        max_batch=settings.max_batch,
+    )
+    return {name: serve_bundle(bundle, settings, observer) for name, bundle in bundles.items()}
 
 
 def load_detector(settings: Settings) -> faces.FaceDetector:

@@ -64,16 +64,20 @@ class Settings(BaseSettings):
         max_pixels: Largest image, width times height.
         max_faces: Most faces answered an image.
         detect_max_side: Images are scaled down to this longer side for face detection, pixels.
+        max_streams: Most streams of ``/v1/emotion/stream`` open at a time; more is answered 429.
+        stream_max_fps: Most frames a second answered in a stream; what comes faster is dropped.
+        stream_idle_seconds: How long a stream may bring no frame, or take no answer.
+        stream_max_seconds: How long a stream may last.
         dataset: FER2013 for benchmarks: the Kaggle zip, its unpacked folder or ``fer2013.csv``;
             unset means that only uploads can be benchmarked.
         benchmark_queue: Most benchmarks waiting beside the one that runs; more is answered 429.
         benchmark_max_upload_bytes: Largest zip, kept in memory until its benchmark has run.
         benchmark_max_entries: Most files and folders in a zip.
         benchmark_max_unpacked_bytes: Most bytes of a zip's files together, unpacked.
-        api_keys: Keys that may use ``/v1`` and ``/metrics``, comma-separated in the environment;
-            empty means that everyone may.
-        rate_limit: Most requests to ``/v1`` by key, or by address where there is none, such as
-            ``100/minute`` or ``10/second;1000/hour``; unset means no limit.
+        api_keys: Keys that may use ``/v1``, ``/v2`` and ``/metrics``, comma-separated in the
+            environment; empty means that everyone may.
+        rate_limit: Most requests to ``/v1`` and ``/v2`` by key, or by address where there is none,
+            such as ``100/minute`` or ``10/second;1000/hour``; unset means no limit.
         cors_origins: Origins whose pages may call the service, comma-separated in the
             environment; empty means none.
         metrics_emotions: Whether ``/metrics`` counts faces by dominant emotion.
@@ -103,6 +107,10 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=50_000_000, ge=1)
     max_faces: int = Field(default=32, ge=1)
     detect_max_side: int = Field(default=640, ge=32)
+    max_streams: int = Field(default=64, ge=0)
+    stream_max_fps: float = Field(default=30, gt=0)
+    stream_idle_seconds: float = Field(default=30, gt=0)
+    stream_max_seconds: float = Field(default=3600, gt=0)
     dataset: Path | None = None
     benchmark_queue: int = Field(default=3, ge=0)
     benchmark_max_upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1)

@@ -35,12 +35,24 @@ class UploadBudget:
 
         def take(count: int) -> None:
             nonlocal own
-            if self._held + count > self._max_bytes:
-                raise QueueFull("too many uploads are under way")
-            self._held += count
+            self.take(count)
             own += count
 
         try:
             yield take
         finally:
-            self._held -= own
+            self.give_back(own)
+
+    def take(self, count: int) -> None:
+        """Takes bytes, which have to be given back.
+
+        Raises:
+            QueueFull: There are not as many left.
+        """
+        if self._held + count > self._max_bytes:
+            raise QueueFull("too many uploads are under way")
+        self._held += count
+
+    def give_back(self, count: int) -> None:
+        """Gives bytes back."""
+        self._held -= count

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from service.benchmark.run import Benchmarks
 from service.errors import NotReady
@@ -10,33 +11,33 @@ from service.recognizer import Recognizer
 from service.routes.budget import UploadBudget
 
 
-def get_recognizer(request: Request) -> Recognizer:
+def get_recognizer(connection: HTTPConnection) -> Recognizer:
     """Returns the recognizer, once start-up has made one.
 
     Raises:
         NotReady: There is none yet.
     """
-    recognizer: Recognizer | None = request.app.state.recognizer
+    recognizer: Recognizer | None = connection.app.state.recognizer
     if recognizer is None:
         raise NotReady("the service is starting")
     return recognizer
 
 
-def get_benchmarks(request: Request) -> Benchmarks:
+def get_benchmarks(connection: HTTPConnection) -> Benchmarks:
     """Returns the benchmarks, once start-up has made them.
 
     Raises:
         NotReady: There are none yet.
     """
-    benchmarks: Benchmarks | None = request.app.state.benchmarks
+    benchmarks: Benchmarks | None = connection.app.state.benchmarks
     if benchmarks is None:
         raise NotReady("the service is starting")
     return benchmarks
 
 
-def get_budget(request: Request) -> UploadBudget:
+def get_budget(connection: HTTPConnection) -> UploadBudget:
     """Returns the application's budget for uploads."""
-    budget: UploadBudget = request.app.state.upload_budget
+    budget: UploadBudget = connection.app.state.upload_budget
     return budget
 
 

@@ -1,15 +1,19 @@
 """``/v1/emotion`` and ``/v1/emotion/batch``: images in, faces and their expressions out."""
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
-from starlette.requests import ClientDisconnect
+from fastapi import APIRouter, Query, Request, Response
 
 from service import errors
 from service.openapi import openapi_responses
+from service.routes.calls import (
+    SERVER_TIMING,
+    TimeoutHeader,
+    private,
+    seconds,
+    upload_time,
+    while_connected,
+)
 from service.routes.dependencies import BudgetDependency, RecognizerDependency
 from service.routes.uploads import FIELD, FILES, read_image, read_images
 from service.schemas import (
@@ -20,24 +24,9 @@ from service.schemas import (
     ItemProblem,
     ItemResult,
     Recognition,
-    Timing,
 )
 
-T = TypeVar("T")
-
-UPLOAD_SECONDS = 120
-"""Longest time from a request's head to the end of its body."""
-
 router = APIRouter(prefix="/v1/emotion", tags=["emotion"])
-
-TimeoutHeader = Annotated[
-    int | None,
-    Header(
-        alias="X-Request-Timeout-Ms",
-        ge=1,
-        description="Shortens the service's own limit, from a whole upload to its answer, ms.",
-    ),
-]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
@@ -83,17 +72,6 @@ _IMAGES_BODY = {
     }
 }
 
-_SERVER_TIMING: dict[int | str, dict[str, Any]] = {
-    200: {
-        "headers": {
-            "Server-Timing": {
-                "description": "Where the time went, milliseconds.",
-                "schema": {"type": "string"},
-                "example": "decode;dur=1.2, detect;dur=15.0, total;dur=18.9",
-            }
-        }
-    }
-}
 _PROBLEMS = (
     errors.MalformedRequest,
     errors.Unauthorized,
@@ -112,7 +90,7 @@ _PROBLEMS = (
 @router.post(
     "",
     response_model_exclude_unset=True,
-    responses=_SERVER_TIMING
+    responses=SERVER_TIMING
     | openapi_responses(
         *_PROBLEMS,
         errors.TooManyPixels,
@@ -135,18 +113,18 @@ async def recognize_emotion(
     what the person feels. Nothing of the image is kept.
     """
     with budget.request() as take:
-        async with _upload_time():
+        async with upload_time():
             data = await read_image(request, recognizer.settings.max_upload_bytes, take)
-        work = recognizer.recognize(data, options, _seconds(timeout_ms))
-        recognition = await _while_connected(request, work)
-    response.headers.update(_private(recognition.timing_ms))
+        work = recognizer.recognize(data, options, seconds(timeout_ms))
+        recognition = await while_connected(request, work)
+    response.headers.update(private(recognition.timing_ms.model_dump()))
     return EmotionResponse(request_id=request.state.request_id, **dict(recognition))
 
 
 @router.post(
     "/batch",
     response_model_exclude_unset=True,
-    responses=_SERVER_TIMING | openapi_responses(*_PROBLEMS, errors.TooManyImages),
+    responses=SERVER_TIMING | openapi_responses(*_PROBLEMS, errors.TooManyImages),
     openapi_extra=_IMAGES_BODY,
 )
 async def recognize_emotions(
@@ -165,16 +143,17 @@ async def recognize_emotions(
     """
     settings = recognizer.settings
     with budget.request() as take:
-        async with _upload_time():
+        async with upload_time():
             images = await read_images(
                 request, settings.max_batch_upload_bytes, settings.max_images, take
             )
-        work = recognizer.recognize_many(images, options, _seconds(timeout_ms))
-        outcomes = await _while_connected(request, work)
+        work = recognizer.recognize_many(images, options, seconds(timeout_ms))
+        outcomes = await while_connected(request, work)
     _refuse_if_all_failed(outcomes)
     answered = [outcome.timing_ms for outcome in outcomes if isinstance(outcome, Recognition)]
     if answered:
-        response.headers.update(_private(max(answered, key=lambda timing: timing.total)))
+        slowest = max(answered, key=lambda timing: timing.total)
+        response.headers.update(private(slowest.model_dump()))
     return BatchResponse(
         request_id=request.state.request_id,
         items=[
@@ -186,16 +165,6 @@ async def recognize_emotions(
     )
 
 
-@asynccontextmanager
-async def _upload_time() -> AsyncIterator[None]:
-    """Ends an upload that holds memory for too long."""
-    try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            yield
-    except TimeoutError:
-        raise errors.DeadlineExceeded("the upload took too long") from None
-
-
 def _refuse_if_all_failed(outcomes: list[Recognition | Exception]) -> None:
     """Lets callers see overload and faults in the status where no image was answered."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
@@ -204,38 +173,3 @@ def _refuse_if_all_failed(outcomes: list[Recognition | Exception]) -> None:
         errors.as_problem(failure).status in ours for failure in failures
     ):
         raise failures[0]
-
-
-def _seconds(timeout_ms: int | None) -> float | None:
-    # However many digits it has: no setting allows a day.
-    return None if timeout_ms is None else min(timeout_ms, 86_400_000) / 1000
-
-
-def _private(timing: Timing) -> dict[str, str]:
-    """Headers of an answer about a face: how long it took, and that no cache may keep it."""
-    durations = (f"{name};dur={value:.1f}" for name, value in timing.model_dump().items())
-    return {"Server-Timing": ", ".join(durations), "Cache-Control": "no-store"}
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Awaits ``work``, but cancels it when the client leaves.
-
-    Raises:
-        ClientDisconnect: The client left.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnect(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -259,13 +259,25 @@ def _from_json(body: bytes) -> bytes:
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise MalformedRequest(f"the JSON body is not as described: {faults}") from None
-    encoded = document.image
-    if encoded.startswith("data:"):
-        header = DATA_URI.match(encoded)
+    return decode_base64("image", document.image)
+
+
+def decode_base64(field: str, text: str) -> bytes:
+    """Returns what is in base64 or in a base64 data URI.
+
+    Args:
+        field: Where it stood, for the error's words.
+        text: Line breaks and blanks in it do not matter.
+
+    Raises:
+        MalformedRequest: It is neither.
+    """
+    if text.startswith("data:"):
+        header = DATA_URI.match(text)
         if not header:
-            raise MalformedRequest("image: the data URI is not in base64")
-        encoded = encoded[header.end() :]
+            raise MalformedRequest(f"{field}: the data URI is not in base64")
+        text = text[header.end() :]
     try:
-        return base64.b64decode("".join(encoded.split()), validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MalformedRequest("image: not base64") from error
+        raise MalformedRequest(f"{field}: not base64") from error

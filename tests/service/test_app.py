@@ -5,6 +5,7 @@ import base64
 import ctypes
 import io
 import json
+import re
 import struct
 import tempfile
 import threading
@@ -289,7 +290,7 @@ async def test_uploads_together_have_a_limit_and_give_back_what_they_took(
 
 
 async def test_an_upload_that_takes_too_long_is_ended(client, monkeypatch):
-    monkeypatch.setattr("service.routes.emotion.UPLOAD_SECONDS", 0.01)
+    monkeypatch.setattr("service.routes.calls.UPLOAD_SECONDS", 0.01)
 
     async def forever() -> AsyncIterator[bytes]:
         yield b"x"
@@ -547,7 +548,27 @@ async def test_the_contract_describes_bodies_answers_and_every_problem(client):
     assert "HTTPValidationError" not in json.dumps(document)
 
 
-async def test_the_start_page_leads_to_the_documentation(client):
-    response = await client.get("/", follow_redirects=True)
+async def test_the_start_page_is_the_demo_and_leads_to_the_documentation(client):
+    response = await client.get("/")
     assert response.status_code == 200
-    assert response.url.path == "/docs"
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert 'href="docs"' in response.text
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    assert "/" not in (await client.get("/openapi.json")).json()["paths"]
+
+
+async def test_the_pages_files_are_there_and_asked_for_each_time(client):
+    page = (await client.get("/")).text
+    files = re.findall(r'(?:src|href)="(static/[^"]+)"', page)
+    assert len(files) >= 5
+    for file in files:
+        response = await client.get(f"/{file}")
+        assert response.status_code == 200
+        assert response.headers["cache-control"] == "no-cache"
+        headers = {"If-None-Match": response.headers["etag"]}
+        assert (await client.get(f"/{file}", headers=headers)).status_code == 304
+    for path in ("/static/nothing.js", "/static/"):
+        assert_problem(await client.get(path), 404, "not_found")
+    assert (await client.get("/static/..%2findex.html")).status_code == 404

@@ -1,7 +1,7 @@
 import pytest
 from starlette.exceptions import HTTPException
 
-from service import batcher, errors, images, recognizer
+from service import batcher, deepface, errors, images, recognizer, streaming
 from service.benchmark import archive, jobs
 
 
@@ -17,7 +17,9 @@ def test_every_problem_has_a_code_of_its_own():
 def test_statuses_are_those_of_the_contract():
     assert {problem.code: problem.status for problem in problems()} == {
         "malformed_request": 400,
+        "no_face": 400,
         "unauthorized": 401,
+        "forbidden_origin": 403,
         "not_found": 404,
         "method_not_allowed": 405,
         "dataset_not_configured": 409,
@@ -54,6 +56,10 @@ def test_statuses_are_those_of_the_contract():
         (jobs.UnknownJob("why"), "not_found"),
         (jobs.TooManyJobs("why"), "queue_full"),
         (jobs.JobsClosed("why"), "not_ready"),
+        (streaming.TooManyStreams("why"), "queue_full"),
+        (streaming.StreamsClosed("why"), "not_ready"),
+        (deepface.UnsupportedRequest("why"), "invalid_parameter"),
+        (deepface.NoFace("why"), "no_face"),
         (HTTPException(404, "why"), "not_found"),
         (HTTPException(405, "why"), "method_not_allowed"),
         (HTTPException(400, "why"), "malformed_request"),
