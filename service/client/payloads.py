@@ -1,0 +1,50 @@
+"""Images as callers have them → the bytes of an image file."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+ImageInput = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+"""A path, a file's bytes, a Pillow image, or pixels uint8 ``[height, width]`` (grey) or
+``[height, width, 3]`` (RGB)."""
+
+
+def as_bytes(image: ImageInput) -> bytes:
+    """Returns an image file's bytes; pixels become a PNG, which loses nothing.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The array is none of pixels.
+        TypeError: It is nothing of ``ImageInput``.
+    """
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | os.PathLike):
+        return Path(image).read_bytes()
+    if isinstance(image, np.ndarray):
+        image = _from_pixels(image)
+    if isinstance(image, Image.Image):
+        return _png(image)
+    raise TypeError(f"a {type(image).__name__} is no image: give a path, bytes, Pillow or NumPy")
+
+
+def _from_pixels(pixels: NDArray[Any]) -> Image.Image:
+    grey, rgb = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[-1] == 3
+    if pixels.dtype != np.uint8 or not (grey or rgb):
+        raise ValueError(
+            "pixels are uint8 [height, width] or [height, width, 3], not "
+            f"{pixels.dtype} {list(pixels.shape)}"
+        )
+    return Image.fromarray(pixels)
+
+
+def _png(image: Image.Image) -> bytes:
+    upright = ImageOps.exif_transpose(image)  # the PNG does not carry the orientation
+    file = io.BytesIO()
+    upright.save(file, "PNG", compress_level=1)
+    return file.getvalue()

@@ -1,0 +1,282 @@
+"""The Python client against the real server."""
+
+import asyncio
+import io
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from PIL import Image, ImageChops
+
+from service.client import (
+    AsyncFerserveClient,
+    FerserveClient,
+    ProblemError,
+    Retries,
+    StreamAnswer,
+    StreamClosed,
+    StreamProblem,
+)
+
+KEY = "a-key-of-the-client"
+ONCE = Retries(total_seconds=0)
+
+
+@pytest.fixture(scope="module")
+def client(server) -> Iterator[FerserveClient]:
+    with FerserveClient(server.base_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_client(server) -> AsyncIterator[AsyncFerserveClient]:
+    async with AsyncFerserveClient(server.base_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def astronaut(photo) -> bytes:
+    return photo("astronaut", format="JPEG")
+
+
+@pytest.fixture(scope="module")
+def film(astronaut) -> list[Image.Image]:
+    picture = Image.open(io.BytesIO(astronaut))
+    return [ImageChops.offset(picture, 20 * number, 0) for number in range(6)]
+
+
+# Images
+
+
+def test_options_reach_the_service(client, astronaut):
+    answer = client.recognize(astronaut, landmarks=True, detect="true", min_face_confidence=0.2)
+    assert len(answer.faces[0].landmarks) == 5
+    assert answer.faces[0].dominant_emotion == "happy"
+    assert client.recognize(astronaut, detect="false").faces[0].face_confidence is None
+    assert answer.model.name == "custom_cnn"
+
+
+async def test_both_clients_get_the_same(client, async_client, astronaut):
+    expected = client.recognize(astronaut).faces
+    assert (await async_client.recognize(astronaut)).faces == expected
+
+
+def check_many(answers: list, steps: list[tuple[int, int | None]]) -> None:
+    good, cat, text, missing = answers
+    assert [len(good.faces), len(cat.faces)] == [1, 0]
+    assert isinstance(text, ProblemError)
+    assert text.code == "unsupported_media_type"
+    assert isinstance(missing, FileNotFoundError)
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+async def test_many_images_come_back_in_order_each_with_its_answer(
+    client, async_client, astronaut, photo
+):
+    images = [astronaut, photo("chelsea"), b"text", "missing.jpg"]
+    steps: list[tuple[int, int | None]] = []
+
+    def note(done: int, total: int | None) -> None:
+        steps.append((done, total))
+
+    check_many(client.recognize_many(images, concurrency=2, progress=note), steps)
+    steps.clear()
+    check_many(await async_client.recognize_many(images, concurrency=2, progress=note), steps)
+
+
+async def test_images_of_a_generator_are_taken_as_there_is_room(client, async_client, grey_crop):
+    taken = 0
+
+    def images() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(9):
+            taken += 1
+            yield grey_crop
+
+    most: list[int] = []
+
+    def note(done: int, total: int | None) -> None:
+        assert total is None
+        most.append(taken - done)
+
+    assert len(client.recognize_many(images(), concurrency=3, progress=note)) == 9
+    taken = 0
+    assert len(await async_client.recognize_many(images(), concurrency=3, progress=note)) == 9
+    assert max(most) <= 4  # three under way, and one that waits for a place
+
+
+# Problems
+
+
+async def test_a_problem_carries_all_that_the_service_said(client, async_client):
+    with pytest.raises(ProblemError) as refused:
+        client.recognize(b"text")
+    problem = refused.value
+    assert (problem.status, problem.code) == (415, "unsupported_media_type")
+    assert problem.detail
+    assert problem.request_id
+    with pytest.raises(ProblemError, match="unknown_model"):
+        await async_client.recognize(b"text", model="nobody")
+
+
+async def test_a_service_that_is_not_there_is_an_error_after_a_while():
+    short = Retries(total_seconds=0.5, first_pause=0.01)
+    with FerserveClient("http://127.0.0.1:1", retries=short) as client:
+        with pytest.raises(httpx.ConnectError):
+            client.models()
+        with pytest.raises(OSError):  # noqa: PT011 - its words are the system's
+            list(client.stream([]))
+    async with AsyncFerserveClient("http://127.0.0.1:1", retries=ONCE) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.models()
+
+
+async def test_a_key_and_patience_with_the_rate_limit(start_server, tmp_path, grey_crop):
+    with start_server(tmp_path / "log", api_keys=KEY, rate_limit="4/second") as server:
+        with FerserveClient(server.base_url, api_key=KEY) as client:
+            answers = client.recognize_many([grey_crop] * 10)
+            assert [len(answer.faces) for answer in answers] == [1] * 10
+        with FerserveClient(server.base_url, api_key=KEY, retries=ONCE) as client:
+            answers = client.recognize_many([grey_crop] * 10)
+            codes = {answer.code for answer in answers if isinstance(answer, ProblemError)}
+            assert codes == {"rate_limited"}
+        async with AsyncFerserveClient(server.base_url) as client:
+            with pytest.raises(ProblemError, match="unauthorized"):
+                await client.models()
+            with pytest.raises(ProblemError, match="unauthorized"):
+                async for _ in client.stream([grey_crop]):
+                    pass
+
+
+async def test_a_service_that_dies_and_comes_back_loses_nothing(start_server, tmp_path, astronaut):
+    with start_server(tmp_path / "first") as first:
+        begun = asyncio.Event()
+
+        def note(done: int, _: int | None) -> None:
+            if done == 5:
+                begun.set()
+
+        patient = Retries(total_seconds=300)
+        async with AsyncFerserveClient(first.base_url, retries=patient) as client:
+            asking = asyncio.create_task(
+                client.recognize_many([astronaut] * 20, concurrency=4, progress=note)
+            )
+            await asyncio.wait_for(begun.wait(), 60)
+            first.process.kill()  # in the middle of four requests
+            first.process.wait()
+
+            def again() -> None:
+                with start_server(tmp_path / "second", port=first.port):
+                    assert finished.wait(60)
+
+            finished = threading.Event()
+            second = asyncio.create_task(asyncio.to_thread(again))
+            answers = await asking
+            finished.set()
+            await second
+    assert [len(answer.faces) for answer in answers] == [1] * 20
+
+
+# Streams
+
+
+def check_film(answers: list) -> None:
+    assert [answer.frame for answer in answers] == [1, 2, 3, 4, 5, 6]
+    assert {answer.faces[0].track for answer in answers} == {1}
+    assert answers[-1].dropped == 0
+    places = [answer.faces[0].box.x for answer in answers]
+    assert places == sorted(places)
+
+
+async def test_a_stream_answers_every_frame(client, async_client, film):
+    check_film(list(client.stream(iter(film), max_faces=1)))
+    check_film([answer async for answer in async_client.stream(film, max_faces=1)])
+
+
+async def test_a_live_stream_drops_what_comes_too_fast(client, async_client, astronaut):
+    frames = [astronaut] * 30
+    for answers in (
+        list(client.stream(frames, live=True)),
+        [answer async for answer in async_client.stream(frames, live=True)],
+    ):
+        assert len(answers) < 30
+        assert answers[-1].frame == len(answers) + answers[-1].dropped == 30
+
+
+async def test_a_bad_frame_is_answered_among_the_others(client, async_client, astronaut):
+    frames = [astronaut, b"text", astronaut]
+    for answers in (
+        list(client.stream(frames)),
+        [answer async for answer in async_client.stream(frames)],
+    ):
+        assert [type(answer) for answer in answers] == [StreamAnswer, StreamProblem, StreamAnswer]
+        assert answers[1].problem.code == "unsupported_media_type"
+
+
+async def test_an_error_of_the_frames_is_raised(client, async_client, astronaut):
+    def frames() -> Iterator[bytes]:
+        yield astronaut
+        raise LookupError("the film tore")
+
+    with pytest.raises(LookupError, match="tore"):
+        list(client.stream(frames()))
+    with pytest.raises(LookupError, match="tore"):
+        async for _ in async_client.stream(frames()):
+            pass
+
+
+async def test_a_stream_can_be_left(client, async_client, astronaut):
+    for answer in client.stream([astronaut] * 100):
+        assert answer.frame == 1
+        break
+    stream = async_client.stream([astronaut] * 100)
+    async for answer in stream:
+        assert answer.frame == 1
+        break
+    await stream.aclose()
+    assert client.models().models  # both are at rest
+
+
+async def test_a_stream_that_the_service_ends_is_an_error(start_server, tmp_path, astronaut):
+    def slowly() -> Iterator[bytes]:
+        yield astronaut
+        time.sleep(8)
+        yield astronaut
+
+    with start_server(tmp_path / "log", stream_idle_seconds=1) as server:
+        with FerserveClient(server.base_url) as client, pytest.raises(StreamClosed) as closed:
+            list(client.stream(slowly()))
+        assert closed.value.code == 4408
+        with (
+            FerserveClient(server.base_url) as client,
+            pytest.raises(ProblemError, match="unknown_model"),
+        ):
+            list(client.stream([], model="nobody"))
+
+
+# Benchmarks
+
+
+async def test_a_wait_that_is_interrupted_cancels_the_benchmark(
+    start_server, full_dataset_path, tmp_path
+):
+    with start_server(tmp_path / "log", dataset=full_dataset_path) as server:
+        running = asyncio.Event()
+        async with AsyncFerserveClient(server.base_url) as client:
+            waiting = asyncio.create_task(
+                client.benchmark(split="train", progress=lambda _: running.set())
+            )
+            await asyncio.wait_for(running.wait(), 60)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        async with httpx.AsyncClient(base_url=server.base_url) as http:
+            (job,) = (await http.get("/v1/benchmark")).json()["jobs"]
+    assert job["status"] == "cancelled"
+
+
+def test_a_benchmark_without_a_data_set_is_a_problem(client):
+    with pytest.raises(ProblemError, match="dataset_not_configured"):
+        client.benchmark()
