@@ -1,0 +1,1 @@
+"""``ferserve predict``: images, folders and videos, without a server."""
