@@ -1,0 +1,107 @@
+import { Camera } from "./camera.js";
+import { EmotionStream } from "./stream.js";
+
+/** @import {Api} from "./api.js" */
+/** @import {Answer, Problem} from "./types.js" */
+
+/**
+ * @typedef {Object} LiveEvents
+ * @property {(camera: Camera) => void} started
+ * @property {(answer: Answer, roundTrip: number) => void} answer
+ * @property {(problem: Problem) => void} frameProblem
+ * @property {(problem?: Problem) => void} stopped  Everything is released by then.
+ */
+
+/** The camera's pictures through a stream, from consent to stop. */
+export class Live {
+  #api;
+  #video;
+  #on;
+  /** @type {Camera | null} */
+  #camera = null;
+  /** @type {EmotionStream | null} */
+  #stream = null;
+  /** Counts starts and stops, so that what belongs to an earlier one knows it is over. */
+  #run = 0;
+
+  /**
+   * @param {Api} api
+   * @param {HTMLVideoElement} video
+   * @param {LiveEvents} on
+   */
+  constructor(api, video, on) {
+    this.#api = api;
+    this.#video = video;
+    this.#on = on;
+    window.addEventListener("pagehide", () => this.stop());
+  }
+
+  /**
+   * Starts; people must have agreed before.
+   *
+   * @param {string} model
+   * @throws {import("./api.js").ProblemError} The camera cannot be had.
+   */
+  async start(model) {
+    this.#release();
+    const run = this.#run;
+    const camera = await Camera.open(this.#video, () => run === this.#run);
+    if (!camera) return;
+    if (run !== this.#run) {
+      camera.close();
+      return;
+    }
+    this.#camera = camera;
+    camera.track.addEventListener("ended", () => {
+      if (run !== this.#run) return;
+      this.stop({ title: "The camera ended", detail: "It was unplugged, or its permission taken." });
+    });
+    this.#on.started(camera);
+    this.#connect(model);
+  }
+
+  /** Opens a stream to another model; the camera goes on. @param {string} model */
+  useModel(model) {
+    if (this.#camera) this.#connect(model);
+  }
+
+  /** Releases camera and connection, then tells. @param {Problem} [problem] Why, if not on request. */
+  stop(problem) {
+    if (!this.#release()) return;
+    this.#on.stopped(problem);
+  }
+
+  #release() {
+    this.#run += 1;
+    const wasLive = this.#camera !== null;
+    this.#stream?.close();
+    this.#camera?.close();
+    this.#stream = this.#camera = null;
+    return wasLive;
+  }
+
+  /** @param {string} model */
+  #connect(model) {
+    this.#stream?.close();
+    const stream = new EmotionStream(this.#api.openStream(model), {
+      answer: this.#on.answer,
+      frameProblem: this.#on.frameProblem,
+      end: (problem) => this.stop(problem),
+    });
+    this.#stream = stream;
+    void this.#film(stream);
+  }
+
+  /** Sends pictures for as long as this stream is the present one. @param {EmotionStream} stream */
+  async #film(stream) {
+    const camera = this.#camera;
+    while (camera) {
+      await stream.room();
+      await camera.nextFrame();
+      if (stream !== this.#stream) return;
+      const frame = await camera.capture();
+      if (stream !== this.#stream) return;
+      if (frame) stream.send(frame);
+    }
+  }
+}

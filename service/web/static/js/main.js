@@ -1,0 +1,204 @@
+/** Wires the page's parts together. */
+import { Announcer } from "./announcer.js";
+import { AnswerView } from "./answer.js";
+import { Api } from "./api.js";
+import { find } from "./dom.js";
+import { Boxes } from "./drawing.js";
+import { FaceList, summarize } from "./faces.js";
+import { Figures, Rate } from "./figures.js";
+import { Live } from "./live.js";
+import { ModelPicker } from "./models.js";
+import { PictureSource } from "./picture.js";
+import { ProblemView } from "./problem.js";
+import { Store } from "./state.js";
+import { setUpTabs } from "./tabs.js";
+import { Timeline } from "./timeline.js";
+
+/** @import {Picture} from "./picture.js" */
+/** @import {Answer, Problem} from "./types.js" */
+
+const api = new Api(document.baseURI);
+const store = new Store({ model: "", source: "picture" });
+const answers = new AnswerView();
+const figures = new Figures();
+const announcer = new Announcer(find("#summary"));
+const timeline = new Timeline();
+const faces = new FaceList((track) => timeline.pick(track));
+const pictureBoxes = new Boxes(find("#picture-frame"));
+const cameraBoxes = new Boxes(find("#camera-frame"));
+const problems = new ProblemView((key) => {
+  api.useKey(key);
+  void loadModels();
+});
+const models = new ModelPicker((model) => store.set({ model }));
+const pictures = new PictureSource(take);
+
+/** @type {Picture | null} The last one, asked again when the model changes. */
+let last = null;
+let asking = new AbortController();
+
+const EMPTY = find("#summary").textContent ?? "";
+const SAMPLE = new URL("static/astronaut.jpg", api.base);
+
+find("#sample").addEventListener("click", async () => {
+  try {
+    take({ blob: await api.file(SAMPLE), name: "astronaut.jpg", download: SAMPLE });
+  } catch (error) {
+    problems.showError(error);
+  }
+});
+
+/** @param {Picture} picture */
+function take(picture) {
+  last = picture;
+  if (store.state.source === "picture") void lookAt(picture);
+  else find("#picture-tab").click(); // pasted while the camera runs
+}
+
+async function loadModels() {
+  try {
+    const list = await api.models();
+    const known = list.models.some(({ name }) => name === store.state.model);
+    const model = known ? store.state.model : list.default;
+    models.show(list, model);
+    store.set({ model });
+    showCommand();
+  } catch (error) {
+    problems.showError(error, loadModels);
+  }
+}
+
+/** @param {Picture} picture */
+async function lookAt(picture) {
+  asking.abort(); // only the newest picture is of interest
+  asking = new AbortController();
+  const { signal } = asking;
+  problems.clear();
+  pictureBoxes.clear();
+  await pictures.show(picture);
+  if (signal.aborted) return;
+  pictures.setBusy(true);
+  showCommand();
+  const started = performance.now();
+  try {
+    const answer = await api.recognize(picture.blob, store.state.model, signal);
+    pictures.fit(answer.image);
+    pictureBoxes.draw(answer.faces, answer.image);
+    faces.show(answer.faces);
+    figures.showPicture(answer, performance.now() - started);
+    answers.show(answer);
+    announcer.say(summarize(answer.faces));
+  } catch (error) {
+    if (signal.aborted) return;
+    clearResults("There is no answer.");
+    problems.showError(error, () => void lookAt(picture));
+  } finally {
+    if (!signal.aborted) pictures.setBusy(false);
+  }
+}
+
+function showCommand() {
+  const live = store.state.source === "camera";
+  answers.showCommand({
+    url: new URL(api.emotionPath(store.state.model), api.base),
+    key: api.usesKey,
+    file: live ? "frame.jpg" : (last?.name ?? "photo.jpg"),
+    download: live ? undefined : last?.download,
+  });
+}
+
+/** @param {string} words */
+function clearResults(words) {
+  faces.show([]);
+  figures.clear();
+  announcer.say(words);
+}
+
+// The camera
+
+const consent = /** @type {HTMLFormElement} */ (find("#consent"));
+const agree = /** @type {HTMLInputElement} */ (find("#agree"));
+const start = /** @type {HTMLButtonElement} */ (find("#start"));
+const cameraFrame = find("#camera-frame");
+let rate = new Rate();
+
+const live = new Live(api, /** @type {HTMLVideoElement} */ (find("#camera")), {
+  started(camera) {
+    cameraFrame.classList.toggle("mirrored", camera.facesUser);
+    consent.hidden = true;
+    find("#live").hidden = false;
+    find("#stop").focus();
+    clearResults("The camera is on.");
+    timeline.start();
+    rate = new Rate();
+  },
+  answer(answer, roundTrip) {
+    const now = performance.now() / 1000;
+    problems.clear();
+    // Of this picture: a phone may have been turned since the last one.
+    cameraFrame.style.setProperty("--ratio", String(answer.image.width / answer.image.height));
+    cameraBoxes.draw(answer.faces, answer.image);
+    timeline.add(answer.faces, now);
+    faces.show(answer.faces, timeline.followed);
+    figures.showLive(answer, roundTrip, rate.count(now));
+    answers.showLive(answer);
+    announcer.sayLive(answer.faces);
+  },
+  frameProblem: (problem) => problems.show(problem),
+  stopped(problem) {
+    cameraBoxes.clear();
+    askAgain();
+    clearResults("The camera is off.");
+    if (problem) problems.show(problem);
+    else if (store.state.source === "camera") agree.focus();
+  },
+});
+
+/** Consent is for one time. */
+function askAgain() {
+  consent.hidden = false;
+  agree.checked = false;
+  start.disabled = true;
+  find("#live").hidden = true;
+}
+
+agree.addEventListener("change", () => {
+  start.disabled = !agree.checked;
+});
+consent.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (!agree.checked) return;
+  start.disabled = true;
+  problems.clear();
+  try {
+    await live.start(store.state.model);
+  } catch (error) {
+    problems.showError(error);
+    start.disabled = !agree.checked;
+  }
+});
+find("#stop").addEventListener("click", () => live.stop());
+
+// What changes with the state
+
+store.on("model", () => {
+  showCommand();
+  live.useModel(store.state.model);
+  if (store.state.source === "picture" && last) void lookAt(last);
+});
+store.on("source", () => {
+  if (store.state.model) problems.clear(); // else it says why there is none
+  live.stop();
+  askAgain();
+  timeline.hide();
+  showCommand();
+  clearResults(EMPTY);
+  if (store.state.source === "picture" && last) void lookAt(last);
+});
+
+setUpTabs(find("[role=tablist]"), (id) => {
+  store.set({ source: id === "camera-tab" ? "camera" : "picture" });
+});
+find("#host").textContent = location.host;
+showCommand();
+void loadModels();

@@ -1,0 +1,47 @@
+import { find, make } from "./dom.js";
+
+/** @import {ModelCard, ModelList} from "./types.js" */
+
+/** The usual score of FER2013 first; the next where a card lacks it, so that all can be compared. */
+const SPLITS = { private: "private test images", all: "test images", public: "public test images" };
+
+/** A radio button for each model, with its accuracy. */
+export class ModelPicker {
+  #list = find("#model-list");
+  #note = find("#model-note");
+  #onPick;
+
+  /** @param {(name: string) => void} onPick */
+  constructor(onPick) {
+    this.#onPick = onPick;
+  }
+
+  /**
+   * @param {ModelList} list
+   * @param {string} chosen
+   */
+  show({ models }, chosen) {
+    const split = Object.keys(SPLITS).find((name) => models.every((card) => card.metrics[name]));
+    const words = SPLITS[/** @type {keyof SPLITS} */ (split)];
+    this.#note.textContent = words ? `With the accuracy of each on FER2013's ${words}.` : "";
+    this.#list.replaceChildren(...models.map((card) => this.#makeOption(card, chosen, split)));
+  }
+
+  /**
+   * @param {ModelCard} card
+   * @param {string} chosen
+   * @param {string | undefined} split
+   */
+  #makeOption(card, chosen, split) {
+    const input = make("input", { type: "radio", name: "model", value: card.name });
+    input.checked = card.name === chosen;
+    input.addEventListener("change", () => this.#onPick(card.name));
+    const option = make("label", { class: "model" }, input, make("b", {}, card.name));
+    if (split) {
+      const share = `${(100 * card.metrics[split].accuracy).toFixed(1)} %`;
+      option.append(make("span", { class: "accuracy" }, share));
+    }
+    option.append(make("span", { class: "hint" }, card.description));
+    return option;
+  }
+}
