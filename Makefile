@@ -53,7 +53,7 @@ bench: $(VENV)/.dev-$(RUNTIME)  ## Benchmarks, on a machine that does nothing el
 fuzz: $(VENV)/.dev-$(RUNTIME)  ## schemathesis against the service at URL
 	$(BIN)/schemathesis --config-file tests/fuzz/schemathesis.toml run $(URL)/openapi.json --max-examples 150
 
-overload disconnects: $(VENV)/.dev-$(RUNTIME)  ## Four times the capacity; clients that leave
+overload disconnects streams: $(VENV)/.dev-$(RUNTIME)  ## Four times the capacity; clients that leave; eight cameras
 	$(BIN)/python bench/$@.py
 
 hostile: $(VENV)/.dev-$(RUNTIME)  ## Memory after three rounds of hostile input
