@@ -22,6 +22,7 @@ from PIL import Image
 from service.settings import usable_cpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "bench" / "results"
 START_UP_SECONDS = 60
 
 
@@ -95,6 +96,7 @@ def described() -> dict[str, Any]:
     """Returns what a result depends on."""
     return {
         "machine": {
+            "processor": processor_name(),
             "processors": usable_cpus(),
             "architecture": platform.machine(),
             "system": platform.system(),
@@ -104,10 +106,34 @@ def described() -> dict[str, Any]:
     }
 
 
-def write_result(name: str, result: dict[str, Any]) -> None:
-    """Writes ``bench/results/<name>.json`` and exits, with 1 where a goal was missed."""
-    path = REPOSITORY / "bench" / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+def processor_name() -> str:
+    """Returns the processor's name where Linux says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
+
+
+def face() -> bytes:
+    """The astronaut's face as FER2013 would have it: 48 pixels square, grey, PNG."""
+    file = io.BytesIO()
+    portrait = Image.fromarray(skimage.data.astronaut())
+    portrait.crop((161, 54, 289, 182)).convert("L").resize((48, 48)).save(file, "PNG")
+    return file.getvalue()
+
+
+def photo_640() -> bytes:
+    """The astronaut in a JPEG of 640x480 pixels, one face."""
+    file = io.BytesIO()
+    portrait = Image.fromarray(skimage.data.astronaut()).resize((640, 640))
+    portrait.crop((0, 0, 640, 480)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def write_result(name: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
+    """Writes ``<name>.json`` and exits, with 1 where a goal was missed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
     sys.exit(0 if all(result["met"].values()) else 1)
