@@ -14,7 +14,7 @@ URL ?= http://localhost:$(PORT)
 # ONNX Runtime would else report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: serve test lint format train export evaluate results robustness bench fuzz overload disconnects hostile image-check clean
+.PHONY: serve test lint format train export evaluate results robustness bench fuzz overload disconnects streams hostile image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
@@ -42,6 +42,7 @@ evaluate: $(VENV)/.dev-$(RUNTIME)  ## Every figure of a model's card, measured a
 
 results: $(VENV)/.dev-$(RUNTIME)  ## The tables of README.md and docs/results.md
 	$(BIN)/python -m export.results
+	$(BIN)/python -m export.model_cards
 
 robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: docs/robustness.md
 	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --update-card
