@@ -1,0 +1,1 @@
+"""``ferserve score``: many images, in files or in Parquet, on Ray Data; extra ``cluster``."""

@@ -1,0 +1,48 @@
+"""The page of the cluster names every setting, with its default."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.cluster.settings import ClusterSettings
+from service.settings import Settings
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text()
+
+
+def test_every_setting_stands_on_the_page_with_its_default():
+    stated: dict[str, str] = {}
+    for names, values in re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| ([^|]+) \|", PAGE, re.M):
+        stated |= dict(zip(re.findall(r"`(\w+)`", names), values.split(", "), strict=True))
+    fields = ClusterSettings.model_fields
+    assert set(stated) == {name.upper() for name in fields}
+    for name, value in stated.items():
+        default = fields[name.lower()].default
+        assert value == ("none" if default is None else str(default)), name
+
+
+@pytest.mark.parametrize(
+    ("cluster", "settings", "replica"),
+    [
+        ({}, {}, {"provider": "cpu", "inference_workers": 1}),
+        ({"replica_cpus": 4}, {}, {"provider": "cpu", "inference_workers": 4}),
+        ({"replica_cpus": 0.2}, {}, {"provider": "cpu", "inference_workers": 1}),
+        ({"replica_gpus": 0.25}, {}, {"provider": "cuda", "inference_workers": None}),
+        ({"replica_gpus": 1}, {"device_id": 3}, {"provider": "cuda", "device_id": 0}),
+        ({"replica_gpus": 1}, {"provider": "cpu"}, {"provider": "cpu"}),
+        ({}, {"inference_workers": 2}, {"inference_workers": 2}),
+    ],
+)
+def test_a_replica_computes_on_what_it_reserves(cluster, settings, replica):
+    chosen = ClusterSettings(**cluster).of_replica(Settings(models="a,b", **settings), "b")
+    assert (chosen.models, chosen.default_model) == (("b",), "b")
+    assert {name: getattr(chosen, name) for name in replica} == replica
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="REPLICA_GPUS"):
+        ClusterSettings().of_replica(Settings(provider="cuda"), "a")
+    with pytest.raises(ValidationError, match="min_replicas is above max_replicas"):
+        ClusterSettings(min_replicas=2)
