@@ -49,7 +49,7 @@ class Settings(BaseSettings):
             several workers.
         inference_workers: Worker threads a model; unset means one a processor on the CPU and
             one on CUDA.
-        max_batch: Most faces in one inference.
+        max_batch: Most faces in one inference; on a CPU 8 at most.
         max_wait_ms: How long a face may wait for others to fill its batch, counted from its
             arrival. 0 never waits: batches form while the workers are busy.
         max_queue: Most faces waiting for inference, a model; the same number of images may be

@@ -35,7 +35,8 @@ def files(tmp_path, photo, grey_crop):
 def test_the_help_lists_the_commands_of_all_packages(ferserve):
     result = ferserve("--help")
     assert result.exit_code == 0
-    for command in ("serve", "predict", "models", "benchmark", "robustness", "train", "export"):
+    own = ("serve", "predict", "models", "benchmark", "robustness", "loadtest", "score")
+    for command in (*own, "train", "evaluate", "export"):
         assert command in result.stdout
 
 
