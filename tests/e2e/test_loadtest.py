@@ -175,6 +175,8 @@ def test_an_interruption_keeps_what_was_measured(server, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Whoever runs the tests in the background has it ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     before = answered_by(server)
     try:
