@@ -11,9 +11,9 @@ the machine:
 
     python bench/cluster.py
 
-Faces are sent cut out, so that the replicas and not the ingress have the work; with
-``--model vgg16`` or another large one that is surer still. Writes ``bench/results/cluster.json``;
-ends with status 1 where a request was answered wrong or not at all.
+Faces are sent cut out, and to a large model, so that the replicas and not Ray's proxy or the
+ingress have the work. Writes ``bench/results/cluster.json``; ends with status 1 where a request was
+answered wrong or not at all.
 """
 
 import argparse
@@ -47,7 +47,7 @@ REPLICA = b"ray::ServeReplica:ferserve:model-"
 def main() -> None:
     """Measures and writes the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--model", default="custom_cnn")
+    parser.add_argument("--model", default="resnet50v2")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--load", type=float, default=0.6, help="Share of one replica's capacity")
     parser.add_argument("--replica-cpus", type=float, default=1, help="What each reserves")
@@ -124,7 +124,7 @@ def is_ready(url: str) -> bool:
 
 def drive(url: str, load: OpenLoop | ClosedLoop, seconds: float) -> Summary:
     """Sends faces."""
-    payload = Payload("face", face(), "image/png")
+    payload = Payload(face(), "image/png")
     return summarize(run(Plan(f"{url}/v1/emotion", load, (payload,), seconds=seconds)))
 
 

@@ -57,10 +57,13 @@ def run(settings: Settings, cluster: ClusterSettings) -> None:
     logger.info("ready on http://%s:%d", settings.host, settings.port)
     stop.wait()
     logger.info("stopping")
-    if cluster.address:
-        serve.delete(APPLICATION)
-    else:
-        serve.shutdown()
+    try:
+        if cluster.address:
+            serve.delete(APPLICATION)
+        else:
+            serve.shutdown()
+    except TimeoutError:
+        logger.warning("some replicas are still working; Ray goes on to stop them")
     ray.shutdown()
 
 

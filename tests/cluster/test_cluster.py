@@ -44,6 +44,8 @@ SETTINGS = {
     "max_upload_bytes": MAX_UPLOAD_BYTES,
     "max_wait_ms": 200,  # so that whoever is killed has something to lose
 }
+HALF_A_WAIT = 0.1
+"""Seconds after answers came at which the clients' next faces wait in the replicas."""
 
 
 @pytest.fixture(scope="module")
@@ -292,12 +294,20 @@ class Clients:
             self.answers.append(self._client.post("/v1/emotion", content=self._face))
 
 
+def await_replacement(title: str, killed: int) -> None:
+    give_up = time.monotonic() + 60
+    while len(set(ray_processes.with_title(title)) - {killed}) < 2:
+        assert time.monotonic() < give_up, "the replica was not replaced"
+        time.sleep(0.1)
+
+
 def test_a_killed_replica_costs_nobody_a_wrong_answer(client, grey_crop):
     expected = client.post("/v1/emotion", content=grey_crop).json()
     before = ray_processes.with_title(REPLICA)
     assert len(before) == 2
     with Clients(client, grey_crop) as clients:
         clients.get(20)
+        time.sleep(HALF_A_WAIT)
         os.kill(before[0], signal.SIGKILL)
         clients.get(60)
     for answer in clients.answers:
@@ -311,17 +321,16 @@ def test_a_killed_replica_costs_nobody_a_wrong_answer(client, grey_crop):
     assert total(client, "ferserve_faces_lost_total") == lost
     assert total(client, "ferserve_faces_retried_total") > 0
     assert client.get("/readyz").status_code == 200  # the other replica answered all the while
-    give_up = time.monotonic() + 60
-    while len(set(ray_processes.with_title(REPLICA)) - {before[0]}) < 2:
-        assert time.monotonic() < give_up, "the replica was not replaced"
-        time.sleep(0.1)
+    await_replacement(REPLICA, before[0])
 
 
 def test_a_killed_ingress_is_a_problem_of_the_api(client, grey_crop):
     """Ray's proxy itself answers what the ingress was working on, in our words."""
+    killed = ray_processes.with_title(INGRESS)[0]
     with Clients(client, grey_crop) as clients:
         clients.get(20)
-        os.kill(ray_processes.with_title(INGRESS)[0], signal.SIGKILL)
+        time.sleep(HALF_A_WAIT)
+        os.kill(killed, signal.SIGKILL)
         clients.get(60)
     failed = [answer for answer in clients.answers if answer.status_code != 200]
     assert 1 <= len(failed) <= Clients.NUMBER  # what was under way; the other replica answers
@@ -329,12 +338,13 @@ def test_a_killed_ingress_is_a_problem_of_the_api(client, grey_crop):
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
         assert "Retry-After" in answer.headers
         assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
+    await_replacement(INGRESS, killed)
 
 
 async def test_sigterm_ends_the_application_and_leaves_the_cluster(process, client, queue):
     assert queue.healthy
     process.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(process.wait, 60) == 0
+    assert await asyncio.to_thread(process.wait, 120) == 0
     assert not ray_processes.with_title("ServeReplica:ferserve")
     answer = client.get("/v1/models")  # Ray's proxy still listens
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
