@@ -20,7 +20,7 @@ class ModelFileError(ValueError):
 
 
 def open_model(path: Path, *, mirror: bool = False) -> Predict:
-    """Opens an ONNX file, or the Keras weights of a training run.
+    """Opens an ONNX file, or the Keras weights of a training run; takes any number of faces.
 
     Args:
         path: ``*.onnx``, the card of an ensemble, ``*.json``, or the folder of a run.
@@ -40,8 +40,10 @@ def open_model(path: Path, *, mirror: bool = False) -> Predict:
             f"{path}: expected an ONNX file, an ensemble's card, or a run's folder with run.json"
         )
     if not mirror:
-        return single
-    return lambda faces: (single(faces) + single(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
+        return RememberedPredictions(single)
+    return RememberedPredictions(
+        lambda faces: (single(faces) + single(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
+    )
 
 
 def evaluate(
@@ -66,7 +68,7 @@ def evaluate(
     available = evaluation_splits(dataset)
     if train_faces is not None:
         available["train"] = sample(available["train"], train_faces)
-    remembered = RememberedPredictions(predict)
+    remembered = RememberedPredictions(predict)  # a test image belongs to several splits
     report = {}
     for name in splits or available:
         split = available[name]
