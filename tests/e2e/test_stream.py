@@ -214,7 +214,7 @@ async def test_the_log_has_a_line_for_a_stream_without_query_and_address(server)
 
 
 @pytest.fixture(scope="module")
-def strict_server(start_server, tmp_path_factory):
+def one_place(start_server, tmp_path_factory):
     with start_server(
         tmp_path_factory.mktemp("strict") / "log",
         api_keys=KEY,
@@ -222,6 +222,19 @@ def strict_server(start_server, tmp_path_factory):
         max_streams=1,
     ) as server:
         yield server
+
+
+@pytest.fixture
+async def strict_server(one_place):
+    """The server with its one place free: it learns a moment later that the last client left."""
+    async with asyncio.timeout(60):
+        while "ferserve_streams_open 0.0" not in metrics_of(one_place):
+            await asyncio.sleep(0.05)
+    return one_place
+
+
+def metrics_of(server) -> str:
+    return httpx.get(f"{server.base_url}/metrics", headers={"X-API-Key": KEY}).text
 
 
 def as_subprotocol(key: str) -> str:
