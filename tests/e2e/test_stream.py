@@ -228,7 +228,7 @@ def one_place(start_server, tmp_path_factory):
 async def strict_server(one_place):
     """The server with its one place free: it learns a moment later that the last client left."""
     async with asyncio.timeout(60):
-        while "ferserve_streams_open 0.0" not in metrics_of(one_place):
+        while "ferserve_streams_open 0.0" not in metrics_of(one_place):  # noqa: ASYNC110 - a process
             await asyncio.sleep(0.05)
     return one_place
 
