@@ -14,13 +14,17 @@ URL ?= http://localhost:$(PORT)
 # ONNX Runtime would else report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: serve test lint format train export evaluate results robustness bench fuzz overload disconnects streams hostile image-check clean
+.PHONY: serve test test-cluster lint format train export evaluate results robustness bench fuzz overload disconnects streams hostile image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.dev-$(RUNTIME)  ## All tests
 	$(BIN)/python -m pytest
+
+test-cluster: $(VENV)/.dev-$(RUNTIME)  ## The tests that need Ray, which make test skips without it
+	$(INSTALL) '.[$(RUNTIME),dev,cluster]'
+	$(BIN)/python -m pytest tests/cluster
 
 lint: $(VENV)/.dev-$(RUNTIME)  ## Style and types
 	$(BIN)/ruff check .
