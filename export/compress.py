@@ -7,7 +7,7 @@ from onnx import helper, numpy_helper
 MIN_WEIGHTS = 1 << 16
 """Smaller tensors stay float32: together they weigh little, and every error counts in the
 upsampling matrix, the first stages and the last layer. ResNet50V2's first residual stage, 0.2 of
-its 25.6 million weights, alone moved a probability by 0.035, all later ones together by 0.007."""
+its 25.6 million weights, alone moved a probability by 0.035, each later one by at most 0.007."""
 
 OPERATORS = ("Conv", "MatMul", "Gemm")
 """Those whose second input may hold such weights."""

@@ -12,7 +12,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 """Faces uint8 ``[N, 48, 48]`` to probabilities float32 ``[N, 7]``."""
 
 BATCH = 16
-"""Larger batches are no faster on a CPU; with 64 faces and their mirrors VGG16 took 7 GB."""
+"""Larger batches are no faster on a CPU; with 64 faces and their mirrors an export of VGG16 took
+7 GB."""
 
 
 class RememberedPredictions:
