@@ -333,6 +333,11 @@ def _cut(rgb: NDArray[np.uint8], left: float, top: float, side: float) -> NDArra
             box=(x1 - x0, y1 - y0, x2 - x0, y2 - y0),
         )
     )
+    if shown.size == (
+        FACE_SIDE,
+        FACE_SIDE,
+    ):  # NumPy takes its time even where nothing is to be padded
+        return np.asarray(shown)
     around = ((first_y, FACE_SIDE - last_y), (first_x, FACE_SIDE - last_x))
     return np.pad(np.asarray(shown), around, mode="edge")
 

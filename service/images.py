@@ -136,6 +136,20 @@ def decode_image(data: bytes, max_pixels: int) -> DecodedImage:
     return DecodedImage(np.asarray(rgb), file_format, left if said == 1 else said)
 
 
+def peek_size(data: bytes) -> tuple[int, int] | None:
+    """Reads width and height, as stored, from the header of a PNG or JPEG file.
+
+    Returns:
+        None for any other format, for a damaged header, and where colours need a conversion, which
+        takes longer to set up than a small image to decode.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
+            return None if "icc_profile" in image.info else image.size
+    except Exception:  # of any class, as in decode_image, which says what is wrong
+        return None
+
+
 def _sniff(data: bytes) -> str:
     if not data:
         raise UndecodableImage("the body is empty")

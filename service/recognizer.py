@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from time import monotonic
 
 from fer2013.labels import FACE_SIDE
@@ -254,9 +255,9 @@ class Recognizer:
         name = options.model or self.default_model
         model = self.served(name)
         max_faces = self._pick_max_faces(options.max_faces)
-        prepared = await self._pool.run(
-            lambda: self._preparer.prepare(data, options, max_faces, submitted=started), deadline
-        )
+        work = partial(self._preparer.prepare, data, options, max_faces, submitted=started)
+        quick = self._preparer.is_quick(data, options)
+        prepared = work() if quick else await self._pool.run(work, deadline)
         self._observer.image_prepared(
             prepared.decode, prepared.detect if prepared.detector_ran else None
         )

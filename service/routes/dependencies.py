@@ -1,4 +1,7 @@
-"""What the routes get from the application."""
+"""What the routes get from the application.
+
+Coroutines, though they wait for nothing: FastAPI hands every plain function to a thread.
+"""
 
 from typing import Annotated
 
@@ -11,7 +14,7 @@ from service.recognizer import Recognizer
 from service.routes.budget import UploadBudget
 
 
-def get_recognizer(connection: HTTPConnection) -> Recognizer:
+async def get_recognizer(connection: HTTPConnection) -> Recognizer:
     """Returns the recognizer, once start-up has made one.
 
     Raises:
@@ -23,7 +26,7 @@ def get_recognizer(connection: HTTPConnection) -> Recognizer:
     return recognizer
 
 
-def get_benchmarks(connection: HTTPConnection) -> Benchmarks:
+async def get_benchmarks(connection: HTTPConnection) -> Benchmarks:
     """Returns the benchmarks, once start-up has made them.
 
     Raises:
@@ -35,7 +38,7 @@ def get_benchmarks(connection: HTTPConnection) -> Benchmarks:
     return benchmarks
 
 
-def get_budget(connection: HTTPConnection) -> UploadBudget:
+async def get_budget(connection: HTTPConnection) -> UploadBudget:
     """Returns the application's budget for uploads."""
     budget: UploadBudget = connection.app.state.upload_budget
     return budget

@@ -55,7 +55,7 @@ _BODY = {
 }
 
 
-def get_card(name: str, recognizer: RecognizerDependency) -> ModelCard:
+async def get_card(name: str, recognizer: RecognizerDependency) -> ModelCard:
     """Returns the card of the model that the path names.
 
     Raises:

@@ -68,7 +68,7 @@ async def stream_emotions(websocket: WebSocket) -> None:
         try:
             guard.require_origin(websocket.headers)
             await guard.admit(websocket, _key(websocket))
-            stream = _prepare(websocket, streams)
+            stream = await _prepare(websocket, streams)
             held.enter_context(streams.place(stream))
         except Exception as error:
             streams.observer.stream_ended("refused")
@@ -79,13 +79,13 @@ async def stream_emotions(websocket: WebSocket) -> None:
         await channel.close(StreamEnd(end=stream.counts), *CLOSE[end])
 
 
-def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
+async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
     """Checks what a stream is asked for, so that a frame's problem is the frame's own.
 
     Raises:
         Problem: Or an error that stands for one.
     """
-    recognizer = get_recognizer(websocket)
+    recognizer = await get_recognizer(websocket)
     options = _options(websocket)
     recognizer.check(options)
     max_bytes = recognizer.settings.max_upload_bytes
@@ -98,7 +98,7 @@ def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
     return FrameStream(
         recognize,
         recognizer.settings,
-        get_budget(websocket),
+        await get_budget(websocket),
         options.smoothing_seconds,
         streams.observer,
     )

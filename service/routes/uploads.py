@@ -32,6 +32,9 @@ FILES = "files"
 MAX_PARTS = 1000
 """Most parts of a multipart body: each costs more memory than the body it came in."""
 
+QUICK_BYTES = 64 * 1024
+"""Up to here, parsing a body costs less than handing it to a thread."""
+
 DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 
@@ -56,8 +59,12 @@ async def read_image(request: Request, max_bytes: int, take: Take) -> bytes:
     body = await read_body(request, max_bytes, take)
     if not body:
         raise MalformedRequest("the request body is empty")
-    # Parsing megabytes takes milliseconds, in which the event loop would stand still.
-    image = await run_in_threadpool(unpack, body) if unpack else body
+    if unpack is None:
+        image = body
+    elif len(body) <= QUICK_BYTES:
+        image = unpack(body)
+    else:  # parsing megabytes takes milliseconds, in which the event loop would stand still
+        image = await run_in_threadpool(unpack, body)
     if not image:
         raise MalformedRequest("the image is empty")
     return image

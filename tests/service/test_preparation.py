@@ -1,0 +1,54 @@
+"""Which images are prepared at once, without a thread."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from service.faces import load_face_detector
+from service.preparation import QUICK_BYTES, Preparer
+from service.schemas import EmotionOptions
+
+
+@pytest.fixture(scope="module")
+def preparer(standin_models):
+    detector = load_face_detector(standin_models / "face_detector.onnx", 640)
+    return Preparer(detector, max_pixels=50_000_000)
+
+
+def encoded(side: int, file_format: str = "PNG", **options) -> bytes:
+    pixels = np.linspace(0, 255, side * side).astype(np.uint8).reshape(side, side)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, file_format, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("detect", ["auto", "false"])
+def test_a_small_image_that_is_one_face_is_quick(preparer, file_format, detect):
+    assert preparer.is_quick(encoded(48, file_format), EmotionOptions(detect=detect))
+
+
+def test_where_a_face_has_to_be_found_nothing_is_quick(preparer):
+    assert not preparer.is_quick(encoded(48), EmotionOptions(detect="true"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(encoded(65), id="more pixels"),
+        pytest.param(encoded(48, "BMP"), id="another format"),
+        pytest.param(
+            encoded(
+                48, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+            ),
+            id="with a colour profile",
+        ),
+        pytest.param(encoded(48)[:20], id="damaged"),
+        pytest.param(b"", id="empty"),
+        pytest.param(encoded(48) + bytes(QUICK_BYTES), id="a large file"),
+    ],
+)
+def test_what_may_take_longer_is_left_to_a_thread(preparer, data):
+    assert not preparer.is_quick(data, EmotionOptions())
