@@ -12,7 +12,7 @@ from service import errors
 from service.benchmark.jobs import JobQueue
 from service.benchmark.run import Benchmarks
 from service.metrics import Metrics
-from service.middleware import RequestContext
+from service.middleware import AnswerFaults, RequestContext
 from service.recognizer import Recognizer
 from service.routes import (
     benchmark,
@@ -83,6 +83,7 @@ def create_app(
     app.state.streams = Streams(settings.max_streams, metrics)
     app.state.upload_budget = UploadBudget(settings.upload_memory_bytes)
     metrics.watch_readiness(lambda: _is_ready(app))
+    app.add_middleware(AnswerFaults)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -38,6 +38,41 @@ FAILED_STREAM = 1011
 logger = logging.getLogger(__name__)
 
 
+class AnswerFaults:
+    """Innermost middleware: what no handler answered becomes a problem like any other.
+
+    Inside of what adds headers, as pages of other origins may read no answer without theirs.
+
+    Args:
+        app: What is inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answering = False
+
+        async def send_noticed(message: Message) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noticed)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
+        except Exception as error:
+            if answering:
+                raise
+            response = await errors.handle(Request(scope), error)
+            await response(scope, receive, send)
+
+
 class RequestContext:
     """Outermost middleware; plain ASGI, so that streams and disconnects pass through untouched.
 
@@ -86,13 +121,6 @@ class RequestContext:
 
         try:
             await self.app(scope, receive, send_with_headers)
-        except ClientDisconnect:
-            pass  # nobody is left to answer
-        except Exception as error:
-            if status is not None:
-                raise
-            response = await errors.handle(Request(scope), error)
-            await response(scope, receive, send_with_headers)
         finally:
             seconds = perf_counter() - started
             route = getattr(scope.get("route"), "path", None)

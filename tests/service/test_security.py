@@ -187,3 +187,12 @@ async def test_a_page_that_may_call_sends_its_key(standin_models, grey_crop):
         refused = await client.post("/v1/emotion", content=grey_crop, headers=origin)
         assert_problem(refused, 401, "unauthorized")
         assert refused.headers["access-control-allow-origin"] == "https://app.example"
+
+
+async def test_a_page_can_read_a_fault_of_ours_too(standin_models, photo):
+    origin = {"Origin": "https://app.example"}
+    async with serving(standin_models, cors_origins="https://app.example") as client:
+        client.app.state.recognizer._preparer._detector = None
+        failed = await client.post("/v1/emotion", content=photo("astronaut"), headers=origin)
+        assert_problem(failed, 500, "internal_error")
+        assert failed.headers["access-control-allow-origin"] == "https://app.example"
