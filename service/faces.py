@@ -101,7 +101,7 @@ class FaceDetector:
         if max_side < SIDE_MULTIPLE:
             raise ValueError(f"max_side must be at least {SIDE_MULTIPLE}, is {max_side}")
         self._session = session
-        self._max_side = max_side
+        self.max_side = max_side
 
     def detect(
         self,
@@ -124,8 +124,8 @@ class FaceDetector:
             Faces, largest box first.
         """
         height, width = rgb.shape[:2]
-        full = min(1.0, self._max_side / max(height, width))
-        close_up = min(CLOSE_UP_SIDE, self._max_side) / max(height, width)
+        full = min(1.0, self.max_side / max(height, width))
+        close_up = min(CLOSE_UP_SIDE, self.max_side) / max(height, width)
         faces = self._look(rgb, full, min_confidence)
         if not faces and close_up != full:
             faces = self._look(rgb, close_up, min_confidence)

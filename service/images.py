@@ -5,6 +5,7 @@ written to disk.
 """
 
 import io
+import math
 import re
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ UPRIGHT = {
 }
 """What turns a picture upright, by its EXIF orientation (tag 0x0112; 1 is upright already)."""
 
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations in which width and height change places."""
+
 
 class ImageError(ValueError):
     """An image was refused.
@@ -76,27 +80,22 @@ class DecodedImage:
     """An upright image.
 
     Attributes:
-        rgb: uint8 ``[height, width, 3]``, sRGB, C-contiguous, read-only.
+        rgb: uint8 ``[rows, columns, 3]``, sRGB, C-contiguous, read-only; perhaps with fewer pixels
+            than the file has.
+        width: Pixels from left to right of the file's image.
+        height: Pixels from top to bottom of the file's image.
         format: ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP`` or ``TIFF``.
         exif_orientation: What the file said, 1..8; it is already applied.
     """
 
     rgb: NDArray[np.uint8]
+    width: int
+    height: int
     format: str
     exif_orientation: int
 
-    @property
-    def width(self) -> int:
-        """Pixels from left to right."""
-        return int(self.rgb.shape[1])
 
-    @property
-    def height(self) -> int:
-        """Pixels from top to bottom."""
-        return int(self.rgb.shape[0])
-
-
-def decode_image(data: bytes, max_pixels: int) -> DecodedImage:
+def decode_image(data: bytes, max_pixels: int, draft_side: int | None = None) -> DecodedImage:
     """Decodes the first frame of an image file.
 
     Transparency is composited over white; colours are converted to sRGB where the file carries a
@@ -106,6 +105,9 @@ def decode_image(data: bytes, max_pixels: int) -> DecodedImage:
         data: The file's bytes. The format is told by content, never by a name.
         max_pixels: Largest width times height; checked in the header, before pixels are decoded.
             Pillow's own limit of 2 * ``Image.MAX_IMAGE_PIXELS`` holds as well.
+        draft_side: Longer side that is enough, in pixels: a JPEG file is then decoded to a half, a
+            quarter or an eighth of its sides, for as much less work, but not below this. None asks
+            for all pixels.
 
     Raises:
         UnsupportedMediaType: None of the accepted formats.
@@ -119,6 +121,9 @@ def decode_image(data: bytes, max_pixels: int) -> DecodedImage:
     try:
         with Image.open(io.BytesIO(data), formats=[file_format]) as image:
             _check_size(image, max_pixels)
+            stored = image.size
+            if draft_side and file_format == "JPEG":
+                _draft(image, draft_side)
             # Pillow turns TIFF itself while loading and drops the tag; PNG may carry EXIF only
             # after its pixels. So TIFF is asked before, and all are asked after.
             said = _orientation(image) if file_format == "TIFF" else 1
@@ -133,7 +138,17 @@ def decode_image(data: bytes, max_pixels: int) -> DecodedImage:
         ) from error
     except Exception as error:
         raise UndecodableImage(f"the {file_format} file is damaged or truncated") from error
-    return DecodedImage(np.asarray(rgb), file_format, left if said == 1 else said)
+    width, height = rgb.size
+    if file_format == "JPEG":  # of which fewer pixels may have been decoded than there are
+        width, height = reversed(stored) if left in SIDEWAYS else stored
+    return DecodedImage(np.asarray(rgb), width, height, file_format, left if said == 1 else said)
+
+
+def _draft(image: Image.Image, side: int) -> None:
+    """Has an image that is not loaded yet decoded to no fewer pixels than asked for."""
+    scale = min(1.0, side / max(image.size))
+    width, height = image.size
+    image.draft(None, (math.ceil(scale * width), math.ceil(scale * height)))
 
 
 def peek_size(data: bytes) -> tuple[int, int] | None:

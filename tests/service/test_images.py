@@ -71,6 +71,24 @@ class TestFormats:
         assert difference(decoded, PHOTO) < 8
 
 
+class TestDrafts:
+    LARGE = PHOTO.resize((8 * PHOTO.width, 8 * PHOTO.height))
+
+    @pytest.mark.parametrize(
+        ("draft_side", "part"), [(96, 8), (97, 4), (200, 2), (400, 1), (5000, 1), (None, 1)]
+    )
+    def test_a_jpeg_is_decoded_to_a_fraction_but_not_below_what_is_asked_for(
+        self, draft_side: int | None, part: int
+    ) -> None:
+        decoded = decode_image(encode(self.LARGE, "JPEG"), 10 * LIMIT, draft_side)
+        assert (decoded.width, decoded.height) == self.LARGE.size
+        assert decoded.rgb.shape[:2] == (self.LARGE.height // part, self.LARGE.width // part)
+
+    def test_other_formats_have_all_their_pixels(self) -> None:
+        decoded = decode_image(encode(self.LARGE, "PNG"), 10 * LIMIT, draft_side=96)
+        assert decoded.rgb.shape[:2] == (self.LARGE.height, self.LARGE.width)
+
+
 class TestModes:
     @pytest.mark.parametrize(
         ("file_format", "mode"),
@@ -162,6 +180,18 @@ class TestOrientation:
         decoded = decode_image(encode(stored, file_format, exif=exif), LIMIT)
         assert decoded.exif_orientation == orientation
         assert (decoded.width, decoded.height) == PHOTO.size
+        assert difference(decoded, PHOTO) < 8
+
+    @pytest.mark.parametrize("orientation", STORE)
+    def test_is_applied_to_a_draft_as_well(self, orientation: int) -> None:
+        turn = self.STORE[orientation]
+        large = PHOTO.resize((8 * PHOTO.width, 8 * PHOTO.height))
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        data = encode(large if turn is None else large.transpose(turn), "JPEG", exif=exif)
+        decoded = decode_image(data, 10 * LIMIT, draft_side=max(PHOTO.size))
+        assert (decoded.width, decoded.height) == large.size
+        assert decoded.rgb.shape == (PHOTO.height, PHOTO.width, 3)
         assert difference(decoded, PHOTO) < 8
 
     @pytest.mark.parametrize("value", [0, 9, 200])

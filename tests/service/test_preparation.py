@@ -1,6 +1,7 @@
-"""Which images are prepared at once, without a thread."""
+"""What becomes of an image before inference, and which are prepared at once, without a thread."""
 
 import io
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -19,8 +20,12 @@ def preparer(standin_models):
 
 def encoded(side: int, file_format: str = "PNG", **options) -> bytes:
     pixels = np.linspace(0, 255, side * side).astype(np.uint8).reshape(side, side)
+    return saved(Image.fromarray(pixels), file_format, **options)
+
+
+def saved(image: Image.Image, file_format: str, **options) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, file_format, **options)
+    image.save(file, file_format, **options)
     return file.getvalue()
 
 
@@ -52,3 +57,18 @@ def test_where_a_face_has_to_be_found_nothing_is_quick(preparer):
 )
 def test_what_may_take_longer_is_left_to_a_thread(preparer, data):
     assert not preparer.is_quick(data, EmotionOptions())
+
+
+def test_a_large_jpeg_is_answered_as_if_all_its_pixels_were_decoded(preparer, photo):
+    whole = Image.open(io.BytesIO(photo("astronaut", size=(3072, 3072))))
+    drafted, complete = (
+        preparer.prepare(data, EmotionOptions(), max_faces=1, submitted=monotonic())
+        for data in (saved(whole, "JPEG", quality=95), saved(whole, "BMP"))
+    )
+    assert (drafted.image.width, drafted.image.height) == (3072, 3072)
+    (found,), (expected,) = drafted.faces, complete.faces
+    for side in ("x", "y", "width", "height"):
+        assert getattr(found.box, side) == pytest.approx(getattr(expected.box, side), abs=8)
+    for point, other in zip(found.landmarks, expected.landmarks, strict=True):
+        assert (point.x, point.y) == pytest.approx((other.x, other.y), abs=8)
+    assert np.abs(found.crop.astype(int) - expected.crop).mean() < 2
