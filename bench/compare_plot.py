@@ -11,12 +11,17 @@ OURS, THEIRS, LIMIT = "#4a45d6", "#b9b6c4", "#d9572b"
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Draws requests a second, processor time and latency of the faces' case as a PNG."""
-    case = result["cases"]["faces"]
+    """Draws requests a second, processor time and latency of the faces' case as a PNG.
+
+    Nothing is drawn where that was not measured.
+    """
+    case = result["cases"].get("faces", {})
+    if not case.get("runs"):
+        return
     runs = {name: rounds for name, rounds in reversed(case["runs"].items()) if rounds}
     titles = [result["services"][name]["title"] for name in runs]
     colours = [OURS if name == "ferserve" else THEIRS for name in runs]
-    bare = [settings[0] for settings in case["bare"]]
+    bare = case["bare"]
     figure = Figure(figsize=(12, 0.9 + 0.45 * len(runs)), layout="constrained")
     rate, cpu, latency = figure.subplots(1, 3, sharey=True)
     values = [median(rounds, "saturation", "requests_per_second") for rounds in runs.values()]
@@ -42,7 +47,8 @@ def _bars(
     form: str,
 ) -> None:
     bars = axes.barh(titles, [value or 0 for value in values], color=colours)
-    axes.bar_label(bars, fmt=form, padding=3, fontsize=9)
+    labels = [form % value if value else "" for value in values]  # too few answers for a p99
+    axes.bar_label(bars, labels, padding=3, fontsize=9)
     axes.margins(x=0.15)
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)

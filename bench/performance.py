@@ -15,6 +15,7 @@ from typing import Any
 from compare_plot import draw
 from load import REPOSITORY, RESULTS
 from performance_compare import machine, section, verdicts
+from performance_tuning import section as tuning
 
 PAGE = REPOSITORY / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: bench/performance.py -->", "<!-- end of figures -->"
@@ -69,7 +70,8 @@ def latency(result: Result) -> str:
 
 def memory(result: Result) -> str:
     """Resident memory over many requests."""
-    first, *_, last = result["resident_mb_by_requests"]
+    points = result["resident_mb_by_requests"]
+    first, last = points[0], points[-1]
     return "\n".join(
         [
             "## Memory",
@@ -120,6 +122,7 @@ def overload(result: Result) -> str:
 
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "compare": section,
+    "tuning": tuning,
     "latency": latency,
     "memory": memory,
     "benchmark_endpoint": benchmark_endpoint,

@@ -20,56 +20,83 @@ def section(result: Result) -> str:
         f"{counted(method['rounds'], 'round', 'rounds')} of {method['seconds']:g} s a measurement. "
         "`python bench/compare.py`",
         "",
+    ]
+    for name, write in PARTS.items():
+        if name in cases:
+            lines += [*write(result, cases[name]), ""]
+    for service in result["services"].values():
+        if "left_out" in service:
+            lines += [f"{service['title']} was not measured: {service['left_out']}.", ""]
+    return "\n".join([*lines, "### Goals", "", *verdicts(result)])
+
+
+def faces(result: Result, case: Result) -> list[str]:
+    """Faces to the Custom CNN."""
+    if "skipped" in case:
+        return [f"Faces of 48×48 were not measured: {case['skipped']}."]
+    return [
         "![Requests a second, processor time and latency](../bench/results/compare.png)",
         "",
         "### Faces of 48×48, Custom CNN",
         "",
-        *faces_table(result, cases["faces"]),
+        *faces_table(result, case),
         "",
-        "*Half load* is half of a service's own saturation; *same load* half of ferserve's. "
-        "Processor time is that of all processes of a service at saturation.",
+        "Latencies are milliseconds. *Half load* is half of a service's own saturation; *same "
+        "load* half of ferserve's, and a dash where that saturates the service. Processor time is "
+        "that of all processes of a service at saturation.",
         "",
         "How each was tuned:",
         "",
-        *tuning(result, cases["faces"]),
+        *tuning(result, case),
+    ]
+
+
+def slow_faces(result: Result, case: Result) -> list[str]:
+    """Faces to ResNet50V2."""
+    if "skipped" in case:
+        return ["### Faces of 48×48, ResNet50V2", "", f"Not measured: {case['skipped']}."]
+    return [
+        "### Faces of 48×48, ResNet50V2",
         "",
-        "### ResNet50V2",
+        *saturation_table(result, case),
         "",
-        *(
-            [f"Not measured: {cases['resnet50v2']['skipped']}."]
-            if "skipped" in cases["resnet50v2"]
-            else saturation_table(result, cases["resnet50v2"])
-        ),
+        "How each was tuned:",
         "",
+        *tuning(result, case),
+    ]
+
+
+def photos(result: Result, case: Result) -> list[str]:
+    """Whole photos."""
+    return [
         "### Photos of 640×480 with a face to be found",
         "",
-        *saturation_table(result, cases["photos"]),
+        *saturation_table(result, case),
         "",
         "The peers are frameworks and bring no detector, so there is nothing of theirs to measure; "
         "*bare* is ferserve's own functions in a loop on every processor.",
-        "",
-        "### Goals",
-        "",
-        *verdicts(result),
     ]
-    return "\n".join(lines)
+
+
+LOADS = {
+    "saturation": "saturation",
+    "alone": "alone",
+    "half": "half load",
+    "same_rate": "same load",
+}
+
+PARTS = {"faces": faces, "resnet50v2": slow_faces, "photos": photos}
 
 
 def faces_table(result: Result, case: Result) -> list[str]:
     """A row a service: saturation, half load, the same load."""
-    bare = [settings[0] for settings in case["bare"]]
-    bare_cpu = median(bare, "cpu_seconds_per_face")
     lines = [
         "| service | requests/s | processor ms a face | × bare | alone p50 | half load p50 | p99 "
         "| same load p50 | p99 | errors |",
         "|---|---|---|---|---|---|---|---|---|---|",
-        f"| bare runtime, {bare_setting(case)} | {number(median(bare, 'faces_per_second'))} "
-        f"| {number(bare_cpu, 2, 1000)} | 1 | | | | | | |",
+        f"| {bare_cells(case)} | | | | | | |",
     ]
     for name, runs in case["runs"].items():
-        if not runs:
-            continue
-        cpu = median(runs, "saturation", "cpu_seconds_per_face")
         latencies = [
             number(median(runs, load, "latency_ms", share))
             for load, share in (
@@ -80,66 +107,78 @@ def faces_table(result: Result, case: Result) -> list[str]:
         ]
         if name == "ferserve":
             latencies[3:] = latencies[1:3]
+        elif not any(run["same_rate"] for run in runs):
+            latencies[3:] = ["–", "–"]
         lines.append(
-            f"| {titled(result, name)} "
-            f"| {number(median(runs, 'saturation', 'requests_per_second'))} "
-            f"| {number(cpu, 2, 1000)} | {number(cpu / bare_cpu if cpu else None, 2)} "
-            f"| {' | '.join(latencies)} | {errors(runs)} |"
+            f"| {service_cells(result, case, name)} | {' | '.join(latencies)} | {errors(runs)} |"
         )
-    lines += [f"\n{name}: not measured: {why}." for name, why in left_out(result, case).items()]
-    return lines + invalid(case)
+    return lines + remarks(result, case)
 
 
 def saturation_table(result: Result, case: Result) -> list[str]:
     """A row a service: saturation only."""
-    bare = [settings[0] for settings in case["bare"]]
-    bare_cpu = median(bare, "cpu_seconds_per_face")
     lines = [
-        "| service | requests/s | processor ms a face | × bare | p50 | p99 | errors |",
+        "| service | requests/s | processor ms a face | × bare | p50, ms | p99, ms | errors |",
         "|---|---|---|---|---|---|---|",
-        f"| bare | {number(median(bare, 'faces_per_second'))} "
-        f"| {number(bare_cpu, 2, 1000)} | 1 | | | |",
+        f"| {bare_cells(case)} | | | |",
     ]
     for name, runs in case["runs"].items():
-        if not runs:
-            continue
-        cpu = median(runs, "saturation", "cpu_seconds_per_face")
         p50, p99 = (
             number(median(runs, "saturation", "latency_ms", share)) for share in ("p50", "p99")
         )
-        lines.append(
-            f"| {titled(result, name)} "
-            f"| {number(median(runs, 'saturation', 'requests_per_second'))} "
-            f"| {number(cpu, 2, 1000)} | {number(cpu / bare_cpu if cpu else None, 2)} "
-            f"| {p50} | {p99} | {errors(runs)} |"
-        )
-    return lines + invalid(case)
+        lines.append(f"| {service_cells(result, case, name)} | {p50} | {p99} | {errors(runs)} |")
+    return lines + remarks(result, case)
+
+
+def bare_cells(case: Result) -> str:
+    """The bare loop: its setting, rate, processor time, and 1 for the ratio."""
+    best = case.get("tuning", {}).get("bare")
+    setting = f", {bare_setting(best)}" if best else ""
+    rate, cpu = (median(case["bare"], key) for key in ("faces_per_second", "cpu_seconds_per_face"))
+    return f"bare{setting} | {number(rate)} | {number(cpu, 2, 1000)} | 1"
+
+
+def service_cells(result: Result, case: Result, name: str) -> str:
+    """A service: its title, rate, processor time, and that over the bare loop's."""
+    runs = case["runs"][name]
+    rate = median(runs, "saturation", "requests_per_second")
+    cpu = median(runs, "saturation", "cpu_seconds_per_face")
+    bare = median(case["bare"], "cpu_seconds_per_face")
+    ratio = cpu / bare if cpu and bare else None
+    cells = (titled(result, name), number(rate), number(cpu, 2, 1000), number(ratio, 2))
+    return " | ".join(cells)
 
 
 def tuning(result: Result, case: Result) -> list[str]:
     """What was tried of each service, the chosen way first."""
     lines = []
     for name, tuned in case["tuning"].items():
-        tried = sorted(tuned["tried"], key=lambda one: -one["requests_per_second"])
-        ways = "; ".join(
-            f"{one['variant']}, {one['clients']} clients: {one['requests_per_second']:.0f}/s"
-            for one in tried
-        )
-        ways += "".join(f"; {way}: {why}" for way, why in tuned["failed"].items())
-        lines.append(f"- {result['services'][name]['title']}: {ways}")
+        if not tuned:
+            continue
+        if name == "bare":
+            ways = [(one["faces_per_second"], bare_setting(one)) for one in tuned["tried"]]
+            title, failed = "Bare loop", {}
+        else:
+            ways = [
+                (one["requests_per_second"], f"{one['variant']}, {one['clients']} clients")
+                for one in tuned["tried"]
+            ]
+            title, failed = result["services"][name]["title"], tuned["failed"]
+        tried = [f"{way}: {rate:.0f}/s" for rate, way in sorted(ways, reverse=True)]
+        failures = [f"{way}: {why}" for way, why in failed.items()]
+        lines.append(f"- {title}: {'; '.join(tried + failures)}")
     return lines
 
 
-def bare_setting(case: Result) -> str:
-    """The setting of the bare loop that was the fastest in the first round."""
-    best = case["bare"][0][0]
-    inside = best["threads_inside_a_run"]
-    return f"{best['loops']} × {counted(inside, 'thread', 'threads')}, batch {best['batch']}"
+def bare_setting(setting: Result) -> str:
+    """A setting of the bare loop in words."""
+    inside = setting["threads_inside_a_run"]
+    return f"{setting['loops']} × {counted(inside, 'thread', 'threads')}, batch {setting['batch']}"
 
 
 def titled(result: Result, name: str) -> str:
     """A service's title with its version; ours in bold."""
-    service = result["services"].get(name, {"title": name})
+    service = result["services"][name]
     version = service.get("versions", {}).get(name)
     return f"**{service['title']}**" if name == "ferserve" else f"{service['title']} {version}"
 
@@ -153,30 +192,27 @@ def errors(runs: list[Result]) -> str:
     return ", ".join(f"{count} × {code}" for code, count in counts.items()) or "0"
 
 
-def left_out(result: Result, case: Result) -> dict[str, str]:
-    """Services without figures, by title, and why."""
-    why = {
-        service["title"]: service["left_out"]
-        for service in result["services"].values()
-        if "left_out" in service
-    }
-    for name, reason in case.get("failed", {}).items():
-        why[result["services"][name]["title"]] = reason
-    return why
+def remarks(result: Result, case: Result) -> list[str]:
+    """What failed, and measurements that the generator spoilt."""
+    lines = []
+    for name, failures in case["failed"].items():
+        title = result["services"].get(name, {"title": name})["title"]
+        lines += [f"- {title} failed: {failure}" for failure in failures]
+    for name, runs in case["runs"].items():
+        for number_of_round, run in enumerate(runs, 1):
+            for load, measured in run.items():
+                faults = measured["faults"] if measured else []
+                if faults:
+                    lines.append(
+                        f"- {titled(result, name)}, {LOADS[load]}, measured a "
+                        f"{ordinal(number_of_round)} time: invalid: {'; '.join(faults)}"
+                    )
+    return ["", *lines] if lines else []
 
 
-def invalid(case: Result) -> list[str]:
-    """Measurements that the generator spoilt."""
-    found = [
-        f"{name}, {load}: {'; '.join(measured['faults'])}"
-        for name, runs in case["runs"].items()
-        for run in runs
-        for load, measured in run.items()
-        if measured and measured["faults"]
-    ]
-    return ["", "Invalid measurements among them:", "", *(f"- {one}" for one in found)] * bool(
-        found
-    )
+def ordinal(count: int) -> str:
+    """Says which one."""
+    return {1: "first", 2: "second", 3: "third"}.get(count, f"{count}th")
 
 
 def machine(result: Result) -> str:

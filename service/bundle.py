@@ -1,8 +1,7 @@
-"""A model file and its card → a checked ONNX Runtime session that predicts."""
+"""A model file and its card → a checked model that predicts."""
 
 import hashlib
 import json
-import logging
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,17 +12,25 @@ from pydantic import ValidationError
 
 from fer2013.labels import EMOTIONS, FACE_SIDE
 from service.card import ModelCard
+from service.runtime.errors import ModelError
+from service.runtime.options import RuntimeOptions
+from service.runtime.providers import CPU, CUDA
+from service.runtime.runners import INPUT, OUTPUT, Runner, open_runner
+from service.runtime.sessions import Sessions
 
-INPUT = "faces"
-OUTPUT = "probabilities"
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
-
-logger = logging.getLogger(__name__)
-
-
-class ModelError(RuntimeError):
-    """A model cannot be served; the message says which file, and why."""
+__all__ = [
+    "CPU",
+    "CUDA",
+    "INPUT",
+    "OUTPUT",
+    "Bundle",
+    "ModelBundle",
+    "ModelError",
+    "ModelFacts",
+    "available_models",
+    "load_bundle",
+    "read_card",
+]
 
 
 class ModelFacts(Protocol):
@@ -58,19 +65,17 @@ class ModelBundle:
     Attributes:
         card: The model's card.
         labels: Emotions in the order of the output's columns, read from the ONNX file.
-        provider: The execution provider in use, ``CUDAExecutionProvider`` or
-            ``CPUExecutionProvider``.
-        buckets: Batch sizes worth warming: powers of two up to ``max_batch`` on CUDA, where a
-            batch is padded to the next one because cuDNN plans every new shape anew; 1 on the
-            CPU, where nothing is kept by shape.
+        provider: The execution provider in use, ``CUDAExecutionProvider``,
+            ``TensorrtExecutionProvider`` or ``CPUExecutionProvider``.
     """
 
-    def __init__(self, card: ModelCard, session: ort.InferenceSession, max_batch: int) -> None:
+    def __init__(
+        self, card: ModelCard, labels: tuple[str, ...], provider: str, runner: Runner
+    ) -> None:
         self.card = card
-        self.labels = tuple(json.loads(session.get_modelmeta().custom_metadata_map["labels"]))
-        self.provider: str = session.get_providers()[0]
-        self.buckets = _powers_of_two(max_batch) if self.provider == CUDA else (1,)
-        self._session = session
+        self.labels = labels
+        self.provider = provider
+        self._runner = runner
 
     def predict(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Returns the probabilities of the emotions of each face.
@@ -81,53 +86,37 @@ class ModelBundle:
         Returns:
             float32 ``[N, 7]``; columns in the order of ``labels``, rows sum to 1.
         """
-        count = len(faces)
-        padded = next((size for size in self.buckets if size >= count), count)
-        if padded > count:
-            faces = np.concatenate([faces, np.zeros((padded - count, *faces.shape[1:]), np.uint8)])
-        (probabilities,) = self._session.run([OUTPUT], {INPUT: faces})
-        result: NDArray[np.float32] = probabilities[:count]
-        return result
+        return self._runner.run(faces)
 
     def warm_up(self) -> None:
-        """Runs every bucket once, so that no request pays for a first run.
+        """Runs every batch size once wherever it may run, so that no request pays for it.
 
         Raises:
             ModelError: The answers are not probabilities.
         """
-        for size in self.buckets:
+        for size in self._runner.sizes:
             probe = np.linspace(0, 255, size * FACE_SIDE * FACE_SIDE).astype(np.uint8)
-            rows = self.predict(probe.reshape(size, FACE_SIDE, FACE_SIDE))
-            in_range = bool(np.all((rows >= 0) & (rows <= 1)))
-            if not in_range or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
-                raise ModelError(
-                    f"{self.card.name}.onnx: '{OUTPUT}' are no probabilities: "
-                    f"rows of a probe sum to {rows.sum(axis=1).tolist()}"
-                )
+            for rows in self._runner.rehearse(probe.reshape(size, FACE_SIDE, FACE_SIDE)):
+                in_range = bool(np.all((rows >= 0) & (rows <= 1)))
+                if not in_range or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+                    raise ModelError(
+                        f"{self.card.name}.onnx: '{OUTPUT}' are no probabilities: "
+                        f"rows of a probe sum to {rows.sum(axis=1).tolist()}"
+                    )
 
 
-def load_bundle(
-    folder: Path,
-    name: str,
-    *,
-    provider: str = "auto",
-    device_id: int = 0,
-    intra_op_threads: int = 1,
-    max_batch: int = 32,
-) -> ModelBundle:
+def load_bundle(folder: Path, name: str, **options: Any) -> ModelBundle:
     """Loads ``<name>.onnx`` and its card ``<name>.json``, and checks both.
 
     Args:
         folder: Where the two files are.
         name: Name of the model.
-        provider: ``auto`` (CUDA where it works, else the CPU), ``cpu`` or ``cuda``.
-        device_id: CUDA device.
-        intra_op_threads: Threads inside one inference on the CPU.
-        max_batch: Largest batch to prepare for.
+        **options: Where and how it runs, as :class:`service.runtime.options.RuntimeOptions` has
+            them.
 
     Raises:
-        ModelError: A file is missing, damaged or breaks the contract, or CUDA was asked for and
-            does not work.
+        ModelError: A file is missing, damaged or breaks the contract, or what was asked for, such
+            as CUDA, does not work.
     """
     card = read_card(folder, name)
     path = folder / f"{name}.onnx"
@@ -141,9 +130,9 @@ def load_bundle(
             f"{path}: its sha256 is {digest}, but {name}.json says {card.sha256}; "
             "the file is damaged or belongs to another card"
         )
-    session = _open_session(content, path, provider, device_id, intra_op_threads)
-    _check_contract(session, card, path)
-    return ModelBundle(card, session, max_batch)
+    sessions = Sessions(content, str(path), RuntimeOptions(**options))
+    labels = _check_contract(sessions.any_size, card, path)
+    return ModelBundle(card, labels, sessions.provider, open_runner(sessions))
 
 
 def read_card(folder: Path, name: str) -> ModelCard:
@@ -177,60 +166,12 @@ def available_models(folder: Path) -> list[str]:
     )
 
 
-def _powers_of_two(largest: int) -> tuple[int, ...]:
-    """1, 2, 4 … below ``largest``, then ``largest`` itself."""
-    return (*(1 << i for i in range((largest - 1).bit_length())), largest)
+def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) -> tuple[str, ...]:
+    """Refuses a graph that is not ``faces`` uint8 [N,48,48] → ``probabilities`` float32 [N,7].
 
-
-def _open_session(
-    content: bytes, path: Path, provider: str, device_id: int, intra_op_threads: int
-) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = intra_op_threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while idle take the processors from decoding and from other workers.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Weights stored as int8 + DequantizeLinear become float32 once, at load; without this ONNX
-    # Runtime keeps them apart and runs a third slower.
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    use_cuda = provider == "cuda" or (provider == "auto" and CUDA in ort.get_available_providers())
-    if provider == "cuda" and CUDA not in ort.get_available_providers():
-        raise ModelError(
-            "provider=cuda, but this onnxruntime was built without CUDA; "
-            "install ferserve[gpu] or set FERSERVE_PROVIDER=cpu"
-        )
-    try:
-        session = ort.InferenceSession(content, options, _providers(use_cuda, device_id))
-    except Exception as error:  # ONNX Runtime raises a class of its own for each kind of failure
-        raise ModelError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-    if use_cuda and session.get_providers()[0] != CUDA:
-        if provider == "cuda":
-            raise ModelError(
-                "provider=cuda, but ONNX Runtime fell back to the CPU; its log says which CUDA or "
-                "cuDNN library it missed"
-            )
-        logger.warning("CUDA is built in but does not work here; %s runs on the CPU", path.name)
-    return session
-
-
-def _providers(use_cuda: bool, device_id: int) -> list[Any]:
-    if not use_cuda:
-        return [CPU]
-    if hasattr(ort, "preload_dlls"):  # finds the CUDA and cuDNN libraries that pip installed
-        ort.preload_dlls()
-    options = {
-        "device_id": device_id,
-        "arena_extend_strategy": "kSameAsRequested",
-        # TF32 rounds to 10 bits, and differently by batch size: a face's answer would depend on
-        # the other faces in its batch.
-        "use_tf32": 0,
-    }
-    return [(CUDA, options), CPU]
-
-
-def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) -> None:
-    """Refuses a graph that is not ``faces`` uint8 [N,48,48] → ``probabilities`` float32 [N,7]."""
+    Returns:
+        The labels, in the model's order.
+    """
     faults = [
         *_tensor_faults("input", session.get_inputs(), INPUT, "uint8", (FACE_SIDE, FACE_SIDE)),
         *_tensor_faults("output", session.get_outputs(), OUTPUT, "float", (len(EMOTIONS),)),
@@ -248,6 +189,7 @@ def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) 
         faults.append(f"its labels are {labels}, but those of the card are {card.labels}")
     if faults:
         raise ModelError(f"{path}: breaks the model contract: " + "; ".join(faults))
+    return tuple(card.labels)
 
 
 def _tensor_faults(

@@ -1,12 +1,13 @@
 """Prometheus metrics of one application, in a registry of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    Metric,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
@@ -106,9 +107,17 @@ class Metrics(PipelineObserver, StreamObserver):
             registry=registry,
         )
 
+    def families(self) -> list[Metric]:
+        """Returns all, as they stand now."""
+        return list(self.registry.collect())
+
     def render(self) -> bytes:
         """Returns all in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    async def page(self) -> bytes:
+        """Returns what ``/metrics`` answers; other processes may have to be asked for it."""
+        return self.render()
 
     def watch_readiness(self, is_ready: Callable[[], bool]) -> None:
         """Is given, once, a function that says whether the service is ready."""
@@ -125,7 +134,11 @@ class Metrics(PipelineObserver, StreamObserver):
     def serve_model(self, name: str, version: str, provider: str) -> BatchObserver:
         """Shows the model, and returns who counts its batches."""
         self._models.labels(name, version, provider).set(1)
-        return _ModelBatches(self._batches, name)
+        return self.count_batches(name)
+
+    def count_batches(self, model: str) -> BatchObserver:
+        """Returns who counts a model's batches; the model may be served by another process."""
+        return _ModelBatches(self._batches, model)
 
     def watch_images(self, count: Callable[[], int]) -> None:
         """Shows the images in decoding or waiting for it."""
@@ -176,6 +189,21 @@ class Metrics(PipelineObserver, StreamObserver):
         """Counts a face, where the operator wants this."""
         if self._emotions:
             self._emotions.labels(emotion).inc()
+
+
+def render_families(families: Iterable[Metric]) -> bytes:
+    """Renders families that are in no registry in Prometheus' text format."""
+    return generate_latest(_Page(families))
+
+
+class _Page:
+    """What ``generate_latest`` takes for a registry."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
 
 
 class _BatchMetrics:

@@ -75,6 +75,7 @@ class Preparer:
     def __init__(self, detector: faces.FaceDetector, max_pixels: int) -> None:
         self._detector = detector
         self._max_pixels = max_pixels
+        self._draft_side = DRAFT * detector.max_side
 
     def warm_up(self) -> None:
         """Runs the detector once, so that no request pays for its first run."""
@@ -105,7 +106,7 @@ class Preparer:
             images.ImageError: The bytes are no image within the limits.
         """
         begun = monotonic()
-        image = decode_image(data, self._max_pixels, DRAFT * self._detector.max_side)
+        image = decode_image(data, self._max_pixels, self._draft_side)
         decoded = monotonic()
         found = (
             [_whole(image)]

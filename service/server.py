@@ -1,4 +1,4 @@
-"""The HTTP server: one process, and an orderly end."""
+"""The HTTP server: one process, or an engine and fronts, and an orderly end."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,17 @@ import socket
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from service import logs
 from service.app import create_app
 from service.bundle import ModelError
+from service.fronts import supervisor
+from service.fronts.metrics import FleetMetrics
 from service.metrics import Metrics
 from service.recognizer import Recognizer
 from service.settings import Settings
@@ -55,6 +59,9 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+AnyServer = TypeVar("AnyServer", bound=DrainingServer)
+
+
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, both of which end the process with status 0.
 
@@ -66,13 +73,38 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_format)
     # uvicorn raises the signal anew when it is done, to end as an unprepared process would.
     signal.signal(signal.SIGTERM, _exit)
-    metrics = Metrics(count_emotions=settings.metrics_emotions)
+    kind = FleetMetrics if settings.front_processes else Metrics
+    metrics = kind(count_emotions=settings.metrics_emotions)
     try:
         recognizer = Recognizer(settings, metrics)
     except ModelError as error:
         logger.critical("cannot start: %s", error)
         sys.exit(1)
+    if isinstance(metrics, FleetMetrics):
+        supervisor.run(settings, recognizer, metrics)
+        return
     app = create_app(settings, recognizer, metrics)
+    server = make_server(DrainingServer, app, recognizer, settings)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+
+
+def make_server(
+    kind: type[AnyServer],
+    app: FastAPI,
+    recognizer: Recognizer,
+    settings: Settings,
+    outermost: ASGIApp | None = None,
+) -> AnyServer:
+    """Makes the server of an application.
+
+    Args:
+        kind: Of the server.
+        app: The application.
+        recognizer: The application's.
+        settings: Where to listen, and limits.
+        outermost: Takes the requests; ``app`` where it is not given.
+    """
 
     def begin_drain() -> None:
         recognizer.begin_drain()
@@ -80,7 +112,7 @@ def run(settings: Settings) -> None:
         app.state.streams.begin_close()
 
     config = uvicorn.Config(
-        app,
+        outermost or app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -91,9 +123,7 @@ def run(settings: Settings) -> None:
         ws_max_size=2 * settings.max_upload_bytes,  # up to there a stream's frame gets its problem
         ws_per_message_deflate=False,  # frames are compressed already
     )
-    server = DrainingServer(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+    return kind(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:

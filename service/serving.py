@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from service import faces
 from service.batcher import Answer, Batcher, Lane
 from service.bundle import CPU, Bundle, ModelError, ModelFacts, available_models
+from service.card import ModelCard
 from service.ensemble import load_bundles
 from service.observers import PipelineObserver
 from service.preparation import FaceImage
+from service.runtime.options import GPU_WORKERS
 from service.settings import Settings, usable_cpus
 
 MAX_CPU_BATCH = 8
@@ -62,12 +64,38 @@ class ServedModel:
     background_streams: int
 
 
+@dataclass(frozen=True)
+class Description:
+    """What other processes need to know of a model, as in ``ServedModel``."""
+
+    card: ModelCard
+    labels: tuple[str, ...]
+    provider: str
+    background_batch: int
+    background_streams: int
+
+    def warm_up(self) -> None:
+        """Does nothing: the process that computes is warm before it answers."""
+
+
+def describe(model: ServedModel) -> Description:
+    """Describes a model of this process to others."""
+    facts = model.bundle
+    return Description(
+        facts.card,
+        facts.labels,
+        facts.provider,
+        model.background_batch,
+        model.background_streams,
+    )
+
+
 def serve_bundle(bundle: Bundle, settings: Settings, observer: PipelineObserver) -> ServedModel:
     """Puts a batcher in front of a model of this process."""
-    # Several single-threaded workers beat one many-threaded one on the CPU; a GPU is kept busy
-    # by one, whose batches then are larger.
-    workers = settings.inference_workers or (usable_cpus() if bundle.provider == CPU else 1)
+    # Several single-threaded workers beat one many-threaded one on the CPU. For a GPU they are
+    # few, so that its batches are large: one more than computes, to have the next batch ready.
     on_cpu = bundle.provider == CPU
+    workers = settings.inference_workers or (usable_cpus() if on_cpu else GPU_WORKERS)
     max_batch = min(settings.max_batch, MAX_CPU_BATCH) if on_cpu else settings.max_batch
     background_batch = min(max_batch, MAX_BACKGROUND_BATCH) if on_cpu else max_batch
     background_streams = 2 * workers
@@ -118,6 +146,13 @@ def load_models(settings: Settings, observer: PipelineObserver) -> dict[str, Ser
         device_id=settings.device_id,
         intra_op_threads=settings.intra_op_threads,
         max_batch=settings.max_batch,
+        workers=settings.inference_workers or GPU_WORKERS,
+        precision=settings.precision,
+        strategy=settings.batch_strategy,
+        cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
+        conv_layout=settings.conv_layout,
+        gpu_memory_limit_bytes=settings.gpu_memory_limit_bytes,
+        cache_dir=settings.cache_dir,
     )
     return {name: serve_bundle(bundle, settings, observer) for name, bundle in bundles.items()}
 

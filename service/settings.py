@@ -8,6 +8,8 @@ from limits import parse_many
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.runtime.options import ConvLayout, ConvSearch, Precision, ProviderChoice, Strategy
+
 MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
 """``models/`` of the source checkout this module was imported from."""
 
@@ -42,13 +44,21 @@ class Settings(BaseSettings):
         models_dir: Folder of ``<name>.onnx``, ``<name>.json`` and ``face_detector.onnx``.
         models: Names to serve, comma-separated in the environment; empty means all found.
         default_model: Answers requests that name no model; unset means the first served.
-        provider: ``auto`` takes CUDA where it works and the CPU elsewhere; ``cuda`` without a
-            working CUDA provider is a start-up error.
+        provider: ``auto`` takes CUDA where it works and the CPU elsewhere; ``cuda`` or
+            ``tensorrt`` that does not work is a start-up error.
         device_id: CUDA device.
+        precision: Arithmetic of the networks: ``float32``; ``tf32``, of GPUs only; ``float16``.
+        batch_strategy: How batches are run, see ``service.runtime.runners``; unset means
+            ``dynamic`` on the CPU, ``padded`` on CUDA and ``sessions`` with TensorRT.
+        cudnn_conv_algo_search: How cuDNN chooses its convolutions.
+        conv_layout: Order of the axes in CUDA's convolutions.
+        gpu_memory_limit_bytes: Most memory that the arena of one session takes on a GPU.
+        cache_dir: Folder that keeps float16 models and TensorRT's engines between starts; unset
+            writes nothing. Whoever can write there decides what is computed.
         intra_op_threads: Threads inside one inference on the CPU. One is fastest together with
             several workers.
         inference_workers: Worker threads a model; unset means one a processor on the CPU and
-            one on CUDA.
+            two on a GPU, so that the next batch is ready when one ends.
         max_batch: Most faces in one inference; on a CPU 8 at most.
         max_wait_ms: How long a face may wait for others to fill its batch, counted from its
             arrival. 0 never waits: batches form while the workers are busy.
@@ -85,6 +95,8 @@ class Settings(BaseSettings):
         port: Port to listen on.
         log_format: ``text`` for people, ``json`` for machines (one object a line).
         drain_seconds: Longest wait for requests under way at shutdown.
+        front_processes: Processes that decode images and find faces, before one more that owns the
+            models; 0 does all in one process.
     """
 
     model_config = SettingsConfigDict(env_prefix="FERSERVE_", env_ignore_empty=True, frozen=True)
@@ -92,8 +104,14 @@ class Settings(BaseSettings):
     models_dir: Path = MODELS_DIR
     models: Annotated[tuple[str, ...], NoDecode] = ()
     default_model: str | None = None
-    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    provider: ProviderChoice = "auto"
     device_id: int = Field(default=0, ge=0)
+    precision: Precision = "float32"
+    batch_strategy: Strategy | None = None
+    cudnn_conv_algo_search: ConvSearch = "exhaustive"
+    conv_layout: ConvLayout = "nchw"
+    gpu_memory_limit_bytes: int | None = Field(default=None, ge=1)
+    cache_dir: Path | None = None
     intra_op_threads: int = Field(default=1, ge=1)
     inference_workers: int | None = Field(default=None, ge=1)
     max_batch: int = Field(default=32, ge=1)
@@ -124,6 +142,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     log_format: Literal["text", "json"] = "text"
     drain_seconds: int = Field(default=20, ge=0)
+    front_processes: int = Field(default=0, ge=0)
 
     @field_validator("models", "api_keys", "cors_origins", mode="before")
     @classmethod

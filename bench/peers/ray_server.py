@@ -4,6 +4,9 @@ https://docs.ray.io/en/latest/serve/advanced-guides/dyn-req-batch.html,
 https://docs.ray.io/en/latest/serve/advanced-guides/performance.html
 """
 
+import os
+import secrets
+
 import ray
 from common import Classifier, Settings, decode
 from ray import serve
@@ -35,6 +38,8 @@ class Emotion:
 
 
 if __name__ == "__main__":
+    # Ray's own token would be kept in a file of the user's home.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray.init(num_cpus=settings.cores, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": settings.port})
     serve.run(Emotion.bind(), route_prefix="/classify", blocking=True)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import Counter, Metric, generate_latest
+from prometheus_client import Counter, Metric
 from ray import serve
 
 from service.lanes import Lane
-from service.metrics import Metrics
+from service.metrics import Metrics, render_families
 
 
 class ClusterMetrics(Metrics):
@@ -56,7 +56,7 @@ class ClusterMetrics(Metrics):
         merged: dict[str, Metric] = {}
         for family in (*self.families(), *self._others):
             merged.setdefault(family.name, _like(family)).samples.extend(family.samples)
-        return generate_latest(_Page(merged.values()))
+        return render_families(merged.values())
 
     def _is_own(self, family: Metric) -> bool:
         return any(self._own.items() <= sample.labels.items() for sample in family.samples)
@@ -67,16 +67,6 @@ def metrics_here(*, count_emotions: bool = False) -> ClusterMetrics:
     context = serve.get_replica_context()
     replica = context.replica_id.unique_id
     return ClusterMetrics(context.deployment, replica, count_emotions=count_emotions)
-
-
-class _Page:
-    """Families that are not in a registry, for ``generate_latest``."""
-
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
 
 
 def _like(family: Metric) -> Metric:

@@ -12,9 +12,9 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 
 from service.batcher import Answer, BatcherClosed, BatchFailed, DeadlineExceeded, Lane, QueueFull
 from service.cluster.metrics import ClusterMetrics
-from service.cluster.replica import Description, Refusal
+from service.cluster.replica import Refusal
 from service.preparation import FaceImage
-from service.serving import Scores, ServedModel
+from service.serving import Description, Scores, ServedModel
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle

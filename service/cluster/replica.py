@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -12,30 +12,15 @@ from ray import serve
 from service import logs
 from service.batcher import Answer, BatcherClosed, BatchFailed, DeadlineExceeded, Lane, QueueFull
 from service.bundle import ModelError
-from service.card import ModelCard
 from service.cluster.metrics import metrics_here
 from service.preparation import FaceImage
-from service.serving import Scores, load_models
+from service.serving import Description, Scores, describe, load_models
 from service.settings import Settings
 
 Refusal = QueueFull | DeadlineExceeded | BatcherClosed | BatchFailed
 """What the batcher raises. Replicas return it: Ray would wrap, and log, what they raise."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Description:
-    """What others need to know of a model, as in ``ServedModel``; of all its replicas together."""
-
-    card: ModelCard
-    labels: tuple[str, ...]
-    provider: str
-    background_batch: int
-    background_streams: int
-
-    def warm_up(self) -> None:
-        """Does nothing: a replica is warm before it answers."""
 
 
 class ModelReplica:
@@ -60,17 +45,13 @@ class ModelReplica:
                 "every machine of the cluster needs the same files"
             )
         facts.warm_up()
-        self._description = Description(
-            facts.card,
-            facts.labels,
-            facts.provider,
-            self._model.background_batch,
-            self._model.background_streams * serve.get_replica_context().world_size,
-        )
+        alone = describe(self._model)
+        replicas = serve.get_replica_context().world_size
+        self._description = replace(alone, background_streams=alone.background_streams * replicas)
         self._model.batcher.start()
 
     async def describe(self) -> Description | Refusal:
-        """Returns what the model is; for as long as its workers live."""
+        """Returns what all replicas together are; for as long as this one's workers live."""
         if not self._model.batcher.healthy:
             return BatcherClosed("a worker died")
         return self._description

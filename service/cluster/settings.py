@@ -52,11 +52,11 @@ class ClusterSettings(BaseSettings):
         """Returns the settings of a replica of one model.
 
         Raises:
-            ValueError: CUDA is asked for, but no share of a GPU.
+            ValueError: A GPU's provider is asked for, but no share of a GPU.
         """
-        if settings.provider == "cuda" and not self.replica_gpus:
-            raise ValueError("provider=cuda needs FERSERVE_CLUSTER_REPLICA_GPUS above 0")
         provider = settings.provider
+        if provider in ("cuda", "tensorrt") and not self.replica_gpus:
+            raise ValueError(f"provider={provider} needs FERSERVE_CLUSTER_REPLICA_GPUS above 0")
         if provider == "auto":
             provider = "cuda" if self.replica_gpus else "cpu"
         workers = settings.inference_workers

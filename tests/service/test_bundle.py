@@ -32,15 +32,6 @@ def test_a_faces_answer_does_not_depend_on_its_batch(standin_models, faces, size
     np.testing.assert_allclose(bundle.predict(faces[:size]), alone, atol=1e-5, rtol=0)
 
 
-def test_padding_to_a_bucket_changes_no_answer(standin_models, faces):
-    bundle = load_bundle(standin_models, "first", provider="cpu")
-    plain = bundle.predict(faces[:5])
-    bundle.buckets = (1, 2, 4, 8)
-    padded = bundle.predict(faces[:5])
-    assert padded.shape == (5, 7)
-    np.testing.assert_allclose(padded, plain, atol=1e-5, rtol=0)
-
-
 def test_models_are_found_by_file_and_card(standin_models):
     assert available_models(standin_models) == ["first", "second"]
 

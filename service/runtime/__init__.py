@@ -1,0 +1,1 @@
+"""ONNX Runtime: where a model computes, how exactly, and the ways of running a batch."""
