@@ -95,7 +95,7 @@ def export_run(
     card = {
         "name": name,
         "version": version,
-        "description": DESCRIPTIONS[name],
+        "description": DESCRIPTIONS[name] + _taught_by(description.get("teachers", [])),
         "parameters": network.count_params(),
         "training": description | {"epochs": len(folder.read_history())},
         "temperature": found.temperature,
@@ -110,6 +110,12 @@ def export_run(
     if results:
         write_report(name, report, results, folder.history)
     return written
+
+
+def _taught_by(teachers: list[dict[str, str]]) -> str:
+    """Names the networks that a run learned from, for the model's description."""
+    names = ", ".join(teacher["network"] for teacher in teachers)
+    return f", and to answer as the mean of {names}" if names else ""
 
 
 def _remembering(model: onnx.ModelProto) -> RememberedPredictions:
