@@ -2,6 +2,9 @@
 
 A free worker takes at once what waits, up to the largest batch, and blocks when nothing does. So
 a lone item never waits for company, and batches form by themselves while the workers are busy.
+Only a worker that has just answered several items may linger, for a small share of the time they
+took, till as many have come: callers that send one request after the other come back just then,
+and the first of them would else go alone.
 
 There are two lanes. Items of the background lane are taken only while no live item waits and are
 never mixed with live ones, so a live item waits for at most one background batch.
@@ -56,6 +59,7 @@ class Batcher(Generic[Item, Result]):
         max_batch: Most items a call.
         max_queue: Most items waiting.
         max_wait: Seconds an item may wait for others to fill its batch, from its arrival.
+        linger: Share of a batch's time for which its worker may wait for a next one of that size.
         max_background_batch: Most items a call from the background lane; what a live item may
             have to wait for.
         max_background_queue: Most items waiting in the background lane.
@@ -71,12 +75,14 @@ class Batcher(Generic[Item, Result]):
         max_batch: int = 32,
         max_queue: int = 256,
         max_wait: float = 0.0,
+        linger: float = 0.0,
         max_background_batch: int = 32,
         max_background_queue: int = 256,
         name: str = "batcher",
         observer: BatchObserver | None = None,
     ) -> None:
         self._run = run
+        self._linger = linger
         self._name = name
         self._observer = observer or BatchObserver()
         self._condition = threading.Condition()
@@ -176,8 +182,12 @@ class Batcher(Generic[Item, Result]):
         try:
             if is_replacement:
                 self._take_place(index)
-            while batch := self._take():
+            expected, until = 1, 0.0
+            while batch := self._take(expected, until):
+                started = monotonic()
                 self._process(batch)
+                ended = monotonic()
+                expected, until = len(batch), ended + self._linger * (ended - started)
         except BaseException:
             logger.critical(
                 "a worker died: %s-%d; what waits is given up", self._name, index, exc_info=True
@@ -199,12 +209,19 @@ class Batcher(Generic[Item, Result]):
             self._open = not self._dead_workers
         logger.warning("the worker %s-%d was restarted", self._name, index)
 
-    def _take(self) -> list[Entry[Item, Result]]:
-        """Blocks until there is a batch; an empty one means that the batcher was closed."""
+    def _take(self, expected: int, until: float) -> list[Entry[Item, Result]]:
+        """Blocks until there is a batch; an empty one means that the batcher was closed.
+
+        Args:
+            expected: Live items that are worth waiting for.
+            until: How long, on the clock of ``time.monotonic``.
+        """
         with self._condition:
             while not self._closed:
                 queue = self._next_queue()
                 pause = queue.time_to_fill()
+                if queue.lane is Lane.LIVE and len(queue) < min(expected, queue.max_batch):
+                    pause = max(pause, until - monotonic())
                 if queue.waiting and pause <= 0:
                     if batch := self._pop(queue):
                         return batch

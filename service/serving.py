@@ -21,6 +21,11 @@ MAX_CPU_BATCH = 8
 """On the CPU larger batches are no faster a face, but each worker takes memory for one: with one
 worker and VGG16 the process took 0.9 GB at 32 faces, 0.4 GB at 8."""
 
+LINGER = 0.1
+"""See ``Batcher``. With two workers and 16 clients that send one face after the other it saved 4 %
+of the processor time with ResNet50V2, and none with the Custom CNN, to which the size of a batch
+matters less."""
+
 MAX_BACKGROUND_BATCH = 4
 """On the CPU, too: live requests wait for a background batch that is under way."""
 
@@ -105,6 +110,7 @@ def serve_bundle(bundle: Bundle, settings: Settings, observer: PipelineObserver)
         max_batch=max_batch,
         max_queue=settings.max_queue,
         max_wait=settings.max_wait_ms / 1000,
+        linger=LINGER,
         max_background_batch=background_batch,
         max_background_queue=background_batch * background_streams,
         name=bundle.card.name,

@@ -427,3 +427,53 @@ async def test_a_batcher_that_was_not_started_takes_nothing():
     with pytest.raises(BatcherClosed):
         await batcher.submit([1], soon())
     await batcher.close()
+
+
+# Lingering
+
+
+async def test_a_worker_waits_for_as_many_as_it_has_just_answered():
+    run = Recorder()
+    async with batching(run, linger=1e6) as batcher:
+        await batcher.submit([1, 2, 3], soon())
+        callers = [await submitted(batcher, [item]) for item in (4, 5)]
+        await asyncio.sleep(0.05)
+        assert run.batches == [[1, 2, 3]]
+        callers.append(await submitted(batcher, [6]))
+        await asyncio.gather(*callers)
+    assert run.batches == [[1, 2, 3], [4, 5, 6]]
+
+
+async def test_it_does_not_wait_for_ever():
+    run = Recorder()
+    async with batching(run, linger=1.0) as batcher:
+        await batcher.submit([1, 2, 3], soon())
+        assert values(await batcher.submit([4], soon())) == [8]
+    assert run.batches == [[1, 2, 3], [4]]
+
+
+async def test_after_a_lone_item_nothing_is_waited_for():
+    run = Recorder()
+    async with batching(run, linger=1e6) as batcher:
+        await batcher.submit([1], soon())
+        await batcher.submit([2], soon())
+    assert run.batches == [[1], [2]]
+
+
+async def test_background_items_are_not_waited_for():
+    run = Recorder()
+    async with batching(run, linger=1e6) as batcher:
+        await batcher.submit([1, 2, 3], soon(), Lane.BACKGROUND)
+        await batcher.submit([4], soon(), Lane.BACKGROUND)
+    assert run.batches == [[1, 2, 3], [4]]
+
+
+async def test_closing_ends_the_wait():
+    run = Recorder()
+    async with batching(run, linger=1e6) as batcher:
+        await batcher.submit([1, 2], soon())
+        waiting = await submitted(batcher, [3])
+        await asyncio.sleep(0.05)
+        await batcher.close()
+        with pytest.raises(BatcherClosed):
+            await waiting
