@@ -92,11 +92,17 @@ class ModelBundle:
         """Runs every batch size once wherever it may run, so that no request pays for it.
 
         Raises:
-            ModelError: The answers are not probabilities.
+            ModelError: A batch cannot be run, or the answers are not probabilities.
         """
         for size in self._runner.sizes:
             probe = np.linspace(0, 255, size * FACE_SIDE * FACE_SIDE).astype(np.uint8)
-            for rows in self._runner.rehearse(probe.reshape(size, FACE_SIDE, FACE_SIDE)):
+            try:
+                answers = self._runner.rehearse(probe.reshape(size, FACE_SIDE, FACE_SIDE))
+            except Exception as error:  # ONNX Runtime raises a class of its own for each kind
+                raise ModelError(
+                    f"{self.card.name}.onnx: a batch of {size} cannot be run: {error}"
+                ) from error
+            for rows in answers:
                 in_range = bool(np.all((rows >= 0) & (rows <= 1)))
                 if not in_range or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
                     raise ModelError(
@@ -132,7 +138,13 @@ def load_bundle(folder: Path, name: str, **options: Any) -> ModelBundle:
         )
     sessions = Sessions(content, str(path), RuntimeOptions(**options))
     labels = _check_contract(sessions.any_size, card, path)
-    return ModelBundle(card, labels, sessions.provider, open_runner(sessions))
+    try:
+        runner = open_runner(sessions)
+    except ModelError:
+        raise
+    except Exception as error:  # as in ``warm_up``
+        raise ModelError(f"{path}: its buffers cannot be made: {error}") from error
+    return ModelBundle(card, labels, sessions.provider, runner)
 
 
 def read_card(folder: Path, name: str) -> ModelCard:

@@ -160,7 +160,9 @@ def peek_size(data: bytes) -> tuple[int, int] | None:
     """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
-            return None if "icc_profile" in image.info else image.size
+            # Pillow takes a PNG's profile from behind its pixels, too.
+            coloured = "icc_profile" in image.info or b"iCCP" in data
+            return None if coloured else image.size
     except Exception:  # of any class, as in decode_image, which says what is wrong
         return None
 

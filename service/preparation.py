@@ -31,11 +31,13 @@ class FoundFace:
 
     Attributes:
         crop: What a network will see of it, uint8 ``[48, 48]``.
+        side: Its longer side in the pixels that were decoded, of which the crop was made.
         confidence: The face detector's; None where it did not run, as with ``landmarks``.
         clipped: Whether the face or its crop reaches over the image's border.
     """
 
     crop: FaceImage
+    side: int
     box: Box
     confidence: float | None
     landmarks: list[Point] | None
@@ -134,6 +136,7 @@ class Preparer:
         return [
             FoundFace(
                 crop=faces.crop_face(image.rgb, face.box),
+                side=max(face.box.width, face.box.height),
                 box=_scaled(face.box, across, down),
                 confidence=face.confidence,
                 landmarks=[Point(x=across * x, y=down * y) for x, y in face.landmarks.tolist()],
@@ -158,6 +161,7 @@ def _is_one_face(image: DecodedImage, detect: DetectMode) -> bool:
 def _whole(image: DecodedImage) -> FoundFace:
     return FoundFace(
         crop=faces.whole_face(image.rgb),
+        side=max(image.rgb.shape[:2]),
         box=Box(x=0, y=0, width=image.width, height=image.height),
         confidence=None,
         landmarks=None,

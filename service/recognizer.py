@@ -288,7 +288,7 @@ def _describe(face: FoundFace, scores: Scores, bundle: ModelFacts, landmarks: bo
     dominant = max(emotions, key=emotions.__getitem__)
     confidence = emotions[dominant]
     warnings: list[FaceWarning] = []
-    if max(face.box.width, face.box.height) < FACE_SIDE:
+    if face.side < FACE_SIDE:
         warnings.append("small_face")
     if confidence < bundle.card.low_confidence_threshold:
         warnings.append("low_confidence")

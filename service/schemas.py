@@ -93,9 +93,9 @@ class FaceEmotion(BaseModel):
     confidence: Probability = Field(description="Probability of the dominant emotion.")
     emotions: dict[str, Probability] = Field(description="All seven, unrounded; they sum to 1.")
     warnings: list[FaceWarning] = Field(
-        description="`small_face`: fewer than 48 pixels on its longer side, so the face had to be "
-        "enlarged. `low_confidence`: below the threshold of the model's card. `clipped_face`: the "
-        "face, or the square cut around it, reaches over the image's border."
+        description="`small_face`: fewer than 48 decoded pixels on its longer side, so it had to "
+        "be enlarged. `low_confidence`: below the threshold of the model's card. `clipped_face`: "
+        "the face, or the square cut around it, reaches over the image's border."
     )
     landmarks: list[Point] | None = Field(
         default=None,

@@ -145,14 +145,15 @@ def load_models(settings: Settings, observer: PipelineObserver) -> dict[str, Ser
     Raises:
         ModelError: There is none, or one cannot be served.
     """
+    on_cpu = settings.provider == "cpu"
     bundles = load_bundles(
         settings.models_dir,
         served_names(settings),
         provider=settings.provider,
         device_id=settings.device_id,
         intra_op_threads=settings.intra_op_threads,
-        max_batch=settings.max_batch,
-        workers=settings.inference_workers or GPU_WORKERS,
+        max_batch=min(settings.max_batch, MAX_CPU_BATCH) if on_cpu else settings.max_batch,
+        workers=settings.inference_workers or (usable_cpus() if on_cpu else GPU_WORKERS),
         precision=settings.precision,
         strategy=settings.batch_strategy,
         cudnn_conv_algo_search=settings.cudnn_conv_algo_search,

@@ -46,7 +46,8 @@ class FrontServer(DrainingServer):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Tells the engine once connections are taken."""
         await super().startup(sockets)
-        await self.announce()
+        if self.started:
+            await self.announce()
 
 
 class FrontApp:
@@ -148,8 +149,8 @@ class Front:
             await self._look(channel)
 
         async def announce() -> None:
-            self._started.set()
             await channel.call("announce")
+            self._started.set()
 
         server = make_server(FrontServer, app, recognizer, settings, FrontApp(app, forward, look))
         server.announce = announce

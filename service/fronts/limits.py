@@ -5,18 +5,22 @@ what the others hold. There is no lock, so several that take at the very same mo
 limit by what they took then. Calls are counted by the engine, exactly.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import QueueFull
+from service.errors import NotReady, QueueFull
 from service.fronts.channel import Channel
 from service.fronts.memory import Held
 from service.observers import StreamObserver
 from service.routes.budget import UploadBudget
 from service.streaming import FrameStream, Streams, TooManyStreams
+
+HIT_SECONDS = 2.0
+"""Time that the engine has to count a call, which comes before the request's own deadline."""
 
 
 class Share:
@@ -119,5 +123,10 @@ class EngineLimiter:
 
         Raises:
             RateLimited: It is one too many.
+            NotReady: The engine does not answer.
         """
-        await self._channel.call("hit", caller)
+        try:
+            async with asyncio.timeout(HIT_SECONDS):
+                await self._channel.call("hit", caller)
+        except TimeoutError:
+            raise NotReady("the engine does not answer") from None

@@ -27,6 +27,11 @@ RESTART_SECONDS = 1.0
 LAST_SECONDS = 10.0
 """How much longer than its own limits a front may take to end before it is killed."""
 
+FRONT = (
+    "import runpy, sys; sys.path[:] = {!r}; runpy.run_module('service.fronts', run_name='__main__')"
+)
+"""What a front runs: with the engine's path, as that of ``-m`` begins with the working folder."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -150,7 +155,7 @@ class Fleet:
             descriptors = [theirs.fileno(), self._descriptor]
             descriptors += [listener.fileno() for listener in self._listeners]
             self._processes[front] = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.fronts", *map(str, descriptors)),
+                *(sys.executable, "-P", "-c", FRONT.format(sys.path), *map(str, descriptors)),
                 pass_fds=descriptors,
                 start_new_session=True,  # or Ctrl-C would end it before its requests are answered
             )

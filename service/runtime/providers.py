@@ -38,20 +38,24 @@ def wanted_provider(options: RuntimeOptions) -> str:
     return name
 
 
-def provider_list(name: str, options: RuntimeOptions, *, capture: bool) -> list[Any]:
+def provider_list(
+    name: str, options: RuntimeOptions, *, capture: bool, engines: str = ""
+) -> list[Any]:
     """Returns what ``InferenceSession`` takes as ``providers``.
 
     Args:
         name: The provider in use.
         options: What is asked of it.
         capture: Whether to capture the session's runs in a CUDA graph; nothing on the CPU.
+        engines: Begins the names of cached TensorRT engines: ONNX Runtime's own tell neither
+            weights nor batch sizes apart.
     """
     if name == CPU:
         return [CPU]
     if name == TENSORRT:
         # What TensorRT does not know stays with CUDA, whose own graph would be a second one.
         return [
-            (TENSORRT, _tensorrt_options(options, capture)),
+            (TENSORRT, _tensorrt_options(options, capture, engines)),
             (CUDA, _cuda_options(options, capture=False)),
             CPU,
         ]
@@ -83,7 +87,7 @@ def _cuda_options(options: RuntimeOptions, capture: bool) -> dict[str, Any]:
     }
 
 
-def _tensorrt_options(options: RuntimeOptions, capture: bool) -> dict[str, Any]:
+def _tensorrt_options(options: RuntimeOptions, capture: bool, engines: str) -> dict[str, Any]:
     """Options of https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html.
 
     It is given the graph in float32 and chooses itself which layers it computes in float16.
@@ -92,6 +96,7 @@ def _tensorrt_options(options: RuntimeOptions, capture: bool) -> dict[str, Any]:
     cache = {
         "trt_engine_cache_enable": 1,
         "trt_engine_cache_path": str(folder),
+        "trt_engine_cache_prefix": engines,
         "trt_timing_cache_enable": 1,
         "trt_timing_cache_path": str(folder),
     }

@@ -1,5 +1,6 @@
 """A model's bytes → ONNX Runtime sessions on one provider."""
 
+import hashlib
 import logging
 
 import onnxruntime as ort
@@ -41,6 +42,7 @@ class Sessions:
         self.options = options
         self._name = name
         self._content = content
+        self._digest = hashlib.sha256(content).hexdigest()
         self.provider = wanted_provider(options)
         if options.precision == "float16" and self.provider != TENSORRT:
             self._content = to_float16(content, name, options.cache_dir)
@@ -68,7 +70,7 @@ class Sessions:
             raise ModelError(f"{self._name}: its batch dimension has no name, so cannot be fixed")
         settings = self._session_options()
         settings.add_free_dimension_override_by_name(dimension, batch)
-        session = self._open(settings, self.provider, capture=capture)
+        session = self._open(settings, self.provider, capture=capture, batch=batch)
         if session.get_providers()[0] != self.provider:
             raise ModelError(f"{self._name}: {self.provider} failed at a batch of {batch}")
         return session
@@ -94,9 +96,10 @@ class Sessions:
         return session
 
     def _open(
-        self, settings: ort.SessionOptions, provider: str, *, capture: bool = False
+        self, settings: ort.SessionOptions, provider: str, *, capture: bool = False, batch: int = 0
     ) -> ort.InferenceSession:
-        providers = provider_list(provider, self.options, capture=capture)
+        engines = f"{self._digest}-{batch}"
+        providers = provider_list(provider, self.options, capture=capture, engines=engines)
         try:
             # No fallback: a session that failed once would silently compute on the CPU.
             return ort.InferenceSession(self._content, settings, providers, enable_fallback=0)

@@ -11,6 +11,8 @@ from service.faces import load_face_detector
 from service.preparation import QUICK_BYTES, Preparer
 from service.schemas import EmotionOptions
 
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
 
 @pytest.fixture(scope="module")
 def preparer(standin_models):
@@ -29,6 +31,15 @@ def saved(image: Image.Image, file_format: str, **options) -> bytes:
     return file.getvalue()
 
 
+def profiled_behind_its_pixels(side: int) -> bytes:
+    """A PNG whose colour profile stands where only a look at all of the file finds it."""
+    data = encoded(side, icc_profile=PROFILE)
+    begin = data.index(b"iCCP") - 4
+    end = begin + 12 + int.from_bytes(data[begin : begin + 4])
+    iend = data.index(b"IEND") - 4
+    return data[:begin] + data[end:iend] + data[begin:end] + data[iend:]
+
+
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
 @pytest.mark.parametrize("detect", ["auto", "false"])
 def test_a_small_image_that_is_one_face_is_quick(preparer, file_format, detect):
@@ -45,11 +56,10 @@ def test_where_a_face_has_to_be_found_nothing_is_quick(preparer):
         pytest.param(encoded(65), id="more pixels"),
         pytest.param(encoded(48, "BMP"), id="another format"),
         pytest.param(
-            encoded(
-                48, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-            ),
+            encoded(48, icc_profile=PROFILE),
             id="with a colour profile",
         ),
+        pytest.param(profiled_behind_its_pixels(48), id="with one behind its pixels"),
         pytest.param(encoded(48)[:20], id="damaged"),
         pytest.param(b"", id="empty"),
         pytest.param(encoded(48) + bytes(QUICK_BYTES), id="a large file"),
@@ -72,3 +82,10 @@ def test_a_large_jpeg_is_answered_as_if_all_its_pixels_were_decoded(preparer, ph
     for point, other in zip(found.landmarks, expected.landmarks, strict=True):
         assert (point.x, point.y) == pytest.approx((other.x, other.y), abs=8)
     assert np.abs(found.crop.astype(int) - expected.crop).mean() < 2
+
+
+def test_how_large_a_face_was_is_told_in_the_pixels_its_crop_was_made_of(preparer, photo):
+    (found,) = preparer.prepare(
+        photo("astronaut", format="JPEG", size=(3072, 3072)), EmotionOptions(), 1, monotonic()
+    ).faces
+    assert 2 * found.side == pytest.approx(max(found.box.width, found.box.height), abs=2)
