@@ -60,6 +60,8 @@ class Batcher(Generic[Item, Result]):
         max_queue: Most items waiting.
         max_wait: Seconds an item may wait for others to fill its batch, from its arrival.
         linger: Share of a batch's time for which its worker may wait for a next one of that size.
+        spread: Whether a worker leaves their shares of what waits to busy workers, too. Right where
+            a batch takes as long as its items one by one: items then wait less for each other.
         max_background_batch: Most items a call from the background lane; what a live item may
             have to wait for.
         max_background_queue: Most items waiting in the background lane.
@@ -76,6 +78,7 @@ class Batcher(Generic[Item, Result]):
         max_queue: int = 256,
         max_wait: float = 0.0,
         linger: float = 0.0,
+        spread: bool = False,
         max_background_batch: int = 32,
         max_background_queue: int = 256,
         name: str = "batcher",
@@ -83,6 +86,7 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         self._run = run
         self._linger = linger
+        self._spread = spread
         self._name = name
         self._observer = observer or BatchObserver()
         self._condition = threading.Condition()
@@ -239,9 +243,10 @@ class Batcher(Generic[Item, Result]):
         return live if live.waiting else background
 
     def _pop(self, queue: Queue[Item, Result]) -> list[Entry[Item, Result]]:
-        """Takes this worker's share of what waits, leaving the rest to the idle ones."""
+        """Takes this worker's share of what waits, leaving the rest to the others."""
         waiting = queue.waiting
-        share = min(queue.max_batch, -(-len(waiting) // (self._idle_workers + 1)))
+        takers = len(self._threads) if self._spread else self._idle_workers + 1
+        share = min(queue.max_batch, -(-len(waiting) // takers))
         batch: list[Entry[Item, Result]] = []
         expired: list[Entry[Item, Result]] = []
         now = monotonic()

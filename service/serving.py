@@ -111,6 +111,8 @@ def serve_bundle(bundle: Bundle, settings: Settings, observer: PipelineObserver)
         max_queue=settings.max_queue,
         max_wait=settings.max_wait_ms / 1000,
         linger=LINGER,
+        # With two workers at half of the load they can bear: p99 63 instead of 98 ms (Custom CNN).
+        spread=on_cpu,
         max_background_batch=background_batch,
         max_background_queue=background_batch * background_streams,
         name=bundle.card.name,

@@ -477,3 +477,32 @@ async def test_closing_ends_the_wait():
         await batcher.close()
         with pytest.raises(BatcherClosed):
             await waiting
+
+
+# Spreading
+
+
+@pytest.mark.parametrize(
+    ("spread", "expected"), [(False, [[1], [2, 3, 4]]), (True, [[1], [2, 3], [4]])]
+)
+async def test_a_share_can_be_left_to_a_busy_worker(spread, expected):
+    held, free = threading.Event(), Recorder()
+    held_by_first = threading.Event()
+
+    def run(items: list[int]) -> list[int]:
+        if items == [1]:
+            free.batches.append(items)
+            held_by_first.set()
+            assert held.wait(PATIENCE)
+            return items
+        return free(items)
+
+    async with batching(run, workers=2, spread=spread) as batcher:
+        try:
+            first = await submitted(batcher, [1])
+            await asyncio.to_thread(held_by_first.wait, PATIENCE)
+            assert values(await batcher.submit([2, 3, 4], soon())) == [4, 6, 8]
+        finally:
+            held.set()
+        await first
+    assert free.batches == expected
