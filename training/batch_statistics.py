@@ -51,9 +51,9 @@ class StatisticsEstimator(keras.Model):
                 if isinstance(layer, keras.layers.BatchNormalization):
                     # Makes the moving average a plain mean.
                     momentum = self.batches / (self.batches + 1)
-                    stack.enter_context(_temporarily(layer, "momentum", momentum))
+                    stack.enter_context(temporarily(layer, "momentum", momentum))
                 elif isinstance(layer, Upsampling):
-                    stack.enter_context(_temporarily(layer, "training_side", layer.side))
+                    stack.enter_context(temporarily(layer, "training_side", layer.side))
             outputs = self.network(inputs, training=True)
         self.batches.assign_add(1.0)
         return outputs
@@ -76,7 +76,8 @@ def kept_statistics(network: keras.Model) -> Iterator[None]:
 
 
 @contextmanager
-def _temporarily(layer: keras.layers.Layer, name: str, value: Any) -> Iterator[None]:
+def temporarily(layer: keras.layers.Layer, name: str, value: Any) -> Iterator[None]:
+    """Gives a layer another value of an attribute until the block ends."""
     before = getattr(layer, name)
     setattr(layer, name, value)
     try:

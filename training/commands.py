@@ -24,11 +24,18 @@ def train_command(
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default, reference, cpu (big models), long, distill (Custom CNN).")
+        str,
+        typer.Option(
+            help="default, reference, cpu or continue (big models), long, distill (Custom CNN)."
+        ),
     ] = "default",
     backbone_weights: Annotated[
         str, typer.Option(help="Where vgg16 and resnet50v2 start: imagenet, a file, or none.")
     ] = "imagenet",
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Released model to go on from, such as models/resnet50v2.onnx."),
+    ] = None,
     teacher: Annotated[
         list[Path] | None, typer.Option(help="Run to distill from; may stand several times.")
     ] = None,
@@ -99,6 +106,7 @@ def train_command(
     try:
         from training.devices import DeviceError
         from training.networks.backbone import BackboneError
+        from training.released import ReleasedError
         from training.train import RunError, RunFolder, train
     except ModuleNotFoundError as error:
         _fail(f"training needs {error.name}: pip install 'ferserve[train]'")
@@ -109,6 +117,7 @@ def train_command(
             dataset,
             folder,
             backbone_weights=backbone_weights,
+            start_from=start_from,
             teachers=teacher or [],
             holdout_share=holdout,
             limit=limit,
@@ -117,7 +126,7 @@ def train_command(
             seed=seed,
             devices=devices,
         )
-    except (RunError, BackboneError, DeviceError) as error:
+    except (RunError, BackboneError, DeviceError, ReleasedError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         typer.echo(

@@ -184,6 +184,20 @@ RESNET50V2_CPU = replace(
     sides=(64, 96, 96, 96),  # 64 pixels take three quarters of the time of 96
 )
 
+CONTINUED = FineTuning(head_only=0.0, head_multiple=3.0)
+"""From a released model on: the head is no longer new."""
+
+VGG16_CONTINUE = replace(
+    VGG16_CPU,
+    learning_rate=1e-4,
+    sides=(96,),
+    fine_tuning=replace(CONTINUED, trainable_from="block3"),
+)
+
+RESNET50V2_CONTINUE = replace(
+    RESNET50V2_CPU, learning_rate=2e-4, sides=(96,), fine_tuning=CONTINUED
+)
+
 
 def _reference(recipe: Recipe) -> Recipe:
     """The reference project's settings: Adam, plain cross-entropy, faces as they are."""
@@ -213,10 +227,16 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "distill-cpu": replace(CUSTOM_CNN, distillation=Distillation(same_view=False)),
         "reference": _reference(CUSTOM_CNN),
     },
-    "vgg16": {"default": VGG16, "cpu": VGG16_CPU, "reference": _reference(VGG16)},
+    "vgg16": {
+        "default": VGG16,
+        "cpu": VGG16_CPU,
+        "continue": VGG16_CONTINUE,
+        "reference": _reference(VGG16),
+    },
     "resnet50v2": {
         "default": RESNET50V2,
         "cpu": RESNET50V2_CPU,
+        "continue": RESNET50V2_CONTINUE,
         "reference": _reference(RESNET50V2),
     },
 }

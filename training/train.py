@@ -12,7 +12,13 @@ from rich.console import Console
 
 from fer2013.labels import EMOTIONS
 from fer2013.reader import Fer2013, Split
-from training.callbacks import AveragedWeights, Checkpoint, History, ProgressBar
+from training.callbacks import (
+    STATISTICS_FACES,
+    AveragedWeights,
+    Checkpoint,
+    History,
+    ProgressBar,
+)
 from training.devices import count_devices, data_parallel
 from training.holdout import split_training
 from training.model import TrainingModel, softened_mean
@@ -20,6 +26,7 @@ from training.networks import backbone
 from training.optimizer import build_optimizer
 from training.plots import plot_history
 from training.recipes import FineTuning, Recipe
+from training.released import read_released
 from training.run_folder import RunError, RunFolder, build_network, load_network
 from training.schedule import CosineSchedule, Stages
 
@@ -32,6 +39,7 @@ def train(
     folder: RunFolder,
     *,
     backbone_weights: str = "imagenet",
+    start_from: Path | None = None,
     teachers: Sequence[Path] = (),
     holdout_share: float = 0.1,
     limit: int | None = None,
@@ -51,6 +59,7 @@ def train(
         folder: Where the run's files go.
         backbone_weights: ``imagenet``, the path of a file, or ``none``; without effect on a
             network without a pretrained backbone.
+        start_from: ONNX file of a released model to go on from, instead of ``backbone_weights``.
         teachers: Folders of runs to learn from, for a recipe with distillation.
         holdout_share: Share of Training kept for choosing the best epoch; 0 fits on all of it
             and keeps the last epoch.
@@ -65,13 +74,14 @@ def train(
         RunError: There is a run already and ``resume`` is false, or none and it is true, or the
             one there was started with other settings; or a teacher cannot be read.
         BackboneError: The pretrained weights cannot be had.
+        ReleasedError: ``start_from`` is not an export of this network.
         DeviceError: There are not so many devices.
     """
     console = console or Console()
     if bool(teachers) != bool(recipe.distillation):
         raise RunError("teachers (--teacher RUN) and a distilling recipe need each other")
     count = count_devices(devices, recipe.batch_size)
-    pretrained = _pretrained_weights(recipe, backbone_weights)
+    pretrained = None if start_from else _pretrained_weights(recipe, backbone_weights)
     described_teachers = [_describe_teacher(RunFolder(path)) for path in teachers]
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.precision)
@@ -80,6 +90,11 @@ def train(
         "recipe": dataclasses.asdict(recipe),
         "dataset_sha256": dataset.sha256(),
         "backbone_weights_sha256": pretrained and backbone.sha256(pretrained),
+        "started_from": start_from
+        and {
+            "model": start_from.name,
+            "sha256": backbone.sha256(start_from),
+        },
         "teachers": described_teachers,
         "images": len(fitted),
         "holdout_images": len(holdout),
@@ -92,6 +107,9 @@ def train(
         if recipe.fine_tuning:
             _prepare_backbone(network, recipe.fine_tuning, pretrained, console)
         folder.open(description, resume)
+        if start_from and not resume:
+            known = fitted.faces[:STATISTICS_FACES]
+            network.set_weights(read_released(start_from, recipe.network, recipe.side, known))
         taught_by = [load_network(RunFolder(path)) for path in teachers]
         fitted = _whole_batches(fitted, recipe.batch_size, count)
         answers = None
