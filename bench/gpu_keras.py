@@ -93,6 +93,9 @@ def whole_model(keras: Any, card: dict[str, Any]) -> Any:
     logits = network(keras.ops.concatenate(views, axis=0))
     rows = keras.ops.softmax(keras.ops.cast(logits, "float32") / card["temperature"])
     mean = keras.ops.mean(keras.ops.reshape(rows, (len(views), -1, rows.shape[-1])), axis=0)
+    if scaling := card.get("power_scaling"):
+        surprise = -keras.ops.log(keras.ops.minimum(mean, 1.0))
+        mean = keras.ops.softmax(-scaling["scale"] * surprise ** scaling["exponent"])
     return keras.Model(faces, mean)
 
 

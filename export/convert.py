@@ -6,12 +6,17 @@ import tensorflow as tf
 import tf2onnx
 
 from fer2013.labels import FACE_SIDE
+from service.card import PowerScaling
 
 OPSET = 17
 
 
 def convert(
-    network: keras.Model, *, temperature: float = 1.0, mirror: bool = False
+    network: keras.Model,
+    *,
+    temperature: float = 1.0,
+    mirror: bool = False,
+    power_scaling: PowerScaling | None = None,
 ) -> onnx.ModelProto:
     """Turns a trained network into a graph from faces to probabilities.
 
@@ -20,6 +25,7 @@ def convert(
             TensorFlow backend.
         temperature: The logits are divided by it (Guo et al. 2017).
         mirror: Average the probabilities of each face and its mirror image; doubles the work.
+        power_scaling: Done to the probabilities, or to their average.
 
     Returns:
         An ONNX model with the input ``faces``, uint8 ``[N, 48, 48]``, and the output
@@ -27,9 +33,8 @@ def convert(
     """
 
     def serve(faces: tf.Tensor) -> tf.Tensor:
-        return tf.identity(
-            serving_probabilities(network, faces, temperature, mirror), name="probabilities"
-        )
+        rows = serving_probabilities(network, faces, temperature, mirror, power_scaling)
+        return tf.identity(rows, name="probabilities")
 
     signature = tf.TensorSpec((None, FACE_SIDE, FACE_SIDE), tf.uint8, name="faces")
     # tf2onnx's from_keras does not know Keras 3; a function with an unknown batch size works.
@@ -42,7 +47,11 @@ def convert(
 
 
 def serving_probabilities(
-    network: keras.Model, faces: tf.Tensor, temperature: float, mirror: bool
+    network: keras.Model,
+    faces: tf.Tensor,
+    temperature: float,
+    mirror: bool,
+    power_scaling: PowerScaling | None,
 ) -> tf.Tensor:
     """Computes in TensorFlow what the exported graph computes.
 
@@ -51,10 +60,32 @@ def serving_probabilities(
         faces: uint8 ``[N, 48, 48]``.
         temperature: As for :func:`convert`.
         mirror: As for :func:`convert`.
+        power_scaling: As for :func:`convert`.
 
     Returns:
         float32 ``[N, 7]``.
     """
+    rows = _averaged_probabilities(network, faces, temperature, mirror)
+    return power_scaled(rows, power_scaling) if power_scaling else rows
+
+
+def power_scaled(probabilities: tf.Tensor, scaling: PowerScaling) -> tf.Tensor:
+    """As :func:`service.calibration.apply_power_scaling`, in TensorFlow and in float32.
+
+    Args:
+        probabilities: float32 ``[N, 7]``.
+        scaling: Scale and exponent.
+
+    Returns:
+        float32 ``[N, 7]``.
+    """
+    surprise = -tf.math.log(tf.minimum(probabilities, 1.0))
+    return tf.nn.softmax(-scaling.scale * surprise**scaling.exponent)
+
+
+def _averaged_probabilities(
+    network: keras.Model, faces: tf.Tensor, temperature: float, mirror: bool
+) -> tf.Tensor:
     if not mirror:
         return tf.nn.softmax(network(faces, training=False) / temperature)
     # One pass over a batch of twice the size: the weights stand in the graph once.

@@ -4,15 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
-from export.calibrate import confidence_threshold
+from export.calibrate import fit
 from export.card import complete
 from fer2013.reader import Fer2013, Split
-from fer2013.scoring import expected_calibration_error
 from service.bundle import read_card
-from service.card import Calibration, EnsembleMember, ModelCard
-from service.ensemble import apply_temperature
+from service.calibration import apply_power_scaling, apply_temperature
+from service.card import EnsembleMember, ModelCard
 from training.evaluate import evaluate, open_onnx
 from training.evaluation_page import write_report
 from training.holdout import split_training
@@ -39,7 +37,7 @@ def export_ensemble(
     results: Path | None,
     log: Callable[[str], None],
 ) -> ModelCard:
-    """Chooses weights, temperature and threshold on the hold-out, and measures every split.
+    """Chooses weights, calibration and threshold on the hold-out, and measures every split.
 
     A member that was fitted to the hold-out too would look better there than it is. So it has an
     equal share fixed beforehand, and all else is chosen among the other members.
@@ -71,14 +69,16 @@ def export_ensemble(
     weights = np.full(len(cards), 1 / len(cards))
     weights[held] = chosen * len(held) / len(cards)
     mean = np.tensordot(chosen, rows, axes=1)
-    temperature = fit_mean_temperature(mean, holdout.labels)
-    served = apply_temperature(mean, temperature)
+    # Softmax of the logarithms gives the mean back, so they can stand for logits.
+    found = fit([np.log(np.maximum(mean, np.finfo(np.float32).tiny))], holdout.labels)
     log(f"weights {dict(zip(members, weights.round(3).tolist(), strict=True))}")
-    log(f"temperature {temperature:.3f}")
+    log(f"temperature {found.temperature:.3f}, power scaling: {found.power_scaling}")
+    log(f"hold-out: {found.calibration}")
 
     def predict(faces: np.ndarray) -> np.ndarray:
         parts = np.stack([member(faces) for member in predicts])
-        return apply_temperature(np.tensordot(weights, parts, axes=1), temperature)
+        rows = apply_temperature(np.tensordot(weights, parts, axes=1), found.temperature)
+        return apply_power_scaling(rows, found.power_scaling)
 
     report = evaluate(predict, dataset, train_faces=train_faces)
     for member, file in zip(predicts, files, strict=True):
@@ -93,15 +93,8 @@ def export_ensemble(
                 "dataset_sha256": dataset.sha256(),
                 "chosen_on": {"holdout": len(holdout), "members": [members[i] for i in held]},
             },
-            "temperature": temperature,
-            "low_confidence_threshold": confidence_threshold(served, holdout.labels),
             "mirror_averaging": all(card.mirror_averaging for card in cards),
-            "calibration": Calibration(
-                n=len(holdout),
-                accuracy=float(np.mean(served.argmax(axis=1) == holdout.labels)),
-                ece_before=expected_calibration_error(mean.astype(np.float32), holdout.labels),
-                ece_after=expected_calibration_error(served, holdout.labels),
-            ),
+            **found.model_dump(exclude_none=True),
             "members": [
                 EnsembleMember(name=card.name, sha256=card.sha256, weight=weight)
                 for card, weight in zip(cards, weights.tolist(), strict=True)
@@ -134,24 +127,6 @@ def fit_weights(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         parts = weights[:, None] * likelihoods
         weights = (parts / parts.sum(axis=0)).mean(axis=1)
     return weights
-
-
-def fit_mean_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Fits the temperature of averaged probabilities ``[N, 7]``.
-
-    Where models disagree their mean is less sure than it may be.
-
-    Returns:
-        The divisor of their logarithms, 0.05..20.
-    """
-    chosen = np.arange(len(labels)), labels
-
-    def negative_log_likelihood(log_temperature: float) -> float:
-        rows = apply_temperature(probabilities, float(np.exp(log_temperature)))
-        return -float(np.mean(np.log(np.maximum(rows[chosen], np.finfo(np.float32).tiny))))
-
-    bounds = (np.log(0.05), np.log(20.0))
-    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=bounds).x))
 
 
 def _holdout(card: ModelCard) -> tuple[float, int | None, int] | None:

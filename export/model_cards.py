@@ -9,7 +9,7 @@ from pathlib import Path
 
 from export.results import ROOT, SPLITS, TITLES
 from fer2013.statistics import wilson_interval
-from service.card import ModelCard, SplitMetrics
+from service.card import ModelCard, PowerScaling, SplitMetrics
 from service.policy import policy
 from service.settings import Settings
 
@@ -68,6 +68,7 @@ def _section(card: ModelCard) -> str:
 
 
 def _details(card: ModelCard) -> str:
+    fitted = f", fitted on {card.calibration.n:,} held-out images" if card.calibration else ""
     rows = {
         "version": card.version,
         "file": f"`models/{card.name}.onnx`, SHA-256 `{card.sha256}`",
@@ -78,17 +79,28 @@ def _details(card: ModelCard) -> str:
         "mirror averaging": "yes: each face is averaged with its mirror image, in the graph"
         if card.mirror_averaging
         else "no",
-        "temperature": f"{card.temperature:.3f}"
-        + (f", fitted on {card.calibration.n:,} held-out images" if card.calibration else ""),
+        "temperature": f"{card.temperature:.3f}{fitted}",
+        "power scaling": _power_scaling(card.power_scaling),
         "`low_confidence`": f"answers below a probability of {card.low_confidence_threshold:.3f}",
         "licences": "; ".join(card.licences),
     }
     if card.members:
-        fitted = f" on {card.calibration.n:,} held-out images" if card.calibration else ""
-        rows["trained on"] = f"nothing of its own; the members' weights were chosen{fitted}"
+        chosen = f" on {card.calibration.n:,} held-out images" if card.calibration else ""
+        rows["trained on"] = f"nothing of its own; the members' weights were chosen{chosen}"
         rows["file"] = f"none: a mean of the members' answers; identity `{card.sha256}`"
         rows["members"] = ", ".join(f"{part.name} × {part.weight:.3f}" for part in card.members)
-    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {text} |" for key, text in rows.items())])
+    lines = [f"| {key} | {text} |" for key, text in rows.items() if text]
+    return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def _power_scaling(scaling: PowerScaling | None) -> str | None:
+    """Says what is done to the probabilities p last of all."""
+    if not scaling:
+        return None
+    return (
+        f"softmax(−{scaling.scale:.3f} (−log p)^{scaling.exponent:.3f}), "
+        "fitted after the temperature; no emotion changes its rank"
+    )
 
 
 def _training(card: ModelCard) -> str:

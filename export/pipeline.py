@@ -76,10 +76,15 @@ def export_run(
     if description["recipe"]["network"] != name:
         raise ExportError(f"{run}: a run of {description['recipe']['network']}, not of {name}")
     found = _calibrate(network, dataset.train, description, mirror)
-    log(f"temperature {found.temperature:.3f}, threshold {found.threshold:.3f}")
+    log(f"temperature {found.temperature:.3f}, threshold {found.low_confidence_threshold:.3f}")
     if found.calibration:
+        log(f"power scaling: {found.power_scaling}")
         log(f"hold-out: {found.calibration}")
-    settings = {"mirror": mirror, "temperature": found.temperature}
+    settings = {
+        "mirror": mirror,
+        "temperature": found.temperature,
+        "power_scaling": found.power_scaling,
+    }
     model = convert(network, **settings)
     difference = verify_parity(
         network, model, _spread(dataset.test, PARITY_FACES).faces, **settings
@@ -98,12 +103,9 @@ def export_run(
         "description": DESCRIPTIONS[name] + _taught_by(description.get("teachers", [])),
         "parameters": network.count_params(),
         "training": description | {"epochs": len(folder.read_history())},
-        "temperature": found.temperature,
-        "low_confidence_threshold": found.threshold,
         "mirror_averaging": mirror,
+        **found.model_dump(exclude_none=True),
     }
-    if found.calibration:
-        card["calibration"] = found.calibration.model_dump()
     written = write_model(model, out, card, report)
     # What an ensemble with this model need not compute again.
     predict.save(run.parent / "predictions" / f"{written.sha256}.npz")
@@ -130,13 +132,13 @@ def _spread(split: Split, count: int) -> Split:
 def _calibrate(
     network: keras.Model, train: Split, description: dict[str, Any], mirror: bool
 ) -> Fit:
-    """Fits temperature and threshold on a run's hold-out; without one nothing can be fitted."""
+    """Calibrates on a run's hold-out; without one nothing can be fitted."""
     share = description.get("holdout_share")
     if not share:
         return Fit()
     _, holdout = split_training(train, share, description["limit"], description["seed"])
-    plain, mirrored = (
+    views = [
         network.predict(view, batch_size=BATCH, verbose=0)
         for view in (holdout.faces, holdout.faces[:, :, ::-1])
-    )
-    return fit(plain, mirrored, holdout.labels, mirror=mirror)
+    ]
+    return fit(views, holdout.labels, mirror=mirror)

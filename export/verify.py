@@ -6,6 +6,7 @@ import onnx
 import tensorflow as tf
 
 from export.convert import serving_probabilities
+from service.card import PowerScaling
 from training.evaluate import open_onnx
 from training.predictions import Predict
 
@@ -37,6 +38,7 @@ def verify_parity(
     *,
     temperature: float = 1.0,
     mirror: bool = False,
+    power_scaling: PowerScaling | None = None,
 ) -> float:
     """Compares Keras and ONNX Runtime on real faces at batch 1 and 7.
 
@@ -46,6 +48,7 @@ def verify_parity(
         faces: uint8 ``[N, 48, 48]``, real faces: noise hides errors that trained weights show.
         temperature: As exported.
         mirror: As exported.
+        power_scaling: As exported.
 
     Returns:
         The largest absolute difference of a probability.
@@ -58,8 +61,10 @@ def verify_parity(
     for batch in BATCHES:
         for start in range(0, len(faces) - batch + 1, batch):
             part = faces[start : start + batch]
-            expected = serving_probabilities(network, tf.constant(part), temperature, mirror)
-            largest = max(largest, float(np.abs(predict(part) - expected.numpy()).max()))
+            expected = serving_probabilities(
+                network, tf.constant(part), temperature, mirror, power_scaling
+            ).numpy()
+            largest = max(largest, float(np.abs(predict(part) - expected).max()))
     if not largest < TOLERANCE:
         raise ParityError(
             f"ONNX and Keras differ by {largest:.2g} in a probability; allowed: {TOLERANCE:g}"

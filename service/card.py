@@ -24,16 +24,30 @@ class SplitMetrics(BaseModel):
     ece: float
 
 
+class PowerScaling(BaseModel):
+    """Two numbers that turn probabilities into truer ones.
+
+    See :func:`service.calibration.apply_power_scaling`.
+
+    Attributes:
+        scale: Factor of the surprise ``-log p``; above 1 answers become surer.
+        exponent: Power of the surprise before; above 1 small probabilities become smaller.
+    """
+
+    scale: float = Field(gt=0)
+    exponent: float = Field(gt=0)
+
+
 class Calibration(BaseModel):
-    """What temperature and mirroring did to the hold-out, on which they were fitted and chosen.
+    """What calibration and mirroring did to the hold-out, on which they were fitted and chosen.
 
     Attributes:
         n: Images of the hold-out, none of which the model was fitted to.
         accuracy: Share of images that are answered right, 0..1.
         mirror_gain: By how much averaging with the mirror image raises it, whether or not that
             is served; None of an ensemble.
-        ece_before: Expected calibration error of what is served, at temperature 1.
-        ece_after: The same at the card's temperature.
+        ece_before: Expected calibration error at temperature 1 and without power scaling.
+        ece_after: The same as it is served.
     """
 
     n: int
@@ -65,6 +79,8 @@ class ModelCard(BaseModel):
     Attributes:
         labels: Emotions in the order of the output's columns.
         metrics: By split: ``all``, ``public``, ``private``, ``leak_free``, ``train``.
+        temperature: The logits are divided by it; of an ensemble the logarithms of the mean.
+        power_scaling: Done to the probabilities last of all, after averaging.
         low_confidence_threshold: Below this probability an answer carries ``low_confidence``.
         mirror_averaging: Whether the graph averages each face with its mirror image.
         sha256: Hash of the ONNX file, lower-case hexadecimal; of an ensemble
@@ -86,6 +102,7 @@ class ModelCard(BaseModel):
     training: dict[str, Any]
     metrics: dict[str, SplitMetrics]
     temperature: float = Field(gt=0)
+    power_scaling: PowerScaling | None = None
     low_confidence_threshold: float = Field(ge=0, le=1)
     mirror_averaging: bool
     licences: list[str]
@@ -95,9 +112,12 @@ class ModelCard(BaseModel):
     members: list[EnsembleMember] | None = Field(default=None, min_length=2)
 
     def ensemble_sha256(self) -> str:
-        """Hash of what an ensemble computes: its members' files, weights and temperature."""
+        """Hash of what an ensemble computes: its members' files, weights and calibration."""
         parts = [(member.name, member.sha256, member.weight) for member in self.members or ()]
-        return hashlib.sha256(json.dumps([parts, self.temperature]).encode()).hexdigest()
+        computed: list[Any] = [parts, self.temperature]
+        if self.power_scaling:
+            computed += [self.power_scaling.scale, self.power_scaling.exponent]
+        return hashlib.sha256(json.dumps(computed).encode()).hexdigest()
 
     @classmethod
     def read(cls, path: Path) -> "ModelCard":

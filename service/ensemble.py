@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Bundle, ModelBundle, ModelError, load_bundle, read_card
+from service.calibration import apply_power_scaling, apply_temperature
 from service.card import ModelCard
 
 
@@ -59,7 +60,9 @@ class EnsembleBundle:
             weight * member.predict(faces)[:, [member.labels.index(name) for name in self.labels]]
             for weight, member in self._members
         )
-        return apply_temperature(np.asarray(mean), self.card.temperature)
+        rows = apply_temperature(np.asarray(mean), self.card.temperature)
+        scaling = self.card.power_scaling
+        return apply_power_scaling(rows, scaling) if scaling else rows
 
     def warm_up(self) -> None:
         """Warms the members.
@@ -69,15 +72,6 @@ class EnsembleBundle:
         """
         for _, member in self._members:
             member.warm_up()
-
-
-def apply_temperature(
-    probabilities: NDArray[np.floating[Any]], temperature: float
-) -> NDArray[np.float32]:
-    """Divides the logarithms of probabilities ``[N, 7]`` by a temperature: float32 ``[N, 7]``."""
-    powers = probabilities.astype(np.float64) ** (1 / temperature)
-    result: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    return result
 
 
 def load_bundles(folder: Path, names: Iterable[str], **options: Any) -> dict[str, Bundle]:

@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from export.calibrate import confidence_threshold, fit_temperature
+from export.calibrate import (
+    EXPONENTS,
+    SCALES,
+    confidence_threshold,
+    fit,
+    fit_power_scaling,
+    fit_temperature,
+    mean_probabilities,
+)
+from fer2013.scoring import expected_calibration_error
+from service.calibration import apply_power_scaling
+from service.card import PowerScaling
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +42,59 @@ def test_the_average_of_two_views_is_what_is_calibrated(calibrated):
     noise = np.random.default_rng(1).normal(0, 2, logits.shape)
     # Averaging two differing views blurs the answers: each view must be sharper to make up.
     assert fit_temperature([logits + noise, logits - noise], labels) < 1.6
+
+
+def draw(probabilities: np.ndarray) -> np.ndarray:
+    """Labels that come true as often as the probabilities say."""
+    noise = np.random.default_rng(2).gumbel(size=probabilities.shape)
+    return (np.log(probabilities) + noise).argmax(axis=1)
+
+
+def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return -float(np.log(probabilities[np.arange(len(labels)), labels]).mean())
+
+
+@pytest.mark.parametrize(("scale", "exponent"), [(0.4, 1.7), (1.0, 1.0), (1.5, 0.7)])
+def test_the_power_scaling_that_is_wanting_is_found(calibrated, scale: float, exponent: float):
+    probabilities = softmax(calibrated[0])
+    wanting = PowerScaling(scale=scale, exponent=exponent)
+    found = fit_power_scaling(probabilities, draw(apply_power_scaling(probabilities, wanting)))
+    assert (found.scale, found.exponent) == pytest.approx((scale, exponent), rel=0.05)
+
+
+def test_a_few_answers_that_are_all_right_are_not_made_infinitely_sure():
+    probabilities = np.tile(softmax(np.linspace(0, 0.1, 7)[None]), (3, 1))
+    found = fit_power_scaling(probabilities, np.array([6, 6, 6]))
+    assert (found.scale, found.exponent) == pytest.approx((SCALES[1], EXPONENTS[1]))
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_power_scaling_mends_what_a_temperature_cannot(calibrated, mirror: bool):
+    logits, labels = calibrated
+    # What label smoothing teaches: every emotion keeps a share.
+    smoothed = np.log(0.8 * softmax(logits) + 0.2 / 7)
+    views = [smoothed.astype(np.float32)] * 2
+    found = fit(views, labels, mirror=mirror)
+    assert found.power_scaling.exponent > 1
+    tempered = mean_probabilities(views, found.temperature)
+    served = apply_power_scaling(tempered, found.power_scaling)
+    assert negative_log_likelihood(served, labels) < negative_log_likelihood(tempered, labels)
+    assert found.calibration.ece_after == pytest.approx(
+        expected_calibration_error(served, labels), abs=1e-6
+    )
+    assert found.calibration.ece_after < expected_calibration_error(tempered, labels)
+    assert found.low_confidence_threshold == pytest.approx(confidence_threshold(served, labels))
+
+
+def test_what_mirroring_gains_is_said_even_if_it_is_not_served(calibrated):
+    logits, labels = calibrated
+    noise = np.random.default_rng(1).normal(0, 2, logits.shape)
+    views = [logits + noise, logits - noise]
+    apart, together = (fit(views, labels, mirror=mirror).calibration for mirror in (False, True))
+    assert together.accuracy > apart.accuracy + 0.05
+    assert together.mirror_gain == pytest.approx(together.accuracy - apart.accuracy)
+    assert apart.mirror_gain > 0.05
+    assert fit([logits], labels).calibration.mirror_gain is None
 
 
 def test_answers_over_the_threshold_are_right_at_the_stated_rate(calibrated):

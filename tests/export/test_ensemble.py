@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from training_runs import run_export
 
-from export.ensemble import fit_mean_temperature, fit_weights
+from export.calibrate import confidence_threshold
+from export.ensemble import fit_weights
 from fer2013.reader import read_fer2013
 from fer2013.scoring import score
 from service.bundle import read_card
-from service.ensemble import apply_temperature, load_bundles
+from service.ensemble import load_bundles
 from training.holdout import split_training
 
 
@@ -54,13 +55,6 @@ def test_weights_are_those_of_the_highest_likelihood(labels):
     assert fit_weights(rows, labels)[0] == pytest.approx(best, abs=0.01)
 
 
-def test_temperature_undoes_what_flattened_the_probabilities(labels):
-    rows = answers(np.random.default_rng(3), labels, 2.0)
-    fitted = fit_mean_temperature(rows, labels)
-    flattened = apply_temperature(rows, 2.5)
-    assert fit_mean_temperature(flattened, labels) == pytest.approx(fitted / 2.5, rel=1e-3)
-
-
 @pytest.fixture(scope="module")
 def members(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the exported Custom CNN, and again as if it were another model."""
@@ -91,6 +85,11 @@ def test_card_says_what_the_served_ensemble_does(members: Path, small_zip: Path)
     _, holdout = split_training(dataset.train, 0.1, None, 0)
     assert card.calibration is not None
     assert card.calibration.n == len(holdout)
+    assert card.power_scaling is not None
+    assert f"power scaling: {card.power_scaling}" in output
+    served = load_bundles(members, ["ensemble"])["ensemble"].predict(holdout.faces)
+    expected = confidence_threshold(served, holdout.labels)
+    assert card.low_confidence_threshold == pytest.approx(expected, abs=1e-4)
     report = json.loads((members / "results" / "ensemble.json").read_text())
     assert report["private"]["accuracy"] == card.metrics["private"].accuracy
 

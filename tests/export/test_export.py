@@ -9,11 +9,19 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tensorflow as tf
+import tf2onnx
 from synthetic_fer2013 import face
 from training_runs import run_export
 
-from export.calibrate import confidence_threshold, fit_temperature
-from export.convert import convert
+from export.calibrate import (
+    confidence_threshold,
+    fit_power_scaling,
+    fit_temperature,
+    mean_probabilities,
+)
+from export.compress import compress
+from export.convert import OPSET, convert, power_scaled
 from export.verify import (
     CompressionError,
     ParityError,
@@ -23,11 +31,16 @@ from export.verify import (
 from fer2013.labels import EMOTIONS
 from fer2013.reader import read_fer2013
 from fer2013.scoring import score
-from service.card import ModelCard
+from service.calibration import apply_power_scaling
+from service.card import ModelCard, PowerScaling
+from service.runtime.precision import to_float16
 from training.evaluate import open_onnx
 from training.holdout import split_training
 from training.networks import custom_cnn
 from training.run_folder import RunFolder, load_network
+
+SCALING = PowerScaling(scale=0.4, exponent=1.7)
+"""About what label smoothing asks for."""
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +79,76 @@ def test_rows_are_probabilities_at_any_batch_size(network, faces, mirror: bool, 
     assert np.allclose(rows.sum(axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("scaling", [None, SCALING], ids=["tempered", "scaled"])
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
-def test_graph_answers_as_keras_does(network, faces, mirror: bool):
-    model = convert(network, mirror=mirror, temperature=1.3)
-    assert verify_parity(network, model, faces, mirror=mirror, temperature=1.3) < 1e-5
+def test_graph_answers_as_keras_does(network, faces, mirror: bool, scaling: PowerScaling | None):
+    settings = {"mirror": mirror, "temperature": 1.3, "power_scaling": scaling}
+    assert verify_parity(network, convert(network, **settings), faces, **settings) < 1e-5
+
+
+@pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
+def test_power_scaling_is_done_to_what_was_served_before(network, faces, mirror: bool):
+    plain, scaled = (
+        probabilities(convert(network, mirror=mirror, power_scaling=scaling), faces)
+        for scaling in (None, SCALING)
+    )
+    assert np.allclose(scaled, apply_power_scaling(plain, SCALING), atol=1e-6)
+    assert np.abs(scaled - plain).max() > 0.01
+
+
+def test_parity_check_sees_another_power_scaling(network, faces):
+    model = convert(network, power_scaling=SCALING)
+    with pytest.raises(ParityError, match="differ by"):
+        verify_parity(network, model, faces)
+
+
+def test_graph_without_power_scaling_has_no_trace_of_it(network):
+    operators = {node.op_type for node in convert(network, mirror=True).graph.node}
+    assert not operators & {"Log", "Pow", "Min"}
+
+
+@pytest.mark.parametrize("scaling", [SCALING, PowerScaling(scale=20, exponent=3)])
+def test_certainty_and_what_rounding_puts_above_it_are_no_trap(scaling: PowerScaling):
+    above = np.nextafter(np.float32(1), np.float32(2))
+    least = np.finfo(np.float32).smallest_subnormal
+    rows = np.array(
+        [
+            [1, 0, 0, 0, 0, 0, 0],
+            [0, above, 0, 0, 0, 0, 0],
+            [0, 0, above, least, least, 0, 0],
+            [1e-30, 0.5, 0.3, 0.2, 0, 0, 0],
+        ],
+        np.float32,
+    )
+    signature = [tf.TensorSpec((None, 7), tf.float32)]
+    function = tf.function(lambda p: power_scaled(p, scaling), input_signature=signature)
+    model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (exported,) = session.run(None, {session.get_inputs()[0].name: rows})
+    expected = apply_power_scaling(rows, scaling)
+    assert np.allclose(function(rows), expected, atol=1e-6)
+    assert np.allclose(exported, expected, atol=1e-6)
+
+
+def test_an_overwhelmingly_sure_network_still_answers_in_numbers(network, faces):
+    sure = {"temperature": 1e-4, "mirror": True, "power_scaling": SCALING}
+    model = convert(network, **sure)
+    rows = probabilities(model, faces)
+    assert (rows.max(axis=1) > 0.999).any()
+    assert np.isfinite(rows).all()
+    assert verify_parity(network, model, faces[:1], **sure) < 1e-4
+
+
+def test_int8_weights_and_float16_leave_power_scaling_as_it_is(faces):
+    keras.utils.set_random_seed(0)
+    wide = custom_cnn.build(widths=(8, 8, 128, 128))  # enough weights to be stored as int8
+    model = convert(wide, mirror=True, power_scaling=SCALING)
+    small = compress(model)
+    assert len(small.SerializeToString()) < 0.5 * len(model.SerializeToString())
+    rows = probabilities(model, faces)
+    assert np.abs(probabilities(small, faces) - rows).max() < 0.02
+    half = open_onnx(to_float16(model.SerializeToString(), "wide"))(faces)
+    assert np.abs(half - rows).max() < 0.004
 
 
 def test_parity_check_sees_other_weights(network, faces):
@@ -112,7 +191,7 @@ def test_card_stands_in_the_onnx_file_too(exported: Path):
     assert metadata["name"] == "custom_cnn"
 
 
-def test_temperature_and_threshold_are_those_of_the_hold_out(
+def test_calibration_and_threshold_are_those_of_the_hold_out(
     exported: Path, jax_run: Path, small_zip: Path
 ):
     keras.config.set_dtype_policy("float32")
@@ -120,9 +199,15 @@ def test_temperature_and_threshold_are_those_of_the_hold_out(
     _, holdout = split_training(read_fer2013(small_zip).train, 0.1, None, 0)
     views = [network(v, training=False) for v in (holdout.faces, holdout.faces[:, :, ::-1])]
     card = ModelCard.read(exported / "custom_cnn.json")
-    expected = fit_temperature([np.asarray(v) for v in views], holdout.labels)
+    logits = [np.asarray(v) for v in views]
+    expected = fit_temperature(logits, holdout.labels)
     assert card.temperature == pytest.approx(expected, rel=1e-3)
+    mean = mean_probabilities(logits, card.temperature)
     rows = open_onnx((exported / "custom_cnn.onnx").read_bytes())(holdout.faces)
+    assert np.allclose(rows, apply_power_scaling(mean, card.power_scaling), atol=1e-4)
+    best = apply_power_scaling(mean, fit_power_scaling(mean, holdout.labels))
+    chosen = np.arange(len(holdout)), holdout.labels
+    assert np.log(rows[chosen]).mean() == pytest.approx(np.log(best[chosen]).mean(), abs=1e-3)
     expected = confidence_threshold(rows, holdout.labels)
     assert card.low_confidence_threshold == pytest.approx(expected, abs=1e-4)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from export.model_cards import PAGE, page
-from service.card import EnsembleMember, ModelCard
+from service.card import EnsembleMember, ModelCard, PowerScaling
 from service.policy import policy
 from service.settings import Settings
 
@@ -53,6 +53,17 @@ def test_another_figure_makes_another_page(copy):
     path.write_text(json.dumps(document))
     assert "54.32 (" in page(copy)
     assert "54.32 (" not in (ROOT / PAGE).read_text()
+
+
+def test_power_scaling_is_named_where_there_is_any(copy):
+    path = copy / "models" / "custom_cnn.json"
+    card = ModelCard.read(path)
+    for scaling, times in ((None, 0), (PowerScaling(scale=0.38651, exponent=1.67565), 1)):
+        card.power_scaling = scaling
+        card.write(path)
+        section = page(copy).split("## ")[2]
+        assert section.startswith("Custom CNN")
+        assert section.count("| power scaling | softmax(−0.387 (−log p)^1.676)") == times
 
 
 def test_an_ensemble_names_its_members_instead_of_a_file(copy):

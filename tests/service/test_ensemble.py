@@ -11,8 +11,9 @@ import pytest
 
 from fer2013.labels import EMOTIONS
 from service.bundle import ModelError, available_models, read_card
-from service.card import EnsembleMember, ModelCard
-from service.ensemble import apply_temperature, load_bundles
+from service.calibration import apply_power_scaling
+from service.card import EnsembleMember, ModelCard, PowerScaling
+from service.ensemble import load_bundles
 from service.recognizer import Recognizer
 from service.schemas import EmotionOptions
 from service.settings import Settings
@@ -71,9 +72,36 @@ def test_its_temperature_sharpens_the_mean(folder, write_ensemble, faces):
     assert (sharp.max(axis=1) > plain.max(axis=1)).all()
 
 
-def test_temperature_one_changes_nothing():
-    rows = np.array([[0.7, 0.1, 0.1, 0.1, 0, 0, 0]], np.float32)
-    np.testing.assert_allclose(apply_temperature(rows, 1.0), rows, atol=1e-7)
+def test_its_power_scaling_comes_after_its_temperature(folder, write_ensemble, faces):
+    write_ensemble(temperature=0.5)
+    sharp = load_bundles(folder, ["both"])["both"].predict(faces)
+    scaling = PowerScaling(scale=0.4, exponent=1.7)
+    write_ensemble(temperature=0.5, power_scaling=scaling)
+    scaled = load_bundles(folder, ["both"])["both"].predict(faces)
+    np.testing.assert_array_equal(scaled, apply_power_scaling(sharp, scaling))
+    assert scaled.dtype == np.float32
+    assert np.abs(scaled - sharp).max() > 0.01
+
+
+def test_cards_written_before_power_scaling_keep_their_identity():
+    card = read_card(MODELS, "ensemble")
+    plain = card.model_copy(update={"power_scaling": None})
+    parts = [[part.name, part.sha256, part.weight] for part in card.members or ()]
+    known = hashlib.sha256(json.dumps([parts, card.temperature]).encode()).hexdigest()
+    assert plain.ensemble_sha256() == known
+
+
+def test_its_identity_depends_on_its_power_scaling(write_ensemble):
+    identities = {
+        write_ensemble(power_scaling=scaling).sha256
+        for scaling in (
+            None,
+            PowerScaling(scale=1, exponent=1),
+            PowerScaling(scale=1, exponent=2),
+            PowerScaling(scale=2, exponent=1),
+        )
+    }
+    assert len(identities) == 4
 
 
 def test_members_need_not_be_served_themselves(folder, write_ensemble):

@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from fer2013.reader import read_fer2013
 from fer2013.scoring import score
+from service.calibration import apply_power_scaling
 from service.card import ModelCard
 from training.evaluate import ModelFileError, evaluate, open_model, sample
 
@@ -48,14 +49,15 @@ def test_training_can_be_scored_on_a_sample(small_zip: Path):
     assert sample(dataset.train, 10).ids == drawn.ids[:10]
 
 
-def test_a_run_and_its_export_differ_by_the_temperature_alone(
+def test_a_run_and_its_export_differ_by_the_calibration_alone(
     jax_run: Path, exported: Path, small_zip: Path
 ):
     faces = read_fer2013(small_zip).test.faces
     of_run = open_model(jax_run)
-    temperature = ModelCard.read(exported / "custom_cnn.json").temperature
+    card = ModelCard.read(exported / "custom_cnn.json")
     views = [of_run(faces), of_run(np.ascontiguousarray(faces[:, :, ::-1]))]
-    expected = np.mean([softmax(np.log(v) / temperature, axis=1) for v in views], axis=0)
+    mean = np.mean([softmax(np.log(v) / card.temperature, axis=1) for v in views], axis=0)
+    expected = apply_power_scaling(mean, card.power_scaling)
     assert np.abs(open_model(exported / "custom_cnn.onnx")(faces) - expected).max() < 1e-4
 
 
