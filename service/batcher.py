@@ -60,8 +60,9 @@ class Batcher(Generic[Item, Result]):
         max_queue: Most items waiting.
         max_wait: Seconds an item may wait for others to fill its batch, from its arrival.
         linger: Share of a batch's time for which its worker may wait for a next one of that size.
-        spread: Whether a worker leaves their shares of what waits to busy workers, too. Right where
-            a batch takes as long as its items one by one: items then wait less for each other.
+        spread: Into how many batches a worker, busy ones counted, what waits is divided; 0 divides
+            it among the idle ones. Right where a batch takes as long as its items one by one: items
+            then wait less for each other.
         max_background_batch: Most items a call from the background lane; what a live item may
             have to wait for.
         max_background_queue: Most items waiting in the background lane.
@@ -78,7 +79,7 @@ class Batcher(Generic[Item, Result]):
         max_queue: int = 256,
         max_wait: float = 0.0,
         linger: float = 0.0,
-        spread: bool = False,
+        spread: int = 0,
         max_background_batch: int = 32,
         max_background_queue: int = 256,
         name: str = "batcher",
@@ -143,6 +144,9 @@ class Batcher(Generic[Item, Result]):
         futures = [entry.future for entry in entries]
         try:
             async with asyncio.timeout(deadline - now):
+                # Most calls have one item: nothing to gather.
+                if len(futures) == 1:
+                    return [await futures[0]]
                 return await asyncio.gather(*futures)
         except (TimeoutError, DeadlineExceeded):
             self._observer.expired(lane, _unanswered(futures))
@@ -245,7 +249,7 @@ class Batcher(Generic[Item, Result]):
     def _pop(self, queue: Queue[Item, Result]) -> list[Entry[Item, Result]]:
         """Takes this worker's share of what waits, leaving the rest to the others."""
         waiting = queue.waiting
-        takers = len(self._threads) if self._spread else self._idle_workers + 1
+        takers = self._spread * len(self._threads) or self._idle_workers + 1
         share = min(queue.max_batch, -(-len(waiting) // takers))
         batch: list[Entry[Item, Result]] = []
         expired: list[Entry[Item, Result]] = []

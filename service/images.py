@@ -7,6 +7,7 @@ written to disk.
 import io
 import math
 import re
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,9 @@ SIGNATURES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]")),
 )
 """Accepted formats by Pillow's name, and how their files begin."""
+
+PNG_HEADER = re.compile(rb"\x89PNG\r\n\x1a\n\0\0\0\rIHDR.{8}", re.DOTALL)
+"""Up to width and height, two big-endian integers (PNG specification, section 11.2.1)."""
 
 TILE_WIDTH, TILE_LENGTH = 322, 323
 """TIFF tags (TIFF 6.0, section 15)."""
@@ -158,11 +162,14 @@ def peek_size(data: bytes) -> tuple[int, int] | None:
         None for any other format, for a damaged header, and where colours need a conversion, which
         takes longer to set up than a small image to decode.
     """
+    if b"iCCP" in data:  # Pillow takes a PNG's profile from behind its pixels, too
+        return None
+    if PNG_HEADER.match(data) and data.count(b"IHDR") == 1:
+        width, height = struct.unpack_from(">II", data, 16)
+        return width, height
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
-            # Pillow takes a PNG's profile from behind its pixels, too.
-            coloured = "icc_profile" in image.info or b"iCCP" in data
-            return None if coloured else image.size
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            return None if "icc_profile" in image.info else image.size
     except Exception:  # of any class, as in decode_image, which says what is wrong
         return None
 

@@ -483,9 +483,10 @@ async def test_closing_ends_the_wait():
 
 
 @pytest.mark.parametrize(
-    ("spread", "expected"), [(False, [[1], [2, 3, 4]]), (True, [[1], [2, 3], [4]])]
+    ("spread", "expected"),
+    [(0, [[1], [2, 3, 4]]), (1, [[1], [2, 3], [4]]), (2, [[1], [2], [3], [4]])],
 )
-async def test_a_share_can_be_left_to_a_busy_worker(spread, expected):
+async def test_what_waits_can_be_divided_by_busy_workers_too(spread, expected):
     held, free = threading.Event(), Recorder()
     held_by_first = threading.Event()
 
