@@ -77,9 +77,9 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     assert caller  # noqa: S101 - a coroutine runs in a task
     working, left = True, False
 
-    def leave(_: asyncio.Task[None]) -> None:
+    def leave(watching: asyncio.Task[None]) -> None:
         nonlocal left
-        if working:
+        if working and not watching.cancelled():
             left = True
             caller.cancel()
 

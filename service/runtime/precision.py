@@ -1,9 +1,9 @@
 """A model in float16, made of the float32 one at start-up.
 
 Only the *trunk* is converted, what lies between a network's first and its last convolution: nearly
-all of the arithmetic. The preprocessing before it, and pooling, normalisation, logits, temperature,
-softmax and averaging after it, stay in float32: they sum and square, where float16 loses most or
-overflows. So do the nodes that unpack int8 weights, which ONNX Runtime computes once, at load.
+all of the arithmetic. The preprocessing before it, and pooling, normalisation, logits, softmax,
+averaging and calibration after it, stay in float32: they sum and square, where float16 loses most
+or overflows. So do the nodes that unpack int8 weights, which ONNX Runtime computes once, at load.
 """
 
 import copy
