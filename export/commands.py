@@ -17,7 +17,11 @@ def export_command(
     model: Annotated[str, typer.Argument(help="custom_cnn, vgg16, resnet50v2 or ensemble.")],
     data: Annotated[Path, typer.Option(help="FER2013, for the parity check and the card.")],
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the training run.", show_default="runs/MODEL")
+        Path | None,
+        typer.Option(
+            help="Folder of the training run; or a released MODEL.onnx, to calibrate it anew.",
+            show_default="runs/MODEL",
+        ),
     ] = None,
     member: Annotated[
         list[str] | None,
@@ -50,6 +54,7 @@ def export_command(
         from export.ensemble import NAME, EnsembleError, export_ensemble
         from export.pipeline import DESCRIPTIONS, ExportError, export_run
         from export.verify import CompressionError, ParityError
+        from training.released import ReleasedError
         from training.run_folder import RunError
     except ModuleNotFoundError as error:
         _fail(f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
@@ -57,13 +62,19 @@ def export_command(
     from service.bundle import ModelError
 
     folder = run or Path("runs") / model
-    common = {"version": version, "train_faces": train_faces, "results": results, "log": typer.echo}
+    runs = Path("runs") if folder.suffix == ".onnx" else folder.parent
+    common = {
+        "version": version,
+        "predictions": runs / "predictions",
+        "train_faces": train_faces,
+        "results": results,
+        "log": typer.echo,
+    }
     try:
         dataset = read_fer2013(data)
         if model == NAME:
             members = member or [name for name in DESCRIPTIONS if (out / f"{name}.json").exists()]
-            cache = folder.parent / "predictions"
-            card = export_ensemble(members, dataset, out, predictions=cache, **common)
+            card = export_ensemble(members, dataset, out, **common)
         else:
             card = export_run(model, folder, dataset, out, mirror=mirror, int8=int8, **common)
     except (
@@ -73,6 +84,7 @@ def export_command(
         ExportError,
         ModelError,
         ParityError,
+        ReleasedError,
         RunError,
     ) as error:
         _fail(str(error))

@@ -12,6 +12,7 @@ from export.calibrate import Fit, fit
 from export.card import write_model
 from export.compress import compress
 from export.convert import convert
+from export.trained import open_trained
 from export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 from fer2013.reader import Fer2013, Split
 from service.card import ModelCard
@@ -19,7 +20,6 @@ from training.evaluate import evaluate, open_onnx, sample
 from training.evaluation_page import write_report
 from training.holdout import split_training
 from training.predictions import BATCH, RememberedPredictions
-from training.run_folder import RunFolder, load_network
 
 DESCRIPTIONS = {
     "custom_cnn": "Custom CNN on 48×48 grey faces, trained from scratch on FER2013",
@@ -41,6 +41,7 @@ def export_run(
     out: Path,
     *,
     version: str,
+    predictions: Path,
     mirror: bool,
     int8: bool,
     train_faces: int | None,
@@ -51,10 +52,11 @@ def export_run(
 
     Args:
         name: The model, a key of :data:`DESCRIPTIONS`.
-        run: The run's folder.
+        run: The run's folder, or a released ONNX file; see :func:`export.trained.open_trained`.
         dataset: FER2013.
         out: Where ``<name>.onnx`` and ``<name>.json`` go.
         version: Goes into the card.
+        predictions: Folder to which the file's predictions are added, for an ensemble with it.
         mirror: Average each face with its mirror image.
         int8: Store the weights as int8.
         train_faces: Score only so many of the Training images; all if None.
@@ -64,15 +66,15 @@ def export_run(
     Raises:
         ExportError: Unknown model, or a run of another one.
         RunError: The run has no weights that fit its network.
+        ModelError: The released file has no card.
+        ReleasedError: The released file is not an export of its card's network.
         ParityError: The ONNX graph answers otherwise than Keras; nothing was written.
         CompressionError: int8 weights change the answers too much; nothing was written.
     """
     if name not in DESCRIPTIONS:
         raise ExportError(f"unknown model {name!r}; known: {', '.join(DESCRIPTIONS)}")
-    folder = RunFolder(run)
-    keras.config.set_dtype_policy("float32")
-    network = load_network(folder)
-    description = folder.read_description()
+    trained = open_trained(run, dataset.train.faces)
+    network, description = trained.network, trained.description
     if description["recipe"]["network"] != name:
         raise ExportError(f"{run}: a run of {description['recipe']['network']}, not of {name}")
     found = _calibrate(network, dataset.train, description, mirror)
@@ -102,15 +104,14 @@ def export_run(
         "version": version,
         "description": DESCRIPTIONS[name] + _taught_by(description.get("teachers", [])),
         "parameters": network.count_params(),
-        "training": description | {"epochs": len(folder.read_history())},
+        "training": description,
         "mirror_averaging": mirror,
         **found.model_dump(exclude_none=True),
     }
     written = write_model(model, out, card, report)
-    # What an ensemble with this model need not compute again.
-    predict.save(run.parent / "predictions" / f"{written.sha256}.npz")
+    predict.save(predictions / f"{written.sha256}.npz")
     if results:
-        write_report(name, report, results, folder.history)
+        write_report(name, report, results, trained.history)
     return written
 
 

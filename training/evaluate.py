@@ -19,19 +19,26 @@ class ModelFileError(ValueError):
     """The path is no model that can be measured; the message says what was expected."""
 
 
-def open_model(path: Path, *, mirror: bool = False) -> Predict:
+def open_model(path: Path, *, mirror: bool | None = None) -> Predict:
     """Opens an ONNX file, or the Keras weights of a training run; takes any number of faces.
 
     Args:
         path: ``*.onnx``, the card of an ensemble, ``*.json``, or the folder of a run.
-        mirror: Average each face with its mirror image (an ONNX file may do so by itself).
+        mirror: Whether each face is averaged with its mirror image. If None, an ONNX file does so
+            if it is served so, and a run does not.
 
     Raises:
-        ModelFileError: It is none of these.
+        ModelFileError: It is none of these, or has no mirror image that could be left out.
     """
     if path.suffix == ".onnx" and path.is_file():
-        single = open_onnx(path.read_bytes())
+        model = path.read_bytes()
+        single = open_onnx(_without_mirror(path, model) if mirror is False else model)
     elif path.suffix == ".json" and path.is_file():
+        if mirror is False:
+            raise ModelFileError(
+                f"{path}: an ensemble's members are served with mirror images; "
+                "measure each of them with --no-mirror"
+            )
         single = _open_ensemble(path)
     elif (path / "run.json").is_file():
         single = _open_run(path)
@@ -104,6 +111,15 @@ def open_onnx(model: bytes) -> Predict:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda faces: session.run(["probabilities"], {"faces": faces})[0]
+
+
+def _without_mirror(path: Path, model: bytes) -> bytes:
+    from training.mirror import MirrorError, without_mirror
+
+    try:
+        return without_mirror(model)
+    except MirrorError as error:
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 def _open_ensemble(card: Path) -> Predict:

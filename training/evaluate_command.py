@@ -20,15 +20,26 @@ def evaluate_command(
         list[str] | None, typer.Option(help="Only this split; may be repeated.")
     ] = None,
     mirror: Annotated[
-        bool, typer.Option("--mirror", help="Average each face with its mirror image.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Average each face with its mirror image; --no-mirror also takes that out of an "
+            "ONNX file.",
+            show_default="an ONNX file as it is served, a run without",
+        ),
+    ] = None,
     history: Annotated[
         Path | None, typer.Option(help="A run's history.csv, for the learning curve.")
     ] = None,
     train_faces: Annotated[
         int | None, typer.Option(help="Score only so many Training images, drawn at random.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for MODEL.json and MODEL.png.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for MODEL.json and MODEL.png; with --no-mirror for MODEL_no_mirror.json."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
@@ -51,7 +62,11 @@ def evaluate_command(
         _fail(str(error))
     except ModuleNotFoundError as error:
         _fail(f"evaluating needs {error.name}: pip install 'ferserve[train,cpu]'")
-    if out:
+    if out and mirror is False:
+        from training.evaluation_page import write_report_without_mirror
+
+        write_report_without_mirror(path, report, out)
+    elif out:
         from training.evaluation_page import write_report
 
         if history is None and (path / "history.csv").is_file():

@@ -1,6 +1,7 @@
 """One page that shows how a model does on one split."""
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,32 @@ def write_report(name: str, report: dict[str, Any], folder: Path, history: Path 
         folder: Where to.
         history: The run's ``history.csv``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=2) + "\n"
-    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    _write_json(report, folder / f"{name}.json")
     split, scores = next(iter(report.items()))
     draw_page(f"{name}, {split}", scores, folder / f"{name}.png", history)
+
+
+def write_report_without_mirror(model: Path, report: dict[str, Any], folder: Path) -> None:
+    """Writes ``<name>_no_mirror.json``, with the hash of the file from which it was measured.
+
+    Nothing else in it would show whether it belongs to the model that is served.
+
+    Args:
+        model: ONNX file, or the folder of a run.
+        report: As ``training.evaluate.evaluate`` returns it.
+        folder: Where to.
+    """
+    measured = {"model_sha256": _sha256(model)} if model.is_file() else {}
+    _write_json(measured | report, folder / f"{model.stem}_no_mirror.json")
+
+
+def _write_json(document: dict[str, Any], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def draw_page(title: str, scores: dict[str, Any], target: Path, history: Path | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from training.batch_statistics import temporarily
@@ -39,22 +40,33 @@ def read_released(path: Path, name: str, side: int | None, faces: np.ndarray) ->
         What ``set_weights`` of such a network takes.
 
     Raises:
-        ReleasedError: No ONNX file, or one of another network.
+        ReleasedError: No such file, no ONNX file, or one of another network.
     """
+    check_exists(path)
     try:
-        layers = _constants_by_layer(onnx.load(path).graph)
-    except Exception as error:  # protobuf's own, without a common base
+        graph = onnx.load_from_string(path.read_bytes()).graph
+    except DecodeError as error:
         raise ReleasedError(f"{path}: not an ONNX file ({error})") from error
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
         network = build_network(name, side)
-        _fill(network, layers, faces)
-    except (KeyError, ValueError) as error:
+        _fill(network, _constants_by_layer(graph), faces)
+    except (KeyError, ValueError, IndexError) as error:
         raise ReleasedError(f"{path}: not the weights of {name} ({error})") from error
     finally:
         keras.config.set_dtype_policy(policy)
     return network.get_weights()
+
+
+def check_exists(path: Path) -> None:
+    """Tells a slip of the keyboard from a file of the wrong kind.
+
+    Raises:
+        ReleasedError: There is no such file.
+    """
+    if not path.is_file():
+        raise ReleasedError(f"{path}: no such file")
 
 
 def _constants_by_layer(graph: onnx.GraphProto) -> Layers:
@@ -129,9 +141,10 @@ def _unfold(
     with ExitStack() as stack:
         for layer in biases:
             stack.enter_context(temporarily(layer, "call", add_bias(layer)))
-        for start in range(0, len(faces), BATCH) if biases else ():
-            network(faces[start : start + BATCH], training=False)
+        batches = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
+        for batch in batches if biases else ():
+            network(batch, training=False)
     for layer, bias in biases.items():
-        mean, square = np.mean(moments[layer], axis=0)
+        mean, square = np.average(moments[layer], axis=0, weights=[len(b) for b in batches])
         variance = np.maximum(square - mean**2, 0)
         layer.set_weights([np.sqrt(variance + layer.epsilon), bias + mean, mean, variance])

@@ -26,7 +26,7 @@ from training.networks import backbone
 from training.optimizer import build_optimizer
 from training.plots import plot_history
 from training.recipes import FineTuning, Recipe
-from training.released import read_released
+from training.released import check_exists, read_released
 from training.run_folder import RunError, RunFolder, build_network, load_network
 from training.schedule import CosineSchedule, Stages
 
@@ -74,7 +74,7 @@ def train(
         RunError: There is a run already and ``resume`` is false, or none and it is true, or the
             one there was started with other settings; or a teacher cannot be read.
         BackboneError: The pretrained weights cannot be had.
-        ReleasedError: ``start_from`` is not an export of this network.
+        ReleasedError: ``start_from`` is missing, or not an export of this network.
         DeviceError: There are not so many devices.
     """
     console = console or Console()
@@ -82,6 +82,7 @@ def train(
         raise RunError("teachers (--teacher RUN) and a distilling recipe need each other")
     count = count_devices(devices, recipe.batch_size)
     pretrained = None if start_from else _pretrained_weights(recipe, backbone_weights)
+    described_start = start_from and _describe_released(start_from)
     described_teachers = [_describe_teacher(RunFolder(path)) for path in teachers]
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.precision)
@@ -90,11 +91,7 @@ def train(
         "recipe": dataclasses.asdict(recipe),
         "dataset_sha256": dataset.sha256(),
         "backbone_weights_sha256": pretrained and backbone.sha256(pretrained),
-        "started_from": start_from
-        and {
-            "model": start_from.name,
-            "sha256": backbone.sha256(start_from),
-        },
+        "started_from": described_start,
         "teachers": described_teachers,
         "images": len(fitted),
         "holdout_images": len(holdout),
@@ -106,10 +103,11 @@ def train(
         network = build_network(recipe.network, recipe.side)
         if recipe.fine_tuning:
             _prepare_backbone(network, recipe.fine_tuning, pretrained, console)
-        folder.open(description, resume)
         if start_from and not resume:
-            known = fitted.faces[:STATISTICS_FACES]
+            # From all over: files are sorted by emotion.
+            known = np.random.default_rng(seed).permutation(fitted.faces)[:STATISTICS_FACES]
             network.set_weights(read_released(start_from, recipe.network, recipe.side, known))
+        folder.open(description, resume)
         taught_by = [load_network(RunFolder(path)) for path in teachers]
         fitted = _whole_batches(fitted, recipe.batch_size, count)
         answers = None
@@ -181,6 +179,13 @@ def _prepare_backbone(
         random = backbone.load_backbone(layer, weights)
         console.print(f"{weights.name}: loaded; at random: {', '.join(random) or 'nothing'}")
     backbone.freeze_below(layer, settings.trainable_from)
+    if settings.frozen_normalisation:
+        backbone.freeze_normalisations(layer)
+
+
+def _describe_released(path: Path) -> dict[str, object]:
+    check_exists(path)
+    return {"model": path.name, "sha256": backbone.sha256(path)}
 
 
 def _describe_teacher(folder: RunFolder) -> dict[str, object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from export.results import BEGIN, END, StaleError, between_marks, pages
+from export.results import BEGIN, END, SPLITS, StaleError, between_marks, pages
 from service.card import ModelCard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +61,36 @@ def test_a_report_of_another_model_is_refused(copy: Path):
     path.write_text(json.dumps(report))
     with pytest.raises(StaleError, match=r"custom_cnn\.json is not of the model"):
         pages(copy)
+
+
+def without_mirror(copy: Path, name: str, sha256: str) -> None:
+    path = copy / "docs" / "results" / f"{name}_no_mirror.json"
+    splits = {split: {"accuracy": 0.5 + 0.001 * i} for i, split in enumerate(SPLITS)}
+    path.write_text(json.dumps({"model_sha256": sha256} | splits))
+
+
+def test_what_the_mirror_image_adds_is_shown_of_the_models_measured_without(copy: Path):
+    for path in (copy / "docs" / "results").glob("*_no_mirror.json"):
+        path.unlink()
+    heading = "## With and without the mirror image"
+    assert heading not in results_page(copy)
+    card = ModelCard.read(copy / "models" / "vgg16.json")
+    without_mirror(copy, "vgg16", card.sha256)
+    table = results_page(copy).partition(heading)[2].partition("\n## ")[0]
+    served = [f"{100 * card.metrics[split].accuracy:.2f}" for split in SPLITS]
+    cells = f"{served[0]} | 50.00 | {served[2]} | 50.20 | {served[3]} | 50.30"
+    assert f"| VGG16 | {cells} |" in table
+    assert "Custom CNN" not in table
+
+
+def test_figures_without_mirror_of_another_file_are_refused(copy: Path):
+    without_mirror(copy, "vgg16", "0" * 64)
+    with pytest.raises(StaleError, match=r"vgg16_no_mirror\.json is not of vgg16\.onnx"):
+        pages(copy)
+
+
+def results_page(copy: Path) -> str:
+    return pages(copy)[copy / "docs" / "results.md"]
 
 
 def test_only_what_stands_between_the_marks_is_replaced():

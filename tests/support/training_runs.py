@@ -35,9 +35,10 @@ def jax_run(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_one_epoch(small_zip, tmp_path_factory.mktemp("jax") / "run", "jax")
 
 
-def run_export(*arguments: object) -> subprocess.CompletedProcess[str]:
+def run_export(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli.main", "export", *map(str, arguments)],
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=300,

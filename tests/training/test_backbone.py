@@ -14,10 +14,11 @@ from training.networks.backbone import (
     BackboneError,
     WeightsFile,
     freeze_below,
+    freeze_normalisations,
     load_backbone,
     resolve_weights,
 )
-from training.networks.layers import Upsampling, ZeroBorder, bilinear_matrix
+from training.networks.layers import BatchNormalization, Upsampling, ZeroBorder, bilinear_matrix
 
 
 def write_legacy_h5(path: Path, layers: dict[str, list[np.ndarray]]) -> Path:
@@ -147,3 +148,17 @@ def test_uint8_faces_become_float32_logits_that_start_even(network, millions, fa
     logits = model(faces, training=False)
     assert logits.dtype == "float32"
     assert np.array_equal(logits, np.zeros((3, 7)))
+
+
+def test_frozen_normalisations_work_in_training_as_they_are_served():
+    normalisation = BatchNormalization(name="bn")
+    convolution = keras.layers.Conv2D(3, 1, name="convolution")
+    network = keras.Sequential([keras.Input((4, 4, 2)), convolution, normalisation])
+    inputs = np.random.default_rng(0).normal(5, 3, (8, 4, 4, 2)).astype("float32")
+    assert not np.allclose(network(inputs, training=True), network(inputs, training=False))
+    before = normalisation.get_weights()
+    freeze_normalisations(network)
+    assert np.allclose(network(inputs, training=True), network(inputs, training=False))
+    assert [variable.name for variable in network.trainable_variables] == ["kernel", "bias"]
+    for a, b in zip(before, normalisation.get_weights(), strict=True):
+        assert np.array_equal(a, b)

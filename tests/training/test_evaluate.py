@@ -69,6 +69,43 @@ def test_mirroring_averages_a_run_over_both_views(jax_run: Path, small_zip: Path
     assert np.abs(averaged(faces) - open_model(jax_run)(faces)).max() > 1e-4
 
 
+def test_an_onnx_file_averages_both_views_unless_told_not_to(exported: Path, small_zip: Path):
+    faces = read_fer2013(small_zip).public.faces
+    path = exported / "custom_cnn.onnx"
+    served, asked, cut = (open_model(path, mirror=mirror)(faces) for mirror in (None, True, False))
+    assert np.allclose(asked, served, atol=1e-6)
+    assert np.abs(cut - served).max() > 1e-4
+
+
+def test_report_without_mirror_stands_beside_the_other(
+    exported: Path, small_zip: Path, tmp_path: Path
+):
+    arguments = ("--data", small_zip, "--models-dir", exported, "--out", tmp_path)
+    result = run("custom_cnn", *arguments, "--no-mirror", "--split", "public")
+    assert result.returncode == 0, result.stderr
+    (written,) = tmp_path.iterdir()
+    assert written.name == "custom_cnn_no_mirror.json"
+    report = json.loads(written.read_text())
+    card = ModelCard.read(exported / "custom_cnn.json")
+    assert report.pop("model_sha256") == card.sha256
+    assert list(report) == ["public"]
+    public = read_fer2013(small_zip).public
+    rows = open_model(exported / "custom_cnn.onnx", mirror=False)(public.faces)
+    assert report["public"]["accuracy"] == score(rows, public.labels).accuracy
+
+
+def test_without_mirror_is_refused_where_there_is_none(write_standin, tmp_path: Path):
+    path = write_standin(tmp_path, "plain")
+    with pytest.raises(ModelFileError, match=r"plain\.onnx: its graph averages no face"):
+        open_model(path, mirror=False)
+
+
+def test_without_mirror_is_refused_for_an_ensemble(small_zip: Path):
+    result = run("ensemble", "--data", small_zip, "--no-mirror")
+    assert result.returncode == 1
+    assert "measure each of them with --no-mirror" in result.stderr
+
+
 def test_command_writes_figures_and_page(exported: Path, small_zip: Path, tmp_path: Path):
     result = run(
         "custom_cnn", "--data", small_zip, "--models-dir", exported, "--out", tmp_path, "--json"

@@ -26,6 +26,14 @@ def test_reference_is_adam_and_plain_cross_entropy_on_faces_as_they_are(model: s
         assert recipe.sides == (224,)
 
 
+@pytest.mark.parametrize("model", ["vgg16", "resnet50v2"])
+def test_what_goes_on_from_a_released_model_keeps_its_normalisations_and_its_head(model: str):
+    stages = find_recipe(model, "continue").fine_tuning
+    assert stages.frozen_normalisation
+    assert stages.head_only == 0
+    assert stages.trainable_from == find_recipe(model, "cpu").fine_tuning.trainable_from
+
+
 def test_what_is_asked_for_replaces_the_recipe_s_numbers():
     recipe = find_recipe(
         "vgg16",

@@ -121,6 +121,13 @@ def freeze_below(backbone: keras.Model, stage: str) -> None:
         layer.trainable = False
 
 
+def freeze_normalisations(backbone: keras.Model) -> None:
+    """Lets batch normalisations work in training as they are served."""
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
 def sha256(path: Path) -> str:
     """Hash of a file."""
     with path.open("rb") as file:

@@ -1,0 +1,245 @@
+"""`ferserve train --start-from`: training goes on from a released ONNX file."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from synthetic_fer2013 import face
+
+from export.compress import compress
+from export.convert import convert
+from export.verify import verify_parity
+from fer2013.reader import read_fer2013
+from service.card import ModelCard
+from training import released
+from training.callbacks import History
+from training.networks import custom_cnn
+from training.networks.layers import BatchNormalization
+from training.recipes import find_recipe
+from training.released import ReleasedError, read_released
+from training.run_folder import RunError, RunFolder, load_network
+from training.train import train
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+Build = Callable[[], keras.Model]
+
+
+def small_cnn() -> keras.Model:
+    """Every normalisation is folded; the last stages have weights enough to be stored as int8."""
+    return custom_cnn.build(widths=(8, 8, 128, 128))
+
+
+def preactivated() -> keras.Model:
+    """As in ResNet50V2: a normalisation in front of its convolution, which cannot be folded."""
+    inputs = keras.Input((48, 48), dtype="uint8", name="faces")
+    x = keras.ops.expand_dims(keras.ops.cast(inputs, "float32"), -1) / 128
+    x = keras.layers.Conv2D(8, 3, 4, name="stem")(x)
+    y = keras.layers.ReLU()(BatchNormalization(name="kept_bn")(x))
+    y = keras.layers.Conv2D(8, 3, padding="same", use_bias=False, name="folded")(y)
+    y = keras.layers.ReLU()(BatchNormalization(name="folded_bn")(y))
+    y = keras.layers.Conv2D(8, 1, name="out")(y)
+    x = keras.layers.GlobalAveragePooling2D()(x + y)
+    return keras.Model(inputs, keras.layers.Dense(7, name="logits")(x))
+
+
+@pytest.fixture(params=[small_cnn, preactivated])
+def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Build:
+    monkeypatch.setattr(released, "build_network", lambda name, side: request.param())
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def faces() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.stack([face(i % 7, rng) for i in range(100)])  # no whole number of batches
+
+
+def trained(build: Build) -> keras.Model:
+    """Weights, statistics and biases as after some training: none is as it was set up."""
+    keras.utils.set_random_seed(0)
+    network = build()
+    rng = np.random.default_rng(1)
+    for variable in network.weights:
+        if len(variable.shape) == 1:
+            spread = rng.uniform(0.5, 1.5, variable.shape)
+            offset = 0 if variable.name in ("gamma", "moving_variance") else -1
+            variable.assign(spread + offset)
+    return network
+
+
+def normalisations(network: keras.Model) -> list[keras.layers.Layer]:
+    return [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+
+
+@pytest.mark.parametrize("stored", ["float32", "int8"])
+def test_the_restored_network_answers_as_the_file(build: Build, faces, stored: str, tmp_path: Path):
+    settings = {"temperature": 1.3, "mirror": True}
+    model = convert(trained(build), **settings)
+    model = compress(model) if stored == "int8" else model
+    onnx.save(model, tmp_path / "model.onnx")
+    restored = build()
+    restored.set_weights(read_released(tmp_path / "model.onnx", "small", None, faces))
+    assert verify_parity(restored, model, faces[:9], **settings) < 1e-5
+
+
+def test_what_is_tested_is_stored_as_int8_and_folded(faces):
+    operators = [node.op_type for node in compress(convert(trained(small_cnn))).graph.node]
+    assert "DequantizeLinear" in operators
+    assert "BatchNormalization" not in operators
+    operators = [node.op_type for node in convert(trained(preactivated)).graph.node]
+    assert operators.count("BatchNormalization") == 1
+
+
+def test_folded_normalisations_have_the_statistics_of_the_faces(build: Build, faces, tmp_path):
+    network = trained(build)
+    onnx.save(convert(network), tmp_path / "model.onnx")
+    kept = {"kept_bn"} & {layer.name for layer in network.layers}
+    network.set_weights(read_released(tmp_path / "model.onnx", "small", None, faces))
+    for layer in normalisations(network):
+        values = np.asarray(keras.Model(network.input, layer.input)(faces, training=False))
+        close = [
+            np.allclose(layer.moving_mean, values.mean((0, 1, 2)), rtol=1e-3, atol=1e-4),
+            np.allclose(layer.moving_variance, values.var((0, 1, 2)), rtol=1e-3, atol=1e-4),
+        ]
+        assert close == [layer.name not in kept] * 2, layer.name
+
+
+def test_a_normalisation_that_was_not_folded_comes_back_as_it_was(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(released, "build_network", lambda name, side: preactivated())
+    network, restored = trained(preactivated), preactivated()
+    onnx.save(convert(network), tmp_path / "model.onnx")
+    restored.set_weights(read_released(tmp_path / "model.onnx", "small", None, faces))
+    before, after = (n.get_layer("kept_bn").get_weights() for n in (network, restored))
+    for a, b in zip(before, after, strict=True):
+        assert np.allclose(a, b, atol=1e-6)
+
+
+def test_the_released_custom_cnn_comes_back():
+    path = MODELS / "custom_cnn.onnx"
+    card = ModelCard.read(path.with_suffix(".json"))
+    faces = np.random.default_rng(0).integers(0, 256, (32, 48, 48), np.uint8)
+    network = custom_cnn.build()
+    network.set_weights(read_released(path, "custom_cnn", None, faces))
+    settings = {
+        "temperature": card.temperature,
+        "mirror": card.mirror_averaging,
+        "power_scaling": card.power_scaling,
+    }
+    assert verify_parity(network, onnx.load(path), faces[:7], **settings) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("none.onnx", r"none\.onnx: no such file"),
+        (MODELS / "custom_cnn.json", r"custom_cnn\.json: not an ONNX file"),
+        (MODELS / "vgg16.onnx", r"vgg16\.onnx: not the weights of custom_cnn"),
+        (MODELS / "face_detector.onnx", r"face_detector\.onnx: not the weights of custom_cnn"),
+    ],
+)
+def test_what_is_no_export_of_the_network_is_refused(file: str | Path, message: str, faces):
+    with pytest.raises(ReleasedError, match=message):
+        read_released(Path(file), "custom_cnn", None, faces)
+
+
+def test_an_export_of_other_widths_is_refused(faces, tmp_path: Path):
+    path = tmp_path / "narrow.onnx"
+    onnx.save(convert(trained(small_cnn)), path)
+    with pytest.raises(ReleasedError, match=r"narrow\.onnx: not the weights of custom_cnn"):
+        read_released(path, "custom_cnn", None, faces)
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_the_precision_of_the_run_is_not_changed(build: Build, faces, tmp_path: Path):
+    onnx.save(convert(trained(build)), tmp_path / "model.onnx")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        weights = read_released(tmp_path / "model.onnx", "small", None, faces)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {value.dtype for value in weights} == {np.dtype(np.float32)}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", "train", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_one_more_epoch_is_trained_from_the_file(small_zip: Path, tmp_path: Path):
+    folder, path = tmp_path / "run", MODELS / "custom_cnn.onnx"
+    arguments = ("--data", small_zip, "--out", folder, "--limit", 70, "--batch-size", 16)
+    result = run("custom_cnn", *arguments, "--epochs", 1, "--start-from", path)
+    assert result.returncode == 0, result.stderr
+    description = json.loads((folder / "run.json").read_text())
+    sha256 = ModelCard.read(path.with_suffix(".json")).sha256
+    assert description["started_from"] == {"model": "custom_cnn.onnx", "sha256": sha256}
+    before = custom_cnn.build()
+    before.set_weights(read_released(path, "custom_cnn", None, read_fer2013(small_zip).train.faces))
+    kernels = [n.get_layer("stage4_2").kernel for n in (before, load_network(RunFolder(folder)))]
+    flat = [keras.ops.convert_to_numpy(kernel).ravel() for kernel in kernels]
+    assert not np.array_equal(*flat)
+    assert np.corrcoef(*flat)[0, 1] > 0.95  # of random ones: 0
+
+
+def test_a_missing_file_is_told_before_anything_is_made(small_zip: Path, tmp_path: Path):
+    arguments = ("--data", small_zip, "--out", tmp_path / "run")
+    result = run("vgg16", *arguments, "--start-from", tmp_path / "none.onnx")
+    assert result.returncode == 1
+    assert result.stderr.endswith("none.onnx: no such file\n")
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_network_s_file_leaves_no_run(small_zip: Path, tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    recipe = find_recipe("custom_cnn", "default", precision="float32")
+    with pytest.raises(ReleasedError, match="not the weights of custom_cnn"):
+        train(recipe, read_fer2013(small_zip), folder, start_from=MODELS / "vgg16.onnx")
+    assert not folder.root.exists()
+
+
+class Interrupted(History):
+    """The second epoch is done, but no checkpoint of it."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    onnx.save(convert(trained(small_cnn)), tmp_path / "small.onnx")
+    (tmp_path / "other.onnx").write_bytes(b"another file")
+    recipe = find_recipe("custom_cnn", "default", epochs=3, precision="float32")
+    dataset = read_fer2013(small_zip)
+
+    def start(file: str = "small.onnx", resume: bool = False) -> None:
+        train(recipe, dataset, folder, start_from=tmp_path / file, limit=70, resume=resume)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("training.train", "training.released"):
+            patch.setattr(f"{module}.build_network", lambda name, side: small_cnn())
+        with pytest.MonkeyPatch.context() as interruption:
+            interruption.setattr("training.train.History", Interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                start()
+        with pytest.raises(RunError, match="was started with another started_from"):
+            start("other.onnx", resume=True)
+        patch.delattr("training.train.read_released")  # the checkpoint holds all weights
+        start(resume=True)
+    with folder.history.open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
