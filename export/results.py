@@ -157,14 +157,16 @@ ensemble's weight went to it."""
 CALIBRATION_NOTE = """\
 The expected calibration error (ECE, 15 bins) is the mean gap between how sure the answers are and
 how often they are right. The temperature is fitted on the hold-out, one tenth of Training that the
-model was not fitted to; a model without one keeps temperature 1. *Threshold*: answers surer than
-this were right at least four times in five on the hold-out; others carry the warning
+model was not fitted to; a model without one keeps temperature 1. *Power scaling*, its scale and
+exponent, is fitted after it on the same images ([how](training.md#export)); a model that was
+exported before there was such a step has none. *Before* is without either. *Threshold*: answers
+surer than this were right at least four times in five on the hold-out; others carry the warning
 `low_confidence`. *Mirror*: what averaging a face with its mirror image adds on the hold-out, in
 points; it doubles the work of a face."""
 
 MIRROR_NOTE = """\
 The files in `models/` average each face with its mirror image, which costs twice the arithmetic;
-`ferserve evaluate MODEL --no-mirror` takes that out of the graph. The temperature is that of the
+`ferserve evaluate MODEL --no-mirror` takes that out of the graph. The calibration is that of the
 mean both times: it does not change which emotion is the likeliest."""
 
 MIRROR_SPLITS = ("all", "private", "leak_free")
@@ -202,17 +204,19 @@ def _distillation_table(root: Path) -> str:
 
 def _calibration_table(cards: list[ModelCard]) -> str:
     lines = [
-        "| | hold-out | temperature | ECE before, after | threshold | mirror | "
+        "| | hold-out | temperature | power scaling | ECE before, after | threshold | mirror | "
         "ECE all | ECE PrivateTest |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|" + "---|" * 8,
     ]
     for card in cards:
         fitted = card.calibration
         served = " (served)" if card.mirror_averaging else " (not served)"
         gain = "" if fitted is None or fitted.mirror_gain is None else fitted.mirror_gain
+        power = card.power_scaling
         lines.append(
             f"| {TITLES[card.name]} | {f'{fitted.n:,}' if fitted else 'none'} "
             f"| {card.temperature:.3f} "
+            f"| {f'{power.scale:.3f}, {power.exponent:.3f}' if power else ''} "
             f"| {f'{fitted.ece_before:.3f}, {fitted.ece_after:.3f}' if fitted else ''} "
             f"| {card.low_confidence_threshold:.3f} "
             f"| {f'{100 * gain:+.2f}{served}' if gain != '' else ''} "

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ def write_report(name: str, report: dict[str, Any], folder: Path, history: Path 
     Args:
         name: The model.
         report: As ``training.evaluate.evaluate`` returns it.
-        folder: Where to.
+        folder: Where to. The history is kept there, too, for a page that is drawn anew when the
+            run is no longer there.
         history: The run's ``history.csv``.
     """
     _write_json(report, folder / f"{name}.json")
+    kept = folder / f"{name}_history.csv"
+    if history is not None and history.resolve() != kept.resolve():
+        shutil.copyfile(history, kept)
     split, scores = next(iter(report.items()))
-    draw_page(f"{name}, {split}", scores, folder / f"{name}.png", history)
+    draw_page(f"{name}, {split}", scores, folder / f"{name}.png", kept if kept.exists() else None)
 
 
 def write_report_without_mirror(model: Path, report: dict[str, Any], folder: Path) -> None:

@@ -14,6 +14,7 @@ from fer2013.scoring import score
 from service.calibration import apply_power_scaling
 from service.card import ModelCard
 from training.evaluate import ModelFileError, evaluate, open_model, sample
+from training.evaluation_page import write_report
 
 
 def always(emotion: int):
@@ -132,3 +133,18 @@ def test_unknown_split_and_missing_model_are_named(small_zip: Path, tmp_path: Pa
     assert "unknown split validation; known: all, public" in result.stderr
     with pytest.raises(ModelFileError, match=r"none\.onnx: expected an ONNX file"):
         open_model(tmp_path / "none.onnx")
+
+
+def test_a_page_drawn_anew_without_the_run_has_its_learning_curve(small_zip: Path, tmp_path: Path):
+    report = evaluate(always(3), read_fer2013(small_zip), ["all"])
+    history = tmp_path / "history.csv"
+    history.write_text("epoch,accuracy,val_accuracy\n1,0.3,0.2\n2,0.4,0.3\n")
+    results = tmp_path / "results"
+
+    def page(history: Path | None) -> bytes:
+        write_report("first", report, results, history)
+        return (results / "first.png").read_bytes()
+
+    without, drawn = page(None), page(history)
+    history.unlink()
+    assert page(None) == drawn != without
