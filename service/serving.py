@@ -26,10 +26,9 @@ LINGER = 0.1
 of the processor time with ResNet50V2, and none with the Custom CNN, to which the size of a batch
 matters less."""
 
-CPU_SPREAD = 2
+CPU_SPREAD = 1
 """See ``Batcher``. At half of the load that two workers can bear, 1 brought the Custom CNN's p99
-from 98 to 63 ms. 2 is better by another tenth in a queueing model, and still lets 16 callers who
-are never silent have batches of 4, from where on batches are hardly cheaper a face."""
+from 98 to 63 ms."""
 
 MAX_BACKGROUND_BATCH = 4
 """On the CPU, too: live requests wait for a background batch that is under way."""
