@@ -111,6 +111,8 @@ def _fill(network: keras.Model, layers: Layers, faces: np.ndarray) -> None:
             if not layer.use_bias:
                 folded_biases.append(values.pop())
         shapes = [variable.shape for variable in layer.weights]
+        if len(values) == len(shapes) - 1 and getattr(layer, "use_bias", False):
+            values = [*values, np.zeros(shapes[-1])]  # the export leaves a bias of zeros out
         layer.set_weights(
             [value.reshape(shape) for value, shape in zip(values, shapes, strict=True)]
         )
