@@ -185,7 +185,7 @@ def load_face_detector(
     return FaceDetector(session, max_side)
 
 
-def crop_face(rgb: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+def crop_face(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     """Cuts a face out as FER2013 shows it.
 
     The square of side ``CROP_SCALE`` times the box's height around the box's centre, in grey. What
@@ -193,16 +193,16 @@ def crop_face(rgb: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     no FER2013 face has, and models read it as an emotion.
 
     Args:
-        rgb: uint8 ``[height, width, 3]``.
+        pixels: uint8 ``[height, width, 3]``, or grey ``[height, width]``.
         box: The face, inside the image.
 
     Returns:
         uint8 ``[48, 48]``.
     """
-    return _cut(rgb, *_crop_square(box))
+    return _cut(pixels, *_crop_square(box))
 
 
-def whole_face(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def whole_face(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Takes the whole image as one face, with no detector.
 
     A grey 48x48 image comes back bit for bit. Other images are scaled as a whole, never stretched;
@@ -211,14 +211,16 @@ def whole_face(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     (0.53).
 
     Args:
-        rgb: uint8 ``[height, width, 3]``.
+        pixels: uint8 ``[height, width, 3]``, or grey ``[height, width]``.
 
     Returns:
         uint8 ``[48, 48]``.
     """
-    height, width = rgb.shape[:2]
+    if pixels.shape == (FACE_SIDE, FACE_SIDE):
+        return pixels
+    height, width = pixels.shape[:2]
     side = max(height, width)
-    return _cut(rgb, (width - side) / 2, (height - side) / 2, side)
+    return _cut(pixels, (width - side) / 2, (height - side) / 2, side)
 
 
 def _network_input(
@@ -312,18 +314,18 @@ def _crop_leaves(box: Box, width: int, height: int) -> bool:
     return left < 0 or top < 0 or left + side > width or top + side > height
 
 
-def _cut(rgb: NDArray[np.uint8], left: float, top: float, side: float) -> NDArray[np.uint8]:
+def _cut(pixels: NDArray[np.uint8], left: float, top: float, side: float) -> NDArray[np.uint8]:
     """Resamples a square of the image to 48x48 grey, repeating edges outside the image.
 
     Only what is inside the image is read and scaled, so the cost does not grow with what is not.
     Lanczos, because among Pillow's filters it comes nearest to the sharpness of FER2013; grey is
     the luma of ITU-R BT.601, as the data set's own.
     """
-    height, width = rgb.shape[:2]
+    height, width = pixels.shape[:2]
     first_x, last_x, x1, x2 = _visible(left, side, width)
     first_y, last_y, y1, y2 = _visible(top, side, height)
     x0, y0 = math.floor(x1), math.floor(y1)
-    part = np.ascontiguousarray(rgb[y0 : math.ceil(y2), x0 : math.ceil(x2)])
+    part = np.ascontiguousarray(pixels[y0 : math.ceil(y2), x0 : math.ceil(x2)])
     shown = (
         Image.fromarray(part)
         .convert("L")

@@ -1,4 +1,4 @@
-"""Bytes to an upright RGB image: sniffing, limits, EXIF orientation, every pixel mode.
+"""Bytes to an upright image: sniffing, limits, EXIF orientation, every pixel mode.
 
 Knows nothing of HTTP and keeps no state, so any number of threads may decode at once. Nothing is
 written to disk.
@@ -84,19 +84,26 @@ class DecodedImage:
     """An upright image.
 
     Attributes:
-        rgb: uint8 ``[rows, columns, 3]``, sRGB, C-contiguous, read-only; perhaps with fewer pixels
-            than the file has.
+        pixels: uint8 ``[rows, columns, 3]``, sRGB, or ``[rows, columns]`` of a file that is grey;
+            C-contiguous, read-only; perhaps fewer than the file has.
         width: Pixels from left to right of the file's image.
         height: Pixels from top to bottom of the file's image.
         format: ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP`` or ``TIFF``.
         exif_orientation: What the file said, 1..8; it is already applied.
     """
 
-    rgb: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     width: int
     height: int
     format: str
     exif_orientation: int
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:
+        """The pixels, grey ones as colours, uint8 ``[rows, columns, 3]``."""
+        if self.pixels.ndim == 3:
+            return self.pixels
+        return np.repeat(self.pixels[:, :, np.newaxis], 3, axis=2)
 
 
 def decode_image(data: bytes, max_pixels: int, draft_side: int | None = None) -> DecodedImage:
@@ -133,7 +140,7 @@ def decode_image(data: bytes, max_pixels: int, draft_side: int | None = None) ->
             said = _orientation(image) if file_format == "TIFF" else 1
             image.load()
             left = _orientation(image)
-            rgb = _to_rgb(_turn(image, left))
+            upright = _to_srgb_or_grey(_turn(image, left))
     except (ImageError, MemoryError):  # the latter is no fault of the image
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -142,10 +149,11 @@ def decode_image(data: bytes, max_pixels: int, draft_side: int | None = None) ->
         ) from error
     except Exception as error:
         raise UndecodableImage(f"the {file_format} file is damaged or truncated") from error
-    width, height = rgb.size
+    width, height = upright.size
     if file_format == "JPEG":  # of which fewer pixels may have been decoded than there are
         width, height = reversed(stored) if left in SIDEWAYS else stored
-    return DecodedImage(np.asarray(rgb), width, height, file_format, left if said == 1 else said)
+    orientation = left if said == 1 else said
+    return DecodedImage(np.asarray(upright), width, height, file_format, orientation)
 
 
 def _draft(image: Image.Image, side: int) -> None:
@@ -219,8 +227,8 @@ def _turn(image: Image.Image, orientation: int) -> Image.Image:
     return turned
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB, over white and in sRGB."""
+def _to_srgb_or_grey(image: Image.Image) -> Image.Image:
+    """Any mode to RGB, over white and in sRGB; plain grey stays as it is."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
@@ -230,6 +238,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         with_alpha = image.convert("RGBA")
         alpha = with_alpha.getchannel("A")
         image = with_alpha.convert("L" if grey else "RGB")
+    if alpha is None and image.mode == "L" and not profile:
+        return image
     image = _to_srgb(image, profile)
     if alpha is None:
         return image

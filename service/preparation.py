@@ -131,11 +131,11 @@ class Preparer:
     def _find_faces(
         self, image: DecodedImage, min_confidence: float, max_faces: int
     ) -> list[FoundFace]:
-        rows, columns = image.rgb.shape[:2]
+        rows, columns = image.pixels.shape[:2]
         across, down = image.width / columns, image.height / rows  # 1, or what was not decoded
         return [
             FoundFace(
-                crop=faces.crop_face(image.rgb, face.box),
+                crop=faces.crop_face(image.pixels, face.box),
                 side=max(face.box.width, face.box.height),
                 box=_scaled(face.box, across, down),
                 confidence=face.confidence,
@@ -160,8 +160,8 @@ def _is_one_face(image: DecodedImage, detect: DetectMode) -> bool:
 
 def _whole(image: DecodedImage) -> FoundFace:
     return FoundFace(
-        crop=faces.whole_face(image.rgb),
-        side=max(image.rgb.shape[:2]),
+        crop=faces.whole_face(image.pixels),
+        side=max(image.pixels.shape[:2]),
         box=Box(x=0, y=0, width=image.width, height=image.height),
         confidence=None,
         landmarks=None,

@@ -1,6 +1,7 @@
 """Finding faces in photos, and cutting them out the way FER2013 did."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,16 @@ class TestWholeFace:
     def test_a_grey_48_by_48_image_comes_back_bit_for_bit(self) -> None:
         grey = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
         np.testing.assert_array_equal(whole_face(np.repeat(grey[:, :, None], 3, axis=2)), grey)
+        np.testing.assert_array_equal(whole_face(grey), grey)
+
+    @pytest.mark.parametrize(
+        "cut", [whole_face, lambda pixels: crop_face(pixels, Box(9, 7, 9, 40))]
+    )
+    def test_grey_gives_the_same_as_the_colours_it_is_shown_in(
+        self, cut: Callable[[Pixels], Pixels]
+    ) -> None:
+        grey = np.random.default_rng(0).integers(0, 256, (60, 31), dtype=np.uint8)
+        np.testing.assert_array_equal(cut(grey), cut(np.repeat(grey[:, :, None], 3, axis=2)))
 
     def test_a_square_image_is_scaled(self) -> None:
         expected = (

@@ -52,11 +52,27 @@ class TestFormats:
         assert difference(decode_image(encode(PHOTO, file_format), LIMIT), PHOTO) == 0
 
     def test_pixels_are_contiguous_bytes_that_cannot_be_changed(self) -> None:
-        rgb = decode_image(encode(PHOTO, "PNG"), LIMIT).rgb
-        assert rgb.dtype == np.uint8
-        assert rgb.shape == (64, 96, 3)
-        assert rgb.flags.c_contiguous
-        assert not rgb.flags.writeable
+        pixels = decode_image(encode(PHOTO, "PNG"), LIMIT).pixels
+        assert pixels.dtype == np.uint8
+        assert pixels.shape == (64, 96, 3)
+        assert pixels.flags.c_contiguous
+        assert not pixels.flags.writeable
+
+    @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
+    def test_grey_stays_grey_and_can_be_had_as_colours(self, file_format: str) -> None:
+        decoded = decode_image(encode(PHOTO.convert("L"), file_format), LIMIT)
+        assert decoded.pixels.shape == (64, 96)
+        for channel in range(3):
+            np.testing.assert_array_equal(decoded.rgb[:, :, channel], decoded.pixels)
+
+    def test_grey_over_white_or_with_a_profile_is_coloured(self) -> None:
+        faded = Image.merge("LA", [Image.new("L", (16, 16), 0), Image.new("L", (16, 16), 128)])
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        for data in (
+            encode(faded, "PNG"),
+            encode(PHOTO.convert("L"), "PNG", icc_profile=profile),
+        ):
+            assert decode_image(data, LIMIT).pixels.ndim == 3
 
     @pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
     def test_an_animation_or_a_stack_of_pages_gives_its_first_frame(self, file_format: str) -> None:
