@@ -82,14 +82,17 @@ class Guard:
     def __init__(self, settings: Settings, limiter: Limiter | None = None) -> None:
         self._keys = ApiKeys(key.get_secret_value() for key in settings.api_keys)
         self._needs_key = bool(settings.api_keys)
+        self._counts = bool(settings.rate_limit)
         self._origins = frozenset(settings.cors_origins)
         limits = parse_many(settings.rate_limit) if settings.rate_limit else ()
         self.limiter = limiter or RateLimiter(limits)
 
     @property
     def calls(self) -> list[Dependency]:
-        """Dependencies of routes that cost something: key and rate."""
-        return [Depends(self._check_key_and_rate if self._needs_key else self._check_rate)]
+        """Dependencies of routes that cost something: key and rate, where there are such limits."""
+        if self._needs_key:
+            return [Depends(self._check_key_and_rate)]
+        return [Depends(self._check_rate)] if self._counts else []
 
     @property
     def reads(self) -> list[Dependency]:
