@@ -15,10 +15,12 @@ T = TypeVar("T")
 UPLOAD_SECONDS = 120
 """Longest time from a request's head to the end of its body."""
 
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+
 TimeoutHeader = Annotated[
     int | None,
     Header(
-        alias="X-Request-Timeout-Ms",
+        alias=TIMEOUT_HEADER,
         ge=1,
         description="Shortens the service's own limit, from a whole upload to its answer, ms.",
     ),

@@ -1,20 +1,13 @@
 """``/v1/emotion`` and ``/v1/emotion/batch``: images in, faces and their expressions out."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 
 from service import errors
 from service.openapi import openapi_responses
-from service.routes.calls import (
-    SERVER_TIMING,
-    TimeoutHeader,
-    private,
-    seconds,
-    upload_time,
-    while_connected,
-)
-from service.routes.dependencies import BudgetDependency, RecognizerDependency
+from service.routes.calls import SERVER_TIMING, private, upload_time, while_connected
+from service.routes.dependencies import get_budget, get_recognizer
+from service.routes.parameters import describe_parameters, read_options, read_seconds
 from service.routes.uploads import FIELD, FILES, read_image, read_images
 from service.schemas import (
     BatchResponse,
@@ -24,6 +17,7 @@ from service.schemas import (
     ItemProblem,
     ItemResult,
     Recognition,
+    Timing,
 )
 
 router = APIRouter(prefix="/v1/emotion", tags=["emotion"])
@@ -72,6 +66,8 @@ _IMAGES_BODY = {
     }
 }
 
+_PARAMETERS = describe_parameters(EmotionOptions)
+
 _PROBLEMS = (
     errors.MalformedRequest,
     errors.Unauthorized,
@@ -89,7 +85,7 @@ _PROBLEMS = (
 
 @router.post(
     "",
-    response_model_exclude_unset=True,
+    response_model=EmotionResponse,
     responses=SERVER_TIMING
     | openapi_responses(
         *_PROBLEMS,
@@ -97,64 +93,50 @@ _PROBLEMS = (
         errors.UndecodableImage,
         errors.ImageTooSmall,
     ),
-    openapi_extra=_IMAGE_BODY,
+    openapi_extra=_IMAGE_BODY | _PARAMETERS,
 )
-async def recognize_emotion(
-    request: Request,
-    response: Response,
-    options: Annotated[EmotionOptions, Query()],
-    recognizer: RecognizerDependency,
-    budget: BudgetDependency,
-    timeout_ms: TimeoutHeader = None,
-) -> EmotionResponse:
+async def recognize_emotion(request: Request) -> Response:
     """Finds the faces of an image and rates the apparent expression of each.
 
     An image with no face is answered with an empty list. The scores say how a face looks, not
     what the person feels. Nothing of the image is kept.
     """
+    recognizer, budget = await get_recognizer(request), await get_budget(request)
+    options, seconds = read_options(request, EmotionOptions), read_seconds(request)
     with budget.request() as take:
         async with upload_time():
             data = await read_image(request, recognizer.settings.max_upload_bytes, take)
-        work = recognizer.recognize(data, options, seconds(timeout_ms))
+        work = recognizer.recognize(data, options, seconds)
         recognition = await while_connected(request, work)
-    response.headers.update(private(recognition.timing_ms.model_dump()))
-    return EmotionResponse(request_id=request.state.request_id, **dict(recognition))
+    answer = EmotionResponse(request_id=request.state.request_id, **dict(recognition))
+    return _respond(answer, recognition.timing_ms)
 
 
 @router.post(
     "/batch",
-    response_model_exclude_unset=True,
+    response_model=BatchResponse,
     responses=SERVER_TIMING | openapi_responses(*_PROBLEMS, errors.TooManyImages),
-    openapi_extra=_IMAGES_BODY,
+    openapi_extra=_IMAGES_BODY | _PARAMETERS,
 )
-async def recognize_emotions(
-    request: Request,
-    response: Response,
-    options: Annotated[EmotionOptions, Query()],
-    recognizer: RecognizerDependency,
-    budget: BudgetDependency,
-    timeout_ms: TimeoutHeader = None,
-) -> BatchResponse:
+async def recognize_emotions(request: Request) -> Response:
     """Answers several images at once: `items` in the order of the files.
 
     Each item has a `result`, as `/v1/emotion` would answer it, or a `problem`: one bad image
     never costs the others. Only where the service could answer none of them does the whole
     request fail.
     """
+    recognizer, budget = await get_recognizer(request), await get_budget(request)
+    options, seconds = read_options(request, EmotionOptions), read_seconds(request)
     settings = recognizer.settings
     with budget.request() as take:
         async with upload_time():
             images = await read_images(
                 request, settings.max_batch_upload_bytes, settings.max_images, take
             )
-        work = recognizer.recognize_many(images, options, seconds(timeout_ms))
+        work = recognizer.recognize_many(images, options, seconds)
         outcomes = await while_connected(request, work)
     _refuse_if_all_failed(outcomes)
-    answered = [outcome.timing_ms for outcome in outcomes if isinstance(outcome, Recognition)]
-    if answered:
-        slowest = max(answered, key=lambda timing: timing.total)
-        response.headers.update(private(slowest.model_dump()))
-    return BatchResponse(
+    answer = BatchResponse(
         request_id=request.state.request_id,
         items=[
             ItemResult(result=outcome)
@@ -162,6 +144,17 @@ async def recognize_emotions(
             else ItemProblem(problem=errors.describe(request, outcome))
             for outcome in outcomes
         ],
+    )
+    timings = [outcome.timing_ms for outcome in outcomes if isinstance(outcome, Recognition)]
+    return _respond(answer, max(timings, key=lambda timing: timing.total, default=None))
+
+
+def _respond(answer: BaseModel, timing: Timing | None) -> Response:
+    """Writes an answer whose model has checked it already: FastAPI would do so once more."""
+    return Response(
+        answer.model_dump_json(exclude_unset=True),
+        headers=private(timing.model_dump()) if timing else None,
+        media_type="application/json",
     )
 
 

@@ -6,12 +6,13 @@ from contextlib import ExitStack
 from typing import cast
 
 from fastapi import APIRouter, WebSocket
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
 from service import errors
 from service.routes.dependencies import get_budget, get_recognizer
+from service.routes.parameters import read_options
 from service.schemas import (
     Recognition,
     StreamAnswer,
@@ -86,7 +87,7 @@ async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
         Problem: Or an error that stands for one.
     """
     recognizer = await get_recognizer(websocket)
-    options = _options(websocket)
+    options = read_options(websocket, StreamOptions)
     recognizer.check(options)
     max_bytes = recognizer.settings.max_upload_bytes
 
@@ -184,11 +185,3 @@ def _key(websocket: WebSocket) -> str | None:
             except ValueError:
                 return None
     return None
-
-
-def _options(websocket: WebSocket) -> StreamOptions:
-    try:
-        return StreamOptions.model_validate(dict(websocket.query_params))
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
-        raise errors.InvalidParameter("; ".join(faults)) from None
