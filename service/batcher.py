@@ -12,6 +12,7 @@ never mixed with live ones, so a live item waits for at most one background batc
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -60,9 +61,10 @@ class Batcher(Generic[Item, Result]):
         max_queue: Most items waiting.
         max_wait: Seconds an item may wait for others to fill its batch, from its arrival.
         linger: Share of a batch's time for which its worker may wait for a next one of that size.
-        spread: Into how many batches a worker, busy ones counted, what waits is divided; 0 divides
-            it among the idle ones. Right where a batch takes as long as its items one by one: items
-            then wait less for each other.
+        one_by_one: While no more than so many items wait for each worker, busy ones counted, each
+            is taken alone; of a longer queue a worker takes so many more as it is longer for each.
+            Right where a batch takes about as long as its items one by one: items then wait less
+            for each other. 0 divides what waits among the idle workers.
         max_background_batch: Most items a call from the background lane; what a live item may
             have to wait for.
         max_background_queue: Most items waiting in the background lane.
@@ -79,7 +81,7 @@ class Batcher(Generic[Item, Result]):
         max_queue: int = 256,
         max_wait: float = 0.0,
         linger: float = 0.0,
-        spread: int = 0,
+        one_by_one: int = 0,
         max_background_batch: int = 32,
         max_background_queue: int = 256,
         name: str = "batcher",
@@ -87,7 +89,7 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         self._run = run
         self._linger = linger
-        self._spread = spread
+        self._one_by_one = one_by_one
         self._name = name
         self._observer = observer or BatchObserver()
         self._condition = threading.Condition()
@@ -249,8 +251,7 @@ class Batcher(Generic[Item, Result]):
     def _pop(self, queue: Queue[Item, Result]) -> list[Entry[Item, Result]]:
         """Takes this worker's share of what waits, leaving the rest to the others."""
         waiting = queue.waiting
-        takers = self._spread * len(self._threads) or self._idle_workers + 1
-        share = min(queue.max_batch, -(-len(waiting) // takers))
+        share = min(queue.max_batch, self._share(len(waiting)))
         batch: list[Entry[Item, Result]] = []
         expired: list[Entry[Item, Result]] = []
         now = monotonic()
@@ -266,6 +267,12 @@ class Batcher(Generic[Item, Result]):
             waits = [now - entry.enqueued_at for entry in batch]
             self._observer.batch_released(queue.lane, waits, queue.why_released(len(batch)))
         return batch
+
+    def _share(self, waiting: int) -> int:
+        """How many of the items that wait one worker should take."""
+        if self._one_by_one:
+            return max(1, math.ceil(waiting / len(self._threads)) - self._one_by_one + 1)
+        return math.ceil(waiting / (self._idle_workers + 1))
 
     def _process(self, batch: list[Entry[Item, Result]]) -> None:
         started = monotonic()

@@ -483,27 +483,34 @@ async def test_closing_ends_the_wait():
 
 
 @pytest.mark.parametrize(
-    ("spread", "expected"),
-    [(0, [[1], [2, 3, 4]]), (1, [[1], [2, 3], [4]]), (2, [[1], [2], [3], [4]])],
+    ("one_by_one", "waiting", "expected"),
+    [
+        (0, 3, [3]),  # the busy worker has no share
+        (1, 3, [2, 1]),
+        (2, 3, [1, 1, 1]),
+        (2, 7, [3, 1, 1, 1, 1]),
+        (4, 8, [1] * 8),
+        (1, 40, [16, 12, 6, 3, 2, 1]),  # no more than a batch holds
+    ],
 )
-async def test_what_waits_can_be_divided_by_busy_workers_too(spread, expected):
+async def test_busy_workers_can_be_left_a_share_of_what_waits(one_by_one, waiting, expected):
     held, free = threading.Event(), Recorder()
     held_by_first = threading.Event()
 
     def run(items: list[int]) -> list[int]:
-        if items == [1]:
-            free.batches.append(items)
+        if items == [-1]:
             held_by_first.set()
             assert held.wait(PATIENCE)
             return items
         return free(items)
 
-    async with batching(run, workers=2, spread=spread) as batcher:
+    async with batching(run, workers=2, max_batch=16, one_by_one=one_by_one) as batcher:
         try:
-            first = await submitted(batcher, [1])
+            first = await submitted(batcher, [-1])
             await asyncio.to_thread(held_by_first.wait, PATIENCE)
-            assert values(await batcher.submit([2, 3, 4], soon())) == [4, 6, 8]
+            items = list(range(waiting))
+            assert values(await batcher.submit(items, soon())) == [2 * item for item in items]
         finally:
             held.set()
         await first
-    assert free.batches == expected
+    assert [len(batch) for batch in free.batches] == expected
