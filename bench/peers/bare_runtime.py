@@ -5,8 +5,9 @@ Runs as a process of its own, so that it can be given the same processors as a s
     python bench/peers/bare_runtime.py models/custom_cnn.onnx --cores 2 --seconds 5
 
 Prints a JSON list with a measurement a setting, or of only one: ``--setting 2,1,8`` runs two loops
-with one thread inside a run and batches of 8. With ``--photo FILE`` the loop decodes that photo,
-finds its faces and cuts them out, too, with ferserve's own functions.
+with one thread inside a run and batches of 8; with ``--vary`` of 4 to 8 as it happens, as callers
+come, so that the loops do not read the same weights at the same moments. With ``--photo FILE`` the
+loop decodes that photo, finds its faces and cuts them out, too, with ferserve's own functions.
 """
 
 import argparse
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--setting", help="loops,threads,batch")
+    parser.add_argument("--vary", action="store_true")
     parser.add_argument("--photo", type=Path)
     options = parser.parse_args()
     if options.photo:
@@ -57,11 +59,16 @@ def faces_loop(options: argparse.Namespace, threads: int, intra: int, batch: int
     session_options.intra_op_num_threads, session_options.inter_op_num_threads = intra, 1
     session_options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = ort.InferenceSession(options.model, session_options, ["CPUExecutionProvider"])
-    faces = np.random.default_rng(0).integers(0, 256, (batch, 48, 48), np.uint8)
+    random = np.random.default_rng(0)
+    least = max(1, batch // 2) if options.vary else batch
+    batches = [
+        random.integers(0, 256, (size, 48, 48), np.uint8) for size in range(least, batch + 1)
+    ]
 
     def once() -> int:
+        faces = batches[random.integers(len(batches))]
         session.run(None, {"faces": faces})
-        return batch
+        return len(faces)
 
     measured = measure(once, threads, options.seconds)
     return {"loops": threads, "threads_inside_a_run": intra, "batch": batch, **measured}
