@@ -68,7 +68,7 @@ def answers() -> Iterator[Choice]:
                 f"Writing an answer, {title}",
                 "request",
                 [Way(name, in_threads(_calls(runner, app))) for name, app in ways.items()],
-                "FastAPI",
+                "model_dump_json",
                 remark="A request to a small application that has its answer ready; routing and "
                 "headers are in all figures.",
             )
@@ -161,7 +161,6 @@ async def _answer(photo: bytes) -> EmotionResponse:
 
 
 def _fastapi_app(answer: EmotionResponse) -> FastAPI:
-    """As routes/emotion.py has it."""
     app = FastAPI()
 
     @app.post("/", response_model_exclude_unset=True)
@@ -172,6 +171,7 @@ def _fastapi_app(answer: EmotionResponse) -> FastAPI:
 
 
 def _pydantic_app(answer: EmotionResponse) -> FastAPI:
+    """As routes/emotion.py has it."""
     app = FastAPI()
 
     @app.post("/")
