@@ -15,6 +15,7 @@ from service.fronts.channel import Channel, ChannelLost
 from service.fronts.engine import REFUSALS, Desk, Engine
 from service.fronts.memory import Memory, create_memory
 from service.fronts.metrics import FleetMetrics
+from service.garbage import leave_out_start_up
 from service.recognizer import Recognizer
 from service.settings import Settings
 
@@ -251,6 +252,7 @@ async def _run(
             if starting.done():
                 starting.result()
                 _tell(settings, listeners)
+                leave_out_start_up()
                 await waiting
             starting.cancel()
             logger.info("Shutting down")
