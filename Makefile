@@ -55,6 +55,7 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: d
 bench: $(VENV)/.dev-$(RUNTIME)  ## Benchmarks, on a machine that does nothing else
 	-$(BIN)/python bench/compare.py
 	-$(BIN)/python bench/tuning.py
+	-$(BIN)/python bench/side_by_side.py
 	-$(BIN)/python bench/latency.py
 	-$(BIN)/python bench/memory.py
 	-$(BIN)/python bench/streams.py
