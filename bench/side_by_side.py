@@ -14,14 +14,15 @@ one worker with all of them. Writes ``bench/results/side_by_side.json``.
 import argparse
 import json
 import os
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from load import REPOSITORY, RESULTS, described
+from peers.goals import median
 from peers.measuring import Bench, bare_answer, measure_all, serving
 from peers.registry import FERSERVE, OWN_PROGRAMS, Variant
+from performance_compare import number
 
 from service.settings import MODELS_DIR
 
@@ -42,7 +43,7 @@ def main() -> None:
         "method": {"rounds": options.rounds, "seconds": options.seconds},
         "models": {},
     }
-    for model in options.models.split(","):
+    for model in options.models:
         found: dict[str, list[Any]] = {way.name: [] for way in ways}
         result["models"][model] = found
         for _ in range(options.rounds):
@@ -57,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("ways", nargs="*", type=way_of, help="NAME or 'NAME: VARIABLE=VALUE …'")
-    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of side_by_side.json")
@@ -96,24 +97,15 @@ def measure_round(
         print(f"  {model}, {way.name}: {summary([measured])}", flush=True)
 
 
-def summary(runs: Sequence[dict[str, Any]]) -> str:
+def summary(runs: list[dict[str, Any]]) -> str:
     """The medians in a line."""
-    parts = []
-    for load in LOADS:
-        measured = [run[load] for run in runs if run[load]]
-        if not measured:
-            continue
-        middle = {
-            name: statistics.median(each["latency_ms"][name] or 0.0 for each in measured)
-            for name in ("p50", "p99")
-        }
-        rate = statistics.median(each["requests_per_second"] for each in measured)
-        cpu = statistics.median(each["cpu_seconds_per_face"] or 0.0 for each in measured)
-        parts.append(
-            f"{load} {rate:.1f}/s, {1000 * cpu:.2f} ms of processor time, "
-            f"p50 {middle['p50']:.1f}, p99 {middle['p99']:.1f} ms"
-        )
-    return "; ".join(parts)
+    return "; ".join(
+        f"{load}: {number(median(runs, load, 'requests_per_second'))}/s, "
+        f"{number(median(runs, load, 'cpu_seconds_per_face'), 2, 1000)} ms of processor time, "
+        f"p50 {number(median(runs, load, 'latency_ms', 'p50'))}, "
+        f"p99 {number(median(runs, load, 'latency_ms', 'p99'))} ms"
+        for load in LOADS
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Dynamic batching with idle dispatch; knows neither HTTP nor ONNX.
 
-A free worker takes at once what waits, up to the largest batch, and blocks when nothing does. So
-a lone item never waits for company, and batches form by themselves while the workers are busy.
-Only a worker that has just answered several items may linger, for a small share of the time they
-took, till as many have come: callers that send one request after the other come back just then,
-and the first of them would else go alone.
+A free worker takes at once its share of what waits, and blocks when nothing does. So a lone item
+never waits for company, and batches form by themselves while the workers are busy. Only a worker
+that has just answered several items may linger, for a small share of the time they took, till as
+many have come: callers that send one request after the other come back just then, and the first of
+them would else go alone.
 
 There are two lanes. Items of the background lane are taken only while no live item waits and are
 never mixed with live ones, so a live item waits for at most one background batch.
@@ -61,10 +61,10 @@ class Batcher(Generic[Item, Result]):
         max_queue: Most items waiting.
         max_wait: Seconds an item may wait for others to fill its batch, from its arrival.
         linger: Share of a batch's time for which its worker may wait for a next one of that size.
-        one_by_one: While no more than so many items wait for each worker, busy ones counted, each
-            is taken alone; of a longer queue a worker takes so many more as it is longer for each.
-            Right where a batch takes about as long as its items one by one: items then wait less
-            for each other. 0 divides what waits among the idle workers.
+        one_by_one: While no more than so many live items wait for each worker, busy ones counted,
+            each is taken alone; of a longer queue a worker takes so many more as it is longer for
+            each. Right where a batch takes about as long as its items one by one: items then wait
+            less for each other. 0, and any ``max_wait``, divides what waits among idle workers.
         max_background_batch: Most items a call from the background lane; what a live item may
             have to wait for.
         max_background_queue: Most items waiting in the background lane.
@@ -251,7 +251,7 @@ class Batcher(Generic[Item, Result]):
     def _pop(self, queue: Queue[Item, Result]) -> list[Entry[Item, Result]]:
         """Takes this worker's share of what waits, leaving the rest to the others."""
         waiting = queue.waiting
-        share = min(queue.max_batch, self._share(len(waiting)))
+        share = min(queue.max_batch, self._share(queue))
         batch: list[Entry[Item, Result]] = []
         expired: list[Entry[Item, Result]] = []
         now = monotonic()
@@ -268,11 +268,12 @@ class Batcher(Generic[Item, Result]):
             self._observer.batch_released(queue.lane, waits, queue.why_released(len(batch)))
         return batch
 
-    def _share(self, waiting: int) -> int:
-        """How many of the items that wait one worker should take."""
-        if self._one_by_one:
-            return max(1, math.ceil(waiting / len(self._threads)) - self._one_by_one + 1)
-        return math.ceil(waiting / (self._idle_workers + 1))
+    def _share(self, queue: Queue[Item, Result]) -> int:
+        """How many of the items that wait in a lane one worker should take."""
+        if self._one_by_one and queue.lane is Lane.LIVE and not queue.max_wait:
+            for_each = math.ceil(len(queue) / len(self._threads))
+            return max(1, for_each - self._one_by_one + 1)
+        return math.ceil(len(queue) / (self._idle_workers + 1))
 
     def _process(self, batch: list[Entry[Item, Result]]) -> None:
         started = monotonic()

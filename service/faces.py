@@ -105,7 +105,7 @@ class FaceDetector:
 
     def detect(
         self,
-        rgb: NDArray[np.uint8],
+        pixels: NDArray[np.uint8],
         min_confidence: float = DEFAULT_MIN_CONFIDENCE,
         max_faces: int = 100,
     ) -> list[Face]:
@@ -116,25 +116,25 @@ class FaceDetector:
         (of FER2013 faces enlarged to 640 pixels it finds 67 % at 640 and 97 % at 160).
 
         Args:
-            rgb: uint8 ``[height, width, 3]``.
+            pixels: uint8 ``[height, width, 3]``, or grey ``[height, width]``.
             min_confidence: Least score, 0..1.
             max_faces: At most this many, the largest.
 
         Returns:
             Faces, largest box first.
         """
-        height, width = rgb.shape[:2]
+        height, width = pixels.shape[:2]
         full = min(1.0, self.max_side / max(height, width))
         close_up = min(CLOSE_UP_SIDE, self.max_side) / max(height, width)
-        faces = self._look(rgb, full, min_confidence)
+        faces = self._look(pixels, full, min_confidence)
         if not faces and close_up != full:
-            faces = self._look(rgb, close_up, min_confidence)
+            faces = self._look(pixels, close_up, min_confidence)
         faces.sort(key=lambda face: face.box.width * face.box.height, reverse=True)
         return faces[:max_faces]
 
-    def _look(self, rgb: NDArray[np.uint8], zoom: float, min_confidence: float) -> list[Face]:
-        height, width = rgb.shape[:2]
-        image, zoom_xy = _network_input(rgb, zoom)
+    def _look(self, pixels: NDArray[np.uint8], zoom: float, min_confidence: float) -> list[Face]:
+        height, width = pixels.shape[:2]
+        image, zoom_xy = _network_input(pixels, zoom)
         heatmap, scale, offset, points = self._session.run(list(OUTPUTS), {"image": image})
         corners, scores, landmarks = _decode(
             heatmap[0], scale[0], offset[0], points[0], min_confidence
@@ -224,7 +224,7 @@ def whole_face(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _network_input(
-    rgb: NDArray[np.uint8], zoom: float
+    pixels: NDArray[np.uint8], zoom: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scales and pads an image for the network.
 
@@ -235,11 +235,11 @@ def _network_input(
     Returns:
         float32 ``[1, 3, height, width]``, and the true scale factors of x and y.
     """
-    height, width = rgb.shape[:2]
+    height, width = pixels.shape[:2]
     inner_width, inner_height = max(1, round(width * zoom)), max(1, round(height * zoom))
-    scaled = rgb
+    scaled = pixels
     if (inner_width, inner_height) != (width, height):
-        resized = Image.fromarray(rgb).resize(
+        resized = Image.fromarray(pixels).resize(
             (inner_width, inner_height), Image.Resampling.BILINEAR, reducing_gap=2.0
         )
         scaled = np.asarray(resized)
@@ -247,7 +247,9 @@ def _network_input(
         math.ceil(side / SIDE_MULTIPLE) * SIDE_MULTIPLE for side in (inner_height, inner_width)
     )
     image = np.full((1, 3, rows, columns), PADDING, np.float32)
-    image[0, :, :inner_height, :inner_width] = scaled.transpose(2, 0, 1)
+    # Grey goes into all three channels.
+    channels = scaled if scaled.ndim == 2 else scaled.transpose(2, 0, 1)
+    image[0, :, :inner_height, :inner_width] = channels
     return image, np.array([inner_width / width, inner_height / height], np.float32)
 
 

@@ -84,8 +84,9 @@ class DecodedImage:
     """An upright image.
 
     Attributes:
-        pixels: uint8 ``[rows, columns, 3]``, sRGB, or ``[rows, columns]`` of a file that is grey;
-            C-contiguous, read-only; perhaps fewer than the file has.
+        pixels: uint8 ``[rows, columns, 3]``, sRGB, or ``[rows, columns]`` of plain 8-bit grey, with
+            no transparency or colour profile; C-contiguous, read-only; perhaps fewer than the file
+            has.
         width: Pixels from left to right of the file's image.
         height: Pixels from top to bottom of the file's image.
         format: ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP`` or ``TIFF``.

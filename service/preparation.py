@@ -142,7 +142,7 @@ class Preparer:
                 landmarks=[Point(x=across * x, y=down * y) for x, y in face.landmarks.tolist()],
                 clipped=face.clipped,
             )
-            for face in self._detector.detect(image.rgb, min_confidence, max_faces)
+            for face in self._detector.detect(image.pixels, min_confidence, max_faces)
         ]
 
 

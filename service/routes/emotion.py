@@ -153,7 +153,7 @@ def _respond(answer: BaseModel, timing: Timing | None) -> Response:
     """Writes an answer whose model has checked it already: FastAPI would do so once more."""
     return Response(
         answer.model_dump_json(exclude_unset=True),
-        headers=private(timing.model_dump()) if timing else None,
+        headers=private(dict(timing)) if timing else None,
         media_type="application/json",
     )
 

@@ -479,7 +479,14 @@ async def test_closing_ends_the_wait():
             await waiting
 
 
-# Spreading
+# One by one
+
+
+async def test_items_that_wait_to_fill_a_batch_are_not_taken_one_by_one():
+    run = Recorder()
+    async with batching(run, max_batch=4, max_wait=PATIENCE, one_by_one=4) as batcher:
+        assert values(await batcher.submit([1, 2, 3, 4], soon())) == [2, 4, 6, 8]
+    assert run.batches == [[1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize(

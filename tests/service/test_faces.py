@@ -266,6 +266,14 @@ class TestCrop:
         assert np.unique(crop_face(tall, Box(3, 0, 1, 100_000))).tolist() == [77]
 
 
+def test_a_grey_photo_has_the_faces_of_the_same_photo_in_colours(detector: FaceDetector) -> None:
+    grey = np.asarray(Image.fromarray(ASTRONAUT).convert("L").resize((700, 700)))
+    (found,) = detector.detect(grey)
+    (expected,) = detector.detect(np.repeat(grey[:, :, None], 3, axis=2))
+    assert found.box == expected.box
+    assert found.confidence == pytest.approx(expected.confidence, abs=1e-5)
+
+
 class TestWholeFace:
     def test_a_grey_48_by_48_image_comes_back_bit_for_bit(self) -> None:
         grey = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
