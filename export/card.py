@@ -33,11 +33,16 @@ def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         "labels": list(EMOTIONS),
         "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
-        "metrics": {
-            split: {key: scores[key] for key in SplitMetrics.model_fields}
-            for split, scores in report.items()
-        },
+        "metrics": split_metrics(report),
         "licences": [*LICENCES, *PRETRAINED.get(name, ())],
+    }
+
+
+def split_metrics(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Takes what a card states out of a report of ``training.evaluate.evaluate``."""
+    return {
+        split: {key: scores[key] for key in SplitMetrics.model_fields}
+        for split, scores in report.items()
     }
 
 

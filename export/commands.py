@@ -1,4 +1,4 @@
-"""The command ``ferserve export``."""
+"""The commands ``ferserve export`` and ``ferserve quantize``."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Adds this package's commands to ``app``."""
     app.command("export")(export_command)
+    app.command("quantize")(quantize_command)
 
 
 def export_command(
@@ -57,7 +58,7 @@ def export_command(
         from training.released import ReleasedError
         from training.run_folder import RunError
     except ModuleNotFoundError as error:
-        _fail(f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
+        _fail("export", f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
     from fer2013.reader import DatasetError, read_fer2013
     from service.bundle import ModelError
 
@@ -87,11 +88,43 @@ def export_command(
         ReleasedError,
         RunError,
     ) as error:
-        _fail(str(error))
+        _fail("export", str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))
     typer.echo(f"{out / model}.json written, sha256 {card.sha256}")
 
 
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"ferserve export: {message}", err=True)
+def quantize_command(
+    model: Annotated[str, typer.Argument(help="custom_cnn, vgg16, resnet50v2 or ensemble.")],
+    data: Annotated[Path, typer.Option(help="FER2013, for the ranges and the figures.")],
+    out: Annotated[Path, typer.Option(help="Folder of MODEL.onnx; int8/MODEL.json goes there.")] = (
+        Path("models")
+    ),
+    images: Annotated[
+        int | None,
+        typer.Option(help="Take ranges from so many images.", min=1, show_default="512"),
+    ] = None,
+) -> None:
+    """Measure what a model needs to be served with FERSERVE_PRECISION=int8, and how well it does.
+
+    The ranges are taken from Training images, the figures from all test images. The members of an
+    ensemble come first.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        from export.int8 import IMAGES, quantize
+    except ModuleNotFoundError as error:
+        _fail("quantize", f"it needs {error.name}: pip install 'ferserve[export,cpu]'")
+    from fer2013.reader import DatasetError, read_fer2013
+    from service.bundle import ModelError
+
+    try:
+        quantize(model, out, read_fer2013(data), images=images or IMAGES, log=typer.echo)
+    except (DatasetError, ModelError) as error:
+        _fail("quantize", str(error))
+    typer.echo(f"{out / 'int8' / model}.json written")
+
+
+def _fail(command: str, message: str) -> NoReturn:
+    typer.echo(f"ferserve {command}: {message}", err=True)
     raise typer.Exit(1)

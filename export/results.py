@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from export import results_int8
 from fer2013.labels import EMOTIONS
 from fer2013.statistics import wilson_interval
 from service.benchmark.peers import KINDS, PEERS, PEOPLE
@@ -125,6 +126,7 @@ def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[st
         "## Distillation\n\n" + _distillation_table(root) + "\n\n" + DISTILLATION_NOTE,
         "## Calibration\n\n" + _calibration_table(cards) + "\n\n" + CALIBRATION_NOTE,
         *_mirror_section(root, cards),
+        *results_int8.section(root / "models", cards, TITLES | SPLITS),
         "## Others\n\n" + _peers_table(),
         *(_model_section(card, reports[card.name]) for card in cards),
     ]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fer2013.labels import EMOTIONS, FACE_SIDE
-from service.card import ModelCard
+from service.card import Int8Card, ModelCard
 from service.runtime.errors import ModelError
-from service.runtime.options import RuntimeOptions
+from service.runtime.options import Precision, RuntimeOptions
 from service.runtime.providers import CPU, CUDA
 from service.runtime.runners import INPUT, OUTPUT, Runner, open_runner
 from service.runtime.sessions import Sessions
@@ -30,6 +30,8 @@ __all__ = [
     "available_models",
     "load_bundle",
     "read_card",
+    "read_int8_card",
+    "served_card",
 ]
 
 
@@ -136,7 +138,12 @@ def load_bundle(folder: Path, name: str, **options: Any) -> ModelBundle:
             f"{path}: its sha256 is {digest}, but {name}.json says {card.sha256}; "
             "the file is damaged or belongs to another card"
         )
-    sessions = Sessions(content, str(path), RuntimeOptions(**options))
+    runtime = RuntimeOptions(**options)
+    ranges = None
+    if runtime.precision == "int8":
+        measured = read_int8_card(folder, card)
+        card, ranges = card.in_int8(measured), measured.ranges
+    sessions = Sessions(content, str(path), runtime, ranges)
     labels = _check_contract(sessions.any_size, card, path)
     try:
         runner = open_runner(sessions)
@@ -164,6 +171,36 @@ def read_card(folder: Path, name: str) -> ModelCard:
     if card.name != name:
         raise ModelError(f"{path}: is the card of {card.name!r}, not of {name!r}")
     return card
+
+
+def served_card(folder: Path, name: str, precision: Precision = "float32") -> ModelCard:
+    """Reads the card of a model as it is where it computes in this precision.
+
+    Raises:
+        ModelError: It is missing or no such card.
+    """
+    card = read_card(folder, name)
+    return card.in_int8(read_int8_card(folder, card)) if precision == "int8" else card
+
+
+def read_int8_card(folder: Path, card: ModelCard) -> Int8Card:
+    """Reads ``int8/<name>.json`` and checks that it belongs to the card.
+
+    Raises:
+        ModelError: It is missing, no such card, or that of another file.
+    """
+    path = folder / "int8" / f"{card.name}.json"
+    remedy = f"ferserve quantize {card.name} makes it"
+    try:
+        measured = Int8Card.read(path)
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}; precision=int8 needs it, {remedy}") from error
+    except ValidationError as error:
+        raise ModelError(f"{path}: not the card of a model in int8: {error}") from error
+    members = {part.name for part in card.members or ()}
+    if measured.sha256 != card.sha256 or set(measured.members or ()) != members:
+        raise ModelError(f"{path}: was made of another {card.name}; {remedy} anew")
+    return measured
 
 
 def available_models(folder: Path) -> list[str]:

@@ -99,11 +99,11 @@ def _serve_cluster(settings: "Settings") -> None:
 def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """List the models that can be served, with their measured accuracy."""
     settings = settings_of(models_dir=models_dir)
-    from service.bundle import ModelError, available_models, read_card
+    from service.bundle import ModelError, available_models, served_card
 
     names = settings.models or available_models(settings.models_dir)
     try:
-        cards = [read_card(settings.models_dir, name) for name in names]
+        cards = [served_card(settings.models_dir, name, settings.precision) for name in names]
     except ModelError as error:
         fail(str(error))
     if as_json:

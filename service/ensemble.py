@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle, ModelBundle, ModelError, load_bundle, read_card
+from service.bundle import Bundle, ModelBundle, ModelError, load_bundle, served_card
 from service.calibration import apply_power_scaling, apply_temperature
 from service.card import ModelCard
 
@@ -34,9 +34,10 @@ class EnsembleBundle:
         parts = card.members or []
         for part in parts:
             if members[part.name].card.sha256 != part.sha256:
+                command = "quantize" if card.precision == "int8" else "export"
                 raise ModelError(
                     f"{card.name}.json was written for another {part.name}.onnx "
-                    f"(sha256 {part.sha256}); make it anew: ferserve export {card.name}"
+                    f"(sha256 {part.sha256}); make it anew: ferserve {command} {card.name}"
                 )
         if card.sha256 != card.ensemble_sha256():
             raise ModelError(f"{card.name}.json: sha256 does not belong to its members")
@@ -88,7 +89,8 @@ def load_bundles(folder: Path, names: Iterable[str], **options: Any) -> dict[str
     Raises:
         ModelError: A file is missing, damaged or breaks the contract.
     """
-    cards = {name: read_card(folder, name) for name in names}
+    precision = options.get("precision", "float32")
+    cards = {name: served_card(folder, name, precision) for name in names}
     plain = [
         *(name for name, card in cards.items() if not card.members),
         *(part.name for card in cards.values() for part in card.members or ()),

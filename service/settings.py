@@ -47,14 +47,15 @@ class Settings(BaseSettings):
         provider: ``auto`` takes CUDA where it works and the CPU elsewhere; ``cuda`` or
             ``tensorrt`` that does not work is a start-up error.
         device_id: CUDA device.
-        precision: Arithmetic of the networks: ``float32``; ``tf32``, of GPUs only; ``float16``.
+        precision: Arithmetic of the networks: ``float32``; ``tf32``, of GPUs only; ``float16``;
+            ``int8``, of the CPU only.
         batch_strategy: How batches are run, see ``service.runtime.runners``; unset means
             ``dynamic`` on the CPU, ``padded`` on CUDA and ``sessions`` with TensorRT.
         cudnn_conv_algo_search: How cuDNN chooses its convolutions.
         conv_layout: Order of the axes in CUDA's convolutions.
         gpu_memory_limit_bytes: Most memory that the arena of one session takes on a GPU.
-        cache_dir: Folder that keeps float16 models and TensorRT's engines between starts; unset
-            writes nothing. Whoever can write there decides what is computed.
+        cache_dir: Folder that keeps float16 and int8 models and TensorRT's engines between
+            starts; unset writes nothing. Whoever can write there decides what is computed.
         intra_op_threads: Threads inside one inference on the CPU. One is fastest together with
             several workers.
         inference_workers: Worker threads a model; unset means one a processor on the CPU and

@@ -6,7 +6,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
-from service.bundle import read_card
+from service.bundle import served_card
 from service.cluster.forwarding import BenchmarkHost
 from service.cluster.front import model_deployment
 from service.cluster.ingress import BENCHMARKS, INGRESS, Ingress, IngressApp
@@ -38,7 +38,8 @@ def build(settings: Settings, cluster: ClusterSettings) -> "Application":
     """
     names = served_names(settings)
     load_detector(settings)  # better a clear word here than a dead replica there
-    versions = {name: read_card(settings.models_dir, name).sha256 for name in names}
+    folder, precision = settings.models_dir, settings.precision
+    versions = {name: served_card(folder, name, precision).sha256 for name in names}
     settings = settings.model_copy(
         update={"models": names, "default_model": settings.default_model or names[0]}
     )

@@ -23,7 +23,7 @@ def wanted_provider(options: RuntimeOptions) -> str:
     """
     available = ort.get_available_providers()
     if options.provider == "auto":
-        return CUDA if CUDA in available else CPU
+        return CUDA if CUDA in available and options.precision != "int8" else CPU
     name = _NAMES[options.provider]
     if name not in available:
         raise ModelError(

@@ -6,8 +6,9 @@ import logging
 import onnxruntime as ort
 
 from service.runtime.errors import ModelError
+from service.runtime.float16 import to_float16
+from service.runtime.int8 import Ranges, to_int8
 from service.runtime.options import RuntimeOptions
-from service.runtime.precision import to_float16
 from service.runtime.providers import (
     CPU,
     TENSORRT,
@@ -28,13 +29,20 @@ class Sessions:
         any_size: A session that takes batches of every size.
     """
 
-    def __init__(self, content: bytes, name: str, options: RuntimeOptions) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        name: str,
+        options: RuntimeOptions,
+        ranges: Ranges | None = None,
+    ) -> None:
         """Finds out which provider works and opens the first session on it.
 
         Args:
             content: The ONNX file.
             name: Of the file, for messages.
             options: Where and how it runs.
+            ranges: What ``precision="int8"`` needs, see :mod:`service.runtime.int8`.
 
         Raises:
             ModelError: ONNX Runtime cannot load it, or what was asked for is not there.
@@ -46,6 +54,12 @@ class Sessions:
         self.provider = wanted_provider(options)
         if options.precision == "float16" and self.provider != TENSORRT:
             self._content = to_float16(content, name, options.cache_dir)
+        if options.precision == "int8":
+            if self.provider != CPU:
+                raise ModelError(
+                    "precision=int8 is there on the CPU only; provider=cpu asks for it"
+                )
+            self._content = to_int8(content, name, ranges or {}, options.cache_dir)
         if self.provider != CPU:
             preload_libraries()
         self.any_size = self._open_first()
@@ -116,6 +130,8 @@ class Sessions:
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
         # Weights stored as int8 + DequantizeLinear become float32 once, at load; without this
-        # ONNX Runtime keeps them apart and runs a third slower.
-        settings.add_session_config_entry("session.disable_quant_qdq", "1")
+        # ONNX Runtime keeps them apart and runs a third slower. Of what is computed in int8 it has
+        # to keep the quantization.
+        in_int8 = self.options.precision == "int8"
+        settings.add_session_config_entry("session.disable_quant_qdq", "0" if in_int8 else "1")
         return settings

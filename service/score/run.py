@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from service.bundle import read_card
+from service.bundle import served_card
 from service.cluster.machine import start_ray
 from service.cluster.settings import ClusterSettings
 from service.schemas import EmotionOptions, ModelReference
@@ -109,7 +109,7 @@ def score(
     name = settings.default_model or served_names(settings)[0]
     settings = unhurried(cluster.of_replica(settings, name))
     load_detector(settings)  # better a clear word here than a dead actor there
-    card = read_card(settings.models_dir, name)
+    card = served_card(settings.models_dir, name, settings.precision)
     model = ModelReference(name=name, version=card.version, sha256=card.sha256)
     source, target = find(job.source, job.column), Place.of(job.target)
     if source.place.contains(target):

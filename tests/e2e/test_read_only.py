@@ -70,10 +70,14 @@ def use_everything(server, photo, grey_crop) -> None:
     assert server.terminate() == 0
 
 
-def test_it_serves_where_nothing_can_be_written(start_server, tmp_path, watch, photo, grey_crop):
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_it_serves_where_nothing_can_be_written(
+    precision, start_server, tmp_path, watch, photo, grey_crop
+):
     options, tried = watch
     options["env"] |= {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
-    with start_server(tmp_path / "log", process_options=options | nobody()) as server:
+    where = options | nobody()
+    with start_server(tmp_path / "log", process_options=where, precision=precision) as server:
         use_everything(server, photo, grey_crop)
     assert tried() == []
 

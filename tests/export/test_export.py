@@ -33,7 +33,7 @@ from fer2013.reader import read_fer2013
 from fer2013.scoring import score
 from service.calibration import apply_power_scaling
 from service.card import ModelCard, PowerScaling
-from service.runtime.precision import to_float16
+from service.runtime.float16 import to_float16
 from training.evaluate import open_onnx
 from training.holdout import split_training
 from training.networks import custom_cnn

@@ -12,7 +12,7 @@ from fer2013.labels import EMOTIONS
 from fer2013.reader import Fer2013
 from fer2013.scoring import score
 from fer2013.splits import evaluation_splits
-from service.card import ModelCard
+from service.card import Int8Card, ModelCard
 from service.ensemble import load_bundles
 from training.evaluate import open_model, sample
 
@@ -28,6 +28,10 @@ def _model_file(name: str) -> Path:
     """The ONNX file, or the card of an ensemble."""
     path = MODELS / f"{name}.onnx"
     return path if path.exists() else path.with_suffix(".json")
+
+
+def read_int8(name: str) -> Int8Card:
+    return Int8Card.read(MODELS / "int8" / f"{name}.json")
 
 
 @pytest.fixture(params=FLOORS)
@@ -77,6 +81,28 @@ def test_private_test_accuracy_is_what_the_card_says(name: str, full_dataset: Fe
     assert abs(measured.accuracy - stated.accuracy) <= 1 / 3589
     assert measured.macro_f1 == pytest.approx(stated.macro_f1, abs=2e-3)
     assert measured.ece == pytest.approx(stated.ece, abs=2e-3)
+
+
+def test_every_model_can_be_served_in_int8_and_loses_less_than_a_point_by_it(name: str):
+    card, in_int8 = ModelCard.read(MODELS / f"{name}.json"), read_int8(name)
+    assert in_int8.sha256 == card.sha256
+    assert bool(in_int8.ranges) == (card.members is None)
+    assert set(in_int8.metrics) == {"all", "public", "private", "leak_free"}
+    for split, scores in in_int8.metrics.items():
+        assert scores.n == card.metrics[split].n
+        assert scores.accuracy > card.metrics[split].accuracy - 0.01
+    assert in_int8.same_answer > 0.95
+
+
+def test_private_test_accuracy_in_int8_is_what_its_card_says(name: str, full_dataset: Fer2013):
+    stated = read_int8(name).metrics["private"].accuracy
+    predict = load_bundles(MODELS, [name], provider="cpu", precision="int8")[name].predict
+    private = full_dataset.private
+    some = private if name in QUICK else sample(private, 200)
+    rows = np.concatenate([predict(some.faces[i : i + 16]) for i in range(0, len(some), 16)])
+    # Another processor may round the first convolution otherwise, which changed one or two answers.
+    allowed = 10 / 3589 if name in QUICK else 0.12
+    assert abs(score(rows, some.labels).accuracy - stated) <= allowed
 
 
 def test_card_was_made_with_this_data_set(name: str, full_dataset: Fer2013):

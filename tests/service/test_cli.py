@@ -36,7 +36,7 @@ def test_the_help_lists_the_commands_of_all_packages(ferserve):
     result = ferserve("--help")
     assert result.exit_code == 0
     own = ("serve", "predict", "models", "benchmark", "robustness", "loadtest", "score")
-    for command in (*own, "train", "evaluate", "export"):
+    for command in (*own, "train", "evaluate", "export", "quantize"):
         assert command in result.stdout
 
 

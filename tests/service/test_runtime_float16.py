@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle import ModelError, load_bundle
-from service.runtime.precision import to_float16, trunk
+from service.runtime.float16 import to_float16, trunk
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 

@@ -7,20 +7,15 @@ or overflows. So do the nodes that unpack int8 weights, which ONNX Runtime compu
 """
 
 import copy
-import hashlib
-import logging
-import os
-import tempfile
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from service.runtime.conversions import kept
 from service.runtime.errors import ModelError
 
 VERSION = 1
 """Of what this module makes; part of the names of cached files."""
-
-logger = logging.getLogger(__name__)
 
 
 def to_float16(content: bytes, name: str, cache_dir: Path | None = None) -> bytes:
@@ -34,15 +29,7 @@ def to_float16(content: bytes, name: str, cache_dir: Path | None = None) -> byte
     Raises:
         ModelError: What the conversion needs is not installed, or it fails.
     """
-    if cache_dir is None:
-        return _convert(content, name)
-    cached = cache_dir / f"{hashlib.sha256(content).hexdigest()}-float16-{VERSION}.onnx"
-    try:
-        return cached.read_bytes()
-    except OSError:
-        converted = _convert(content, name)
-        _keep(cached, converted)
-        return converted
+    return kept(cache_dir, f"float16-{VERSION}", content, lambda: _convert(content, name))
 
 
 def trunk(graph: Any) -> set[str]:
@@ -119,19 +106,3 @@ def _sort_nodes(graph: Any) -> None:
     }
     del graph.node[:]
     graph.node.extend(nodes[number] for number in TopologicalSorter(needs).static_order())
-
-
-def _keep(path: Path, content: bytes) -> None:
-    """Writes a file so that others see all of it or nothing; a failure costs only the cache."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        logger.warning("%s: not cached: %s", path, error)
