@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a script that talks to the person who runs it
 """Measures what the CPU path was chosen from, each choice beside what else there is.
 
-    python bench/tuning.py                               # all of it, about 7 minutes
+    python bench/tuning.py                               # all of it, about 8 minutes
     python bench/tuning.py --only decode,batch --rounds 5
 
 The ways of a choice are measured in turn, several rounds of them. Which one the service uses is
@@ -56,6 +56,7 @@ GROUPS = {
     "spinning": Group(tuning_sessions.spinning, 0.3),
     "buffers": Group(tuning_runtime.buffers, 0.4),
     "optimiser": Group(tuning_runtime.optimiser, 0.8),
+    "arithmetic": Group(tuning_runtime.arithmetic, 0.6),
     "arena": Group(tuning_runtime.arena, 0.6),
     "decode": Group(tuning_images.decoding, 0.8),
     "detect": Group(tuning_images.detection, 0.6),

@@ -23,10 +23,10 @@ from tuning_sessions import SPINNING, runner
 
 from fer2013.labels import FACE_SIDE
 from service.bundle import CPU, ModelBundle, load_bundle
-from service.runtime.options import Strategy
+from service.runtime.options import Precision, Strategy
 from service.runtime.runners import default_strategy
 from service.serving import MAX_CPU_BATCH
-from service.settings import MODELS_DIR, usable_cpus
+from service.settings import MODELS_DIR, Settings, usable_cpus
 
 INT8 = "session.disable_quant_qdq"
 
@@ -106,6 +106,29 @@ def optimiser() -> Iterator[Choice]:
                 for value, name in names.items()
             ],
             names[served.get_session_config_entry(INT8)],
+        )
+
+
+def arithmetic() -> Iterator[Choice]:
+    """In what convolutions compute, and what that costs in accuracy."""
+    used: Precision = Settings.model_fields["precision"].default
+    levels = np.arange(0, 20 * MAX_CPU_BATCH, 20, np.uint8)
+    crops = [np.full((FACE_SIDE, FACE_SIDE), level) for level in levels]
+    for model in TITLES:
+        ways = []
+        for precision in ("float32", "int8"):
+            bundle = load_bundle(
+                MODELS_DIR, model, provider="cpu", precision=precision, max_batch=MAX_CPU_BATCH
+            )
+            accuracy = 100 * bundle.card.metrics["all"].accuracy
+            columns = {"right of the test images, %": round(accuracy, 2)}
+            ways.append(Way(precision, in_threads(_predicting(bundle, crops)), columns))
+        yield Choice(
+            f"Arithmetic, {TITLES[model]}, batches of {MAX_CPU_BATCH}, 1 thread",
+            "face",
+            ways,
+            used,
+            remark="`FERSERVE_PRECISION=int8` is the other.",
         )
 
 

@@ -57,7 +57,8 @@ def faces_loop(options: argparse.Namespace, threads: int, intra: int, batch: int
     """Runs ``threads`` loops over one session whose runs use ``intra`` threads each."""
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads, session_options.inter_op_num_threads = intra, 1
-    session_options.add_session_config_entry("session.disable_quant_qdq", "1")
+    keeps = options.model.stem.endswith("_int8")  # as ``peers.common.in_int8``
+    session_options.add_session_config_entry("session.disable_quant_qdq", "0" if keeps else "1")
     session = ort.InferenceSession(options.model, session_options, ["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     least = max(1, batch // 2) if options.vary else batch
