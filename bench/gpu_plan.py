@@ -41,9 +41,9 @@ def combinations(options: argparse.Namespace, provider: str) -> list[Combination
 
 
 def precisions(asked: Sequence[str], provider: str) -> list[str]:
-    """Returns those that a provider has: no TF32 on the CPU, no plain float32 in TensorRT."""
-    missing = {"cpu": "tf32", "tensorrt": "float32"}.get(provider)
-    return [precision for precision in asked if precision != missing]
+    """Returns those that a provider has: TF32 is of GPUs, int8 of the CPU; TensorRT takes TF32."""
+    missing = {"cpu": {"tf32"}, "cuda": {"int8"}, "tensorrt": {"float32", "int8"}}[provider]
+    return [precision for precision in asked if precision not in missing]
 
 
 def estimate_seconds(count: int, batches: int, seconds: float, callers: int = 2) -> float:

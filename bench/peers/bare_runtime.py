@@ -24,6 +24,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime as ort
+from common import in_int8
 
 BATCHES = (1, 4, 8, 16, 32)
 
@@ -57,8 +58,8 @@ def faces_loop(options: argparse.Namespace, threads: int, intra: int, batch: int
     """Runs ``threads`` loops over one session whose runs use ``intra`` threads each."""
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads, session_options.inter_op_num_threads = intra, 1
-    keeps = options.model.stem.endswith("_int8")  # as ``peers.common.in_int8``
-    session_options.add_session_config_entry("session.disable_quant_qdq", "0" if keeps else "1")
+    restored = "0" if in_int8(options.model) else "1"
+    session_options.add_session_config_entry("session.disable_quant_qdq", restored)
     session = ort.InferenceSession(options.model, session_options, ["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     least = max(1, batch // 2) if options.vary else batch

@@ -73,6 +73,9 @@ def test_what_decides_most_comes_first_and_nothing_that_cannot_run():
     assert "a, tf32, graphs" in on_gpu
     assert "a, tf32, dynamic" not in on_gpu
     assert not any("tf32" in str(one) for one in combinations(options, "cpu"))
+    options.precisions = ["float16", "int8"]
+    assert any("int8" in str(one) for one in combinations(options, "cpu"))
+    assert not any("int8" in str(one) for one in combinations(options, "cuda"))
     assert not any("float32" in str(one) for one in combinations(options, "tensorrt"))
 
 
