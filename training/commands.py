@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def train_command(
     model: Annotated[
-        str, typer.Argument(help="The model to train: custom_cnn, vgg16 or resnet50v2.")
+        str, typer.Argument(help="The model to train: light, custom_cnn, vgg16 or resnet50v2.")
     ],
     data: Annotated[Path, typer.Option(help="FER2013: Kaggle zip, its folder, or fer2013.csv.")],
     out: Annotated[
@@ -39,10 +39,14 @@ def train_command(
     teacher: Annotated[
         list[Path] | None, typer.Option(help="Run to distill from; may stand several times.")
     ] = None,
+    votes: Annotated[
+        Path | None, typer.Option(help="FER+ votes about the same faces, a CSV.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, show_default="the recipe's")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, show_default="the recipe's")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="mixed_bfloat16 or float32.", show_default="the recipe's")
+        str | None,
+        typer.Option(help="auto, mixed_bfloat16 or float32.", show_default="the recipe's"),
     ] = None,
     sides: Annotated[
         str | None,
@@ -87,6 +91,7 @@ def train_command(
         os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from fer2013.reader import DatasetError, read_fer2013
+    from fer2013.votes import VotesError, read_votes
     from training.recipes import RecipeError, find_recipe
 
     # What a slip of the keyboard gets wrong is told before Keras takes its seconds to load.
@@ -101,7 +106,8 @@ def train_command(
             trainable_from=trainable_from,
         )
         dataset = read_fer2013(data)
-    except (RecipeError, DatasetError) as error:
+        counted = votes and read_votes(votes, dataset)
+    except (RecipeError, DatasetError, VotesError) as error:
         _fail(str(error))
     try:
         from training.devices import DeviceError
@@ -119,6 +125,7 @@ def train_command(
             backbone_weights=backbone_weights,
             start_from=start_from,
             teachers=teacher or [],
+            votes=counted,
             holdout_share=holdout,
             limit=limit,
             max_minutes=max_minutes,

@@ -15,7 +15,8 @@ from training.recipes import Recipe
 class TrainingModel(keras.Model):
     """Takes ``(faces, labels)``: labels go in with the faces because both are mixed.
 
-    With a recipe whose teachers answered before the run it takes ``(faces, labels, answers)``.
+    After the labels it takes further rows for each face, if the recipe has a use for them: the
+    answers of teachers that were asked before the run, then the shares of people's votes.
     Outside training it is the network alone, so that ``evaluate`` scores what is served.
 
     Attributes:
@@ -40,29 +41,38 @@ class TrainingModel(keras.Model):
             teacher.trainable = False
         self.soft_loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         self.answered = recipe.distillation is not None and not recipe.distillation.same_view
-        rows = [keras.Input((len(EMOTIONS),)) for _ in range(2 if self.answered else 1)]
+        self.votes = recipe.votes
+        if self.votes:
+            self.votes_accuracy = keras.metrics.CategoricalAccuracy("votes_accuracy")
+        count = 1 + self.answered + bool(self.votes)
+        rows = [keras.Input((len(EMOTIONS),)) for _ in range(count)]
         self((keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8"), *rows))  # builds it
 
     def call(self, inputs: tuple[Any, ...], training: bool | None = None) -> dict[str, Any]:
         """Computes logits, the labels to compare them with, and in training the teachers' view.
 
         Args:
-            inputs: Faces uint8 ``[N, 48, 48]``, one-hot labels float32 ``[N, 7]`` and, where
-                they answered before the run, the teachers' view, float32 ``[N, 7]``.
+            inputs: Faces uint8 ``[N, 48, 48]``, one-hot labels float32 ``[N, 7]`` and, if the
+                recipe uses them, the teachers' answers and the shares of votes, float32
+                ``[N, 7]`` each.
             training: Whether to augment, mix and ask the teachers.
 
         Returns:
-            ``logits`` and ``labels``, and with teachers ``teachers``, each float32 ``[N, 7]``.
+            ``logits`` and ``labels``, with teachers ``teachers``, with votes ``shares`` and
+            ``vote_logits``, each float32 ``[N, 7]``.
         """
         faces, *rows = inputs
         faces = self.augmentation(faces, training=training)
         faces, mixed = self.mixup(faces, ops.concatenate(rows, axis=1), training=training)
-        labels, *answers = ops.split(mixed, len(rows), axis=1)
-        outputs = {"logits": self.network(faces, training=training), "labels": labels}
+        labels, *others = ops.split(mixed, len(rows), axis=1)
+        logits = self.network(faces, training=training)
+        outputs = {"logits": logits[:, : len(EMOTIONS)], "labels": labels}
+        if self.votes:
+            outputs |= {"shares": others[-1], "vote_logits": logits[:, len(EMOTIONS) :]}
         if training and self.teachers:
             outputs["teachers"] = ops.stop_gradient(self._ask_teachers(faces))
-        elif training and answers:
-            outputs["teachers"] = answers[0]
+        elif training and self.answered:
+            outputs["teachers"] = others[0]
         return outputs
 
     def compute_loss(
@@ -73,7 +83,16 @@ class TrainingModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The compiled loss on mixed labels, blended with the teachers' where there are any."""
+        """The compiled loss on mixed labels, blended with the teachers' and the votes'."""
+        loss = self._label_loss(x, y_pred, sample_weight, training)
+        if not self.votes:
+            return loss
+        # The shares sum to less than 1 where people saw none of the seven emotions: such a face
+        # counts for less, and one without votes for nothing.
+        votes = self.soft_loss(y_pred["shares"], y_pred["vote_logits"])
+        return (1 - self.votes) * loss + self.votes * votes
+
+    def _label_loss(self, x: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         logits = y_pred["logits"]
         loss = super().compute_loss(x, y_pred["labels"], logits, sample_weight, training=training)
         if "teachers" not in y_pred:
@@ -86,7 +105,11 @@ class TrainingModel(keras.Model):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """The compiled metrics on the labels as they were before mixing."""
+        """The compiled metrics on the labels, and the votes' accuracy, both before mixing."""
+        if self.votes:
+            shares = x[-1]
+            has_votes = ops.cast(ops.sum(shares, axis=1) > 0, "float32")
+            self.votes_accuracy.update_state(shares, y_pred["vote_logits"], has_votes)
         return super().compute_metrics(x, y, y_pred["logits"], sample_weight)
 
     def _ask_teachers(self, faces: Any) -> Any:

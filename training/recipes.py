@@ -81,7 +81,8 @@ class Recipe:
         weight_decay: Decoupled; not applied to biases and batch normalisation.
         ema_momentum: Of the moving average of the weights, which is what is kept and served.
         clip_norm: Largest norm of all gradients together; none if 0.
-        precision: Keras dtype policy of the training step.
+        precision: Keras dtype policy of the training step, or ``auto``: bfloat16 where the
+            processor or GPU computes in it, float32 elsewhere.
         steps_per_execution: Steps a compiled call makes; more saves launches on a GPU.
         cosine: Whether the learning rate falls after the warm-up, or stays.
         mixup: Parameter of the Beta distribution that the shares of two mixed faces are drawn
@@ -91,6 +92,8 @@ class Recipe:
             what is served. Empty for a network that takes them as they are.
         fine_tuning: For a network on a pretrained backbone.
         distillation: For a network that learns from others.
+        votes: Weight in the loss of a second head, which answers as the people of FER+ voted; the
+            labels have the rest. 0 for a network with one head.
     """
 
     network: str
@@ -111,6 +114,7 @@ class Recipe:
     sides: tuple[int, ...] = ()
     fine_tuning: FineTuning | None = None
     distillation: Distillation | None = None
+    votes: float = 0.0
 
     @property
     def side(self) -> int | None:
@@ -129,7 +133,7 @@ CUSTOM_CNN = Recipe(
     ema_momentum=0.999,
     clip_norm=1.0,
     augmentation=Augmentation(),
-    precision="mixed_bfloat16",
+    precision="auto",
     steps_per_execution=1,
 )
 
@@ -144,6 +148,16 @@ CUSTOM_CNN_LONG = replace(
 )
 """For a GPU: as many epochs as stronger augmentation asks for."""
 
+LIGHT = replace(
+    CUSTOM_CNN,
+    network="light",
+    epochs=100,
+    warmup=0.05,
+    mixup=0.2,
+    augmentation=Augmentation(rotation=15.0, shift=0.08, scale=0.15, erasing=0.3),
+    votes=0.5,
+)
+
 VGG16 = Recipe(
     network="vgg16",
     epochs=30,
@@ -155,7 +169,7 @@ VGG16 = Recipe(
     ema_momentum=0.999,
     clip_norm=1.0,
     augmentation=Augmentation(rotation=15.0, shift=0.1, scale=0.1, erasing=0.25),
-    precision="mixed_bfloat16",
+    precision="auto",
     steps_per_execution=8,
     mixup=0.2,
     sides=(224,),
@@ -232,6 +246,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "distill-cpu": replace(CUSTOM_CNN, distillation=Distillation(same_view=False)),
         "reference": _reference(CUSTOM_CNN),
     },
+    "light": {"default": LIGHT},
     "vgg16": {
         "default": VGG16,
         "cpu": VGG16_CPU,
@@ -248,7 +263,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 """The recipes of each model that can be trained, by the model's name and the recipe's."""
 
 
-PRECISIONS = ("mixed_bfloat16", "float32")
+PRECISIONS = ("auto", "mixed_bfloat16", "float32")
 
 SMALLEST_SIDE = 32
 """Both backbones halve the side five times."""

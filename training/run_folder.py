@@ -104,15 +104,16 @@ class RunFolder:
         return kept
 
 
-def build_network(name: str, side: int | None = None) -> keras.Model:
+def build_network(name: str, side: int | None = None, heads: int = 1) -> keras.Model:
     """Builds the network of ``training.networks.<name>`` with random weights.
 
     Args:
         name: The network's module.
         side: Pixels that it upsamples faces to; the module's own default if None.
+        heads: Answers of seven logits each, side by side.
     """
     settings = {} if side is None else {"side": side}
-    return importlib.import_module(f"training.networks.{name}").build(**settings)
+    return importlib.import_module(f"training.networks.{name}").build(heads=heads, **settings)
 
 
 def load_network(folder: RunFolder) -> keras.Model:
@@ -125,7 +126,7 @@ def load_network(folder: RunFolder) -> keras.Model:
         raise RunError(f"{folder.root}: no {folder.weights.name} with {folder.description.name}")
     recipe = folder.read_description()["recipe"]
     sides = recipe.get("sides") or [None]
-    network = build_network(recipe["network"], sides[-1])
+    network = build_network(recipe["network"], sides[-1], heads=2 if recipe.get("votes") else 1)
     try:
         network.load_weights(folder.weights)
     except (ValueError, OSError) as error:

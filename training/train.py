@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fer2013.labels import EMOTIONS
 from fer2013.reader import Fer2013, Split
+from fer2013.votes import Votes, shares
 from training.callbacks import (
     STATISTICS_FACES,
     AveragedWeights,
@@ -25,6 +26,7 @@ from training.model import TrainingModel, softened_mean
 from training.networks import backbone
 from training.optimizer import build_optimizer
 from training.plots import plot_history
+from training.precision import resolve_precision
 from training.recipes import FineTuning, Recipe
 from training.released import check_exists, read_released
 from training.run_folder import RunError, RunFolder, build_network, load_network
@@ -41,6 +43,7 @@ def train(
     backbone_weights: str = "imagenet",
     start_from: Path | None = None,
     teachers: Sequence[Path] = (),
+    votes: Votes | None = None,
     holdout_share: float = 0.1,
     limit: int | None = None,
     max_minutes: float | None = None,
@@ -61,6 +64,7 @@ def train(
             network without a pretrained backbone.
         start_from: ONNX file of a released model to go on from, instead of ``backbone_weights``.
         teachers: Folders of runs to learn from, for a recipe with distillation.
+        votes: For a recipe that learns from them too.
         holdout_share: Share of Training kept for choosing the best epoch; 0 fits on all of it
             and keeps the last epoch.
         limit: Use only this many training faces, for a rehearsal.
@@ -80,11 +84,14 @@ def train(
     console = console or Console()
     if bool(teachers) != bool(recipe.distillation):
         raise RunError("teachers (--teacher RUN) and a distilling recipe need each other")
+    if recipe.votes and votes is None:
+        raise RunError("this recipe learns from FER+ votes too: --votes PATH")
     count = count_devices(devices, recipe.batch_size)
     pretrained = None if start_from else _pretrained_weights(recipe, backbone_weights)
     described_start = start_from and _describe_released(start_from)
     described_teachers = [_describe_teacher(RunFolder(path)) for path in teachers]
     keras.utils.set_random_seed(seed)
+    recipe = dataclasses.replace(recipe, precision=resolve_precision(recipe.precision))
     keras.config.set_dtype_policy(recipe.precision)
     fitted, holdout = split_training(dataset.train, holdout_share, limit, seed)
     description = {
@@ -93,6 +100,7 @@ def train(
         "backbone_weights_sha256": pretrained and backbone.sha256(pretrained),
         "started_from": described_start,
         "teachers": described_teachers,
+        "votes_sha256": votes.sha256() if votes and recipe.votes else None,
         "images": len(fitted),
         "holdout_images": len(holdout),
         "holdout_share": holdout_share,
@@ -100,7 +108,7 @@ def train(
         "seed": seed,
     }
     with data_parallel(count):
-        network = build_network(recipe.network, recipe.side)
+        network = build_network(recipe.network, recipe.side, heads=2 if recipe.votes else 1)
         if recipe.fine_tuning:
             _prepare_backbone(network, recipe.fine_tuning, pretrained, console)
         if start_from and not resume:
@@ -114,6 +122,7 @@ def train(
         if recipe.distillation and not recipe.distillation.same_view:
             answers = _ask_before(taught_by, fitted.faces, recipe.distillation.temperature, folder)
             taught_by = []
+        counted = votes if recipe.votes else None
         model = TrainingModel(network, recipe, taught_by, seed)
         _compile(model, recipe)
         past = folder.rewind_history()
@@ -135,7 +144,7 @@ def train(
                 folder.weights,
                 np.random.default_rng(seed).permutation(fitted.faces),
                 recipe.batch_size,
-                _inputs(holdout, None if answers is None else answers[: len(holdout)])
+                _inputs(holdout, None if answers is None else answers[: len(holdout)], counted)
                 if len(holdout)
                 else None,
                 best=max((float(row.get("val_accuracy", 0)) for row in past), default=0.0),
@@ -144,7 +153,7 @@ def train(
             ProgressBar(console, steps, recipe.epochs),
         ]
         model.fit(
-            *_inputs(fitted, answers),
+            *_inputs(fitted, answers, counted),
             batch_size=recipe.batch_size,
             epochs=recipe.epochs,
             callbacks=callbacks,
@@ -222,7 +231,14 @@ def _ask_before(
     return np.load(folder.answers)
 
 
-def _inputs(split: Split, answers: np.ndarray | None) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+def _inputs(
+    split: Split, answers: np.ndarray | None, votes: Votes | None
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """What a :class:`TrainingModel` takes; outside training it does not look at answers."""
     labels = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
-    return (split.faces, labels, *(() if answers is None else (answers,))), labels
+    rows = [labels]
+    if answers is not None:
+        rows.append(answers)
+    if votes is not None:
+        rows.append(shares(votes.of(split)))
+    return (split.faces, *rows), labels

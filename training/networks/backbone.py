@@ -8,7 +8,7 @@ import h5py
 import keras
 import numpy as np
 
-from fer2013.labels import EMOTIONS, FACE_SIDE
+from fer2013.labels import FACE_SIDE
 from training.networks.layers import Upsampling
 from training.recipes import HEAD
 
@@ -35,14 +35,6 @@ def upsampled_faces(side: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8", name="faces")
     x = Upsampling(side, name="upsampling")(keras.ops.cast(faces, "float32"))
     return faces, keras.ops.expand_dims(x, -1)
-
-
-def new_logits(features: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns logits float32 ``[N, 7]`` of features ``[N, D]``; all emotions even at first."""
-    layer = keras.layers.Dense(
-        len(EMOTIONS), kernel_initializer="zeros", dtype="float32", name="logits"
-    )
-    return layer(features)
 
 
 def resolve_weights(weights: str, published: WeightsFile) -> Path:

@@ -2,7 +2,8 @@
 
 import keras
 
-from training.networks.backbone import WeightsFile, new_logits, upsampled_faces
+from training.networks.backbone import WeightsFile, upsampled_faces
+from training.networks.head import new_logits
 from training.networks.layers import BatchNormalization, ZeroBorder
 
 IMAGENET = WeightsFile(
@@ -12,21 +13,22 @@ IMAGENET = WeightsFile(
 )
 
 
-def build(side: int = 224, dropout: float = 0.4) -> keras.Model:
+def build(side: int = 224, dropout: float = 0.4, heads: int = 1) -> keras.Model:
     """Builds the network with random weights (24 M); its layer ``backbone`` is ResNet50V2's.
 
     Args:
         side: Pixels that the faces are upsampled to.
         dropout: Share of the pooled features dropped in training.
+        heads: Answers of seven logits each, side by side.
 
     Returns:
-        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7]``.
+        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7 · heads]``.
     """
     faces, x = upsampled_faces(side)
     x = keras.ops.repeat(x / 127.5 - 1, 3, axis=-1)  # Keras' preprocessing "tf"
     x = keras.layers.GlobalAveragePooling2D(name="pool")(_backbone()(x))
     x = keras.layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(faces, new_logits(x), name="resnet50v2")
+    return keras.Model(faces, new_logits(x, heads), name="resnet50v2")
 
 
 def _backbone() -> keras.Model:

@@ -2,7 +2,8 @@
 
 import keras
 
-from training.networks.backbone import WeightsFile, new_logits, upsampled_faces
+from training.networks.backbone import WeightsFile, upsampled_faces
+from training.networks.head import new_logits
 
 IMAGENET = WeightsFile(
     "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
@@ -15,15 +16,16 @@ IMAGENET_MEANS_BGR = (103.939, 116.779, 123.68)
 turning RGB into BGR changes nothing."""
 
 
-def build(side: int = 224, dropout: float = 0.5) -> keras.Model:
+def build(side: int = 224, dropout: float = 0.5, heads: int = 1) -> keras.Model:
     """Builds the network with random weights (15 M); its layer ``backbone`` is VGG16's.
 
     Args:
         side: Pixels that the faces are upsampled to.
         dropout: Share of the head's 512 features dropped in training.
+        heads: Answers of seven logits each, side by side.
 
     Returns:
-        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7]``.
+        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7 · heads]``.
     """
     faces, x = upsampled_faces(side)
     x = keras.ops.repeat(x, 3, axis=-1)
@@ -37,4 +39,4 @@ def build(side: int = 224, dropout: float = 0.5) -> keras.Model:
     x = keras.layers.LayerNormalization(dtype="float32", name="normalisation")(x)
     x = keras.layers.Dense(512, "relu", name="features")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(faces, new_logits(x), name="vgg16")
+    return keras.Model(faces, new_logits(x, heads), name="vgg16")
