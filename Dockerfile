@@ -13,15 +13,13 @@ ARG PIP_INDEX_URL=
 WORKDIR /src
 # pip stays here: only /opt/ferserve goes on.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/ferserve
-COPY models /opt/models
-# Whatever the permissions in the clone: the service's user must read them.
-RUN chmod -R a+rX /opt/models
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
-COPY cli cli
+COPY models models
 COPY export export
-COPY fer2013 fer2013
 COPY service service
 COPY training training
+# Whatever the permissions in the clone: the service's user must read them.
+RUN chmod -R a+rX models
 
 FROM build AS build-cpu
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
@@ -39,7 +37,7 @@ ENV PATH=/opt/ferserve/bin:$PATH \
     FERSERVE_MODELS_DIR=/opt/models \
     FERSERVE_HOST=0.0.0.0 \
     FERSERVE_PORT=8000
-COPY --from=build /opt/models /opt/models
+COPY --from=build /src/models /opt/models
 # By number, so that Kubernetes can tell that it is not root.
 USER 10001:10001
 EXPOSE 8000

@@ -45,8 +45,8 @@ evaluate: $(VENV)/.dev-$(RUNTIME)  ## Every figure of a model's card, measured a
 	$(BIN)/ferserve evaluate $(MODEL) --data $(DATA)
 
 results: $(VENV)/.dev-$(RUNTIME)  ## The tables of README.md and docs/results.md
-	$(BIN)/python -m export.results
-	$(BIN)/python -m export.model_cards
+	$(BIN)/python -m ferserve_export.results
+	$(BIN)/python -m ferserve_export.model_cards
 
 robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: docs/robustness.md
 	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --update-card

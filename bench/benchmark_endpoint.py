@@ -34,11 +34,10 @@ import httpx
 import numpy as np
 import onnxruntime
 import skimage.data
+from ferserve.fer2013.reader import Split, read_fer2013
+from ferserve.fer2013.splits import evaluation_splits
+from ferserve.settings import installed_models, usable_cpus
 from PIL import Image
-
-from fer2013.reader import Split, read_fer2013
-from fer2013.splits import evaluation_splits
-from service.settings import MODELS_DIR, usable_cpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BARE_BATCHES = (4, 32, 64)
@@ -118,7 +117,7 @@ def bare_session(model: str) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     settings.add_session_config_entry("session.disable_quant_qdq", "1")
-    path = MODELS_DIR / f"{model}.onnx"
+    path = installed_models() / f"{model}.onnx"
     return onnxruntime.InferenceSession(path, settings, ["CPUExecutionProvider"])
 
 
@@ -239,7 +238,7 @@ def serving(options: argparse.Namespace) -> Iterator[httpx.Client]:
         "FERSERVE_PORT": str(port),
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "serve"],
+        [sys.executable, "-m", "ferserve", "serve"],
         cwd=REPOSITORY,
         env=os.environ | settings,
         stderr=subprocess.DEVNULL,

@@ -31,12 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from ferserve.loadtest.payloads import Payload
+from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
+from ferserve.loadtest.processes import run
+from ferserve.loadtest.statistics import Summary, summarize
 from load import REPOSITORY, RESULTS, described, face, write_result
-
-from service.loadtest.payloads import Payload
-from service.loadtest.plan import ClosedLoop, OpenLoop, Plan
-from service.loadtest.processes import run
-from service.loadtest.statistics import Summary, summarize
 
 START_UP_SECONDS = 180
 REPLACEMENT_SECONDS = 120
@@ -95,7 +94,7 @@ def serving(model: str, replicas: int, cpus: float) -> Iterator[str]:
         "FERSERVE_CLUSTER_REPLICA_CPUS": str(cpus),
     }
     process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "cli.main", "serve", "--engine", "ray", "--port", str(port)],
+        [sys.executable, "-m", "ferserve", "serve", "--engine", "ray", "--port", str(port)],
         cwd=REPOSITORY,
         env=os.environ | variables,
         stdout=subprocess.DEVNULL,

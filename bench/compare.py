@@ -31,6 +31,9 @@ from typing import Any
 
 from compare_cases import Faces, Photos
 from compare_time import SECONDS, round_minutes, tuning_minutes
+from ferserve.card import Int8Card
+from ferserve.runtime.int8 import to_int8
+from ferserve.settings import installed_models
 from load import REPOSITORY, RESULTS, described, write_result
 from peers.common import INT8
 from peers.environments import environment as peer_programs
@@ -38,10 +41,6 @@ from peers.environments import versions
 from peers.goals import goals
 from peers.measuring import SETTLE_SECONDS, WARM_UP_SECONDS, Bench, reason
 from peers.registry import FERSERVE, OWN_PROGRAMS, PEERS, Peer
-
-from service.card import Int8Card
-from service.runtime.int8 import to_int8
-from service.settings import MODELS_DIR
 
 CASES = {"faces": (8, 32), "int8": (32,), "resnet50v2": (16,), "photos": (8,)}
 """Clients of a closed loop that are tried for saturation. 16 let two workers have batches of 8."""
@@ -104,7 +103,9 @@ def prepare_cases(
     """Returns the cases to measure; each fills in its part of the results."""
     cases: list[Faces | Photos] = []
     for name in names:
-        model = MODELS_DIR / ("resnet50v2.onnx" if name == "resnet50v2" else "custom_cnn.onnx")
+        model = installed_models() / (
+            "resnet50v2.onnx" if name == "resnet50v2" else "custom_cnn.onnx"
+        )
         results[name] = {}
         if not model.is_file():
             results[name]["skipped"] = f"models/{model.name} is not there"

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ferserve.loadtest.payloads import Payload
 from load import photo_640
 from peers.measuring import (
     Bench,
@@ -23,8 +24,6 @@ from peers.measuring import (
     tune_bare,
 )
 from peers.registry import FERSERVE, OWN_PROGRAMS, Peer
-
-from service.loadtest.payloads import Payload
 
 BARE = "bare"
 

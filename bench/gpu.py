@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a script that talks to the person who runs it
 """Which way of running batches is fastest on a GPU: the answer to ``FERSERVE_BATCH_STRATEGY``.
 
-Measures each model with each strategy (service/runtime/runners.py), in float32, TF32 and float16,
+Measures each model with each strategy (``ferserve.runtime.runners``), in float32, TF32 and float16,
 by batch size, from one thread (latency) and from two (throughput, the next batch begun while one
 runs); a batch size called *mixed* takes every size at random, as a service does. Then, where they
 are asked for: accuracy on 1,000 test faces, Keras on the same device, and the service end to end.
@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import gpu_tables
+from ferserve.runtime.options import Precision, Strategy
 from gpu_machine import REPOSITORY, card, described
 from gpu_parts import Bench
 from gpu_results import Results
-
-from service.runtime.options import Precision, Strategy
 
 
 def main() -> None:

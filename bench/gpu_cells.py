@@ -20,11 +20,10 @@ from typing import Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
+from ferserve.bundle import ModelBundle, load_bundle
+from ferserve.fer2013.labels import FACE_SIDE
 from gpu_machine import nvidia
 from numpy.typing import NDArray
-
-from fer2013.labels import FACE_SIDE
-from service.bundle import ModelBundle, load_bundle
 
 MIXED = "mixed"
 """Batches of every size up to the largest, at random: what a service sees."""

@@ -84,7 +84,7 @@ def set_precision(keras: Any, precision: str) -> None:
 
 def whole_model(keras: Any, card: dict[str, Any]) -> Any:
     """Builds what the ONNX file computes, from faces uint8 ``[N, 48, 48]`` to probabilities."""
-    from training.run_folder import build_network
+    from ferserve_training.run_folder import build_network
 
     recipe = card["training"]["recipe"]
     network = build_network(recipe["network"], (recipe.get("sides") or [None])[-1])

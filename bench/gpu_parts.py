@@ -95,7 +95,7 @@ class Bench:
         if self._options.data is None:
             self._results.skip("accuracy", "--data was not given")
             return
-        from fer2013.reader import read_fer2013
+        from ferserve.fer2013.reader import read_fer2013
 
         test = read_fer2013(self._options.data).test
         chosen = np.random.default_rng(0).permutation(len(test))[:ACCURACY_FACES]

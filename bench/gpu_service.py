@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
-from service.loadtest.payloads import Payload, sample_face
-from service.loadtest.plan import ClosedLoop, Plan
-from service.loadtest.processes import run
-from service.loadtest.statistics import summarize
+from ferserve.loadtest.payloads import Payload, sample_face
+from ferserve.loadtest.plan import ClosedLoop, Plan
+from ferserve.loadtest.processes import run
+from ferserve.loadtest.statistics import summarize
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 START_UP_SECONDS = 300
@@ -93,7 +92,7 @@ def _serving(settings: dict[str, Any], log: Path) -> Iterator[str]:
     chosen = {f"FERSERVE_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "cli.main", "serve", "--port", str(port)],
+            [sys.executable, "-m", "ferserve", "serve", "--port", str(port)],
             cwd=REPOSITORY,
             env=os.environ | chosen,
             stdout=output,

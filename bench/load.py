@@ -17,9 +17,8 @@ from typing import Any
 
 import httpx
 import skimage.data
+from ferserve.settings import usable_cpus
 from PIL import Image
-
-from service.settings import usable_cpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "bench" / "results"
@@ -44,7 +43,7 @@ def serving(**settings: object) -> Iterator[Server]:
         port = probe.getsockname()[1]
     chosen = {f"FERSERVE_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "cli.main", "serve", "--port", str(port)],
+        [sys.executable, "-m", "ferserve", "serve", "--port", str(port)],
         cwd=REPOSITORY,
         env=os.environ | chosen,
         stderr=subprocess.DEVNULL,

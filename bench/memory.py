@@ -14,12 +14,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ferserve.loadtest.payloads import Payload
+from ferserve.loadtest.plan import ClosedLoop, Plan
+from ferserve.loadtest.processes import run
+from ferserve.loadtest.statistics import summarize
 from load import RESULTS, described, face, photo_640, resident_megabytes, serving, write_result
-
-from service.loadtest.payloads import Payload
-from service.loadtest.plan import ClosedLoop, Plan
-from service.loadtest.processes import run
-from service.loadtest.statistics import summarize
 
 CLIENTS = 8
 FACES_TO_A_PHOTO = 9

@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from ferserve.settings import Settings, usable_cpus
 from load import (
     Server,
     described,
@@ -32,8 +33,6 @@ from load import (
     until_ready,
     write_result,
 )
-
-from service.settings import Settings, usable_cpus
 
 FACTOR = 4.0
 ALLOWED_CODES = {"200", "429", "504"}

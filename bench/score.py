@@ -26,14 +26,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import skimage.data
+from ferserve.bundle import load_bundle
+from ferserve.faces import crop_face
+from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.serving import load_detector
+from ferserve.settings import Settings, usable_cpus
 from load import REPOSITORY, RESULTS, described, write_result
 from PIL import Image
-
-from fer2013.labels import FACE_SIDE
-from service.bundle import load_bundle
-from service.faces import crop_face
-from service.serving import load_detector
-from service.settings import Settings, usable_cpus
 
 MODEL = "custom_cnn"
 PHOTO_EVERY = 20
@@ -130,7 +129,7 @@ def bare_rate(count: int) -> float:
 
 def run_score(source: Path, target: Path, workers: int | None) -> dict[str, Any]:
     """Runs the command and returns its summary."""
-    command = [sys.executable, "-m", "cli.main", "score", str(source), str(target), "--json"]
+    command = [sys.executable, "-m", "ferserve", "score", str(source), str(target), "--json"]
     command += ["--model", MODEL, *(["--workers", str(workers)] if workers else [])]
     done = subprocess.run(  # noqa: S603 - our own command
         command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True

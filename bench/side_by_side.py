@@ -18,13 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ferserve.settings import installed_models
 from load import REPOSITORY, RESULTS, described
 from peers.goals import median
 from peers.measuring import Bench, bare_answer, measure_all, serving
 from peers.registry import FERSERVE, OWN_PROGRAMS, Variant
 from performance_compare import number
-
-from service.settings import MODELS_DIR
 
 MODELS = {"custom_cnn": 32, "resnet50v2": 16}
 """Models, and clients of the closed loop that saturates them."""
@@ -84,7 +83,7 @@ def measure_round(
     bench: Bench, model: str, ways: Sequence[Variant], found: dict[str, list[Any]]
 ) -> None:
     """Measures each way once; adds what came of it to ``found``."""
-    file = MODELS_DIR / f"{model}.onnx"
+    file = installed_models() / f"{model}.onnx"
     expected = bare_answer(file)
     rate = None
     for way in ways:

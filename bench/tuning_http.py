@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from ferserve.api.uploads import FIELD, read_image
+from ferserve.loadtest.payloads import Payload
+from ferserve.recognizer import Recognizer
+from ferserve.schemas import EmotionOptions, EmotionResponse
+from ferserve.settings import Settings
 from load import REPOSITORY, face, photo, photo_640
 from peers.registry import as_base64, free_port
 from peers.service_process import running
 from tuning_images import photos
 from tuning_measuring import Choice, Sample, Way, in_threads
 from tuning_server import PROCESSOR_TIME
-
-from service.loadtest.payloads import Payload
-from service.recognizer import Recognizer
-from service.routes.uploads import FIELD, read_image
-from service.schemas import EmotionOptions, EmotionResponse
-from service.settings import Settings
 
 SERVER = Path(__file__).with_name("tuning_server.py")
 CALLS = 50
@@ -37,7 +36,7 @@ def loops_and_parsers() -> Iterator[Choice]:
     """The service under each of uvicorn's event loops and HTTP parsers, one client."""
     loops = [name for name in ("asyncio", "uvloop") if name == "asyncio" or find_spec(name)]
     parsers = [name for name in ("h11", "httptools") if find_spec(name)]
-    # service/server.py leaves both to uvicorn, which takes the faster where it is installed.
+    # ferserve.api.server leaves both to uvicorn, which takes the faster where it is installed.
     used = _loop_and_parser(loops[-1], parsers[-1])
     with ExitStack() as stack:
         servers = {

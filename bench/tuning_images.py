@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import skimage.data
+from ferserve.bundle import ModelBundle, load_bundle
+from ferserve.faces import Box, FaceDetector, crop_face, load_face_detector
+from ferserve.images import decode_image
+from ferserve.preparation import DRAFT
+from ferserve.settings import Settings, installed_models
 from load import photo_640
 from numpy.typing import NDArray
 from PIL import Image
 from tuning_measuring import Choice, Way, in_threads
-
-from service.bundle import ModelBundle, load_bundle
-from service.faces import Box, FaceDetector, crop_face, load_face_detector
-from service.images import decode_image
-from service.preparation import DRAFT
-from service.settings import MODELS_DIR, Settings
 
 WIDTH, HEIGHT = 4000, 3000
 TILE = 1000
@@ -55,7 +54,7 @@ def decoding() -> Iterator[Choice]:
     taken from fewer pixels.
     """
     settings = Settings()
-    bundle = load_bundle(MODELS_DIR, "custom_cnn", provider="cpu")
+    bundle = load_bundle(installed_models(), "custom_cnn", provider="cpu")
     detector = _detector(settings.detect_max_side)
 
     def all_pixels(data: bytes) -> Pixels:
@@ -100,7 +99,7 @@ def decoding() -> Iterator[Choice]:
 def detection() -> Iterator[Choice]:
     """The longer side that photos are scaled down to before faces are looked for."""
     served = Settings().detect_max_side
-    bundle = load_bundle(MODELS_DIR, "custom_cnn", provider="cpu")
+    bundle = load_bundle(installed_models(), "custom_cnn", provider="cpu")
     for name, data in photos().items():
         rgb = decode_image(data, Settings().max_pixels).rgb
         expected = look(rgb, rgb.shape, _detector(max(SIDES)), bundle)
@@ -178,7 +177,7 @@ def _counting(work: Callable[[Any], object], what: bytes | Pixels) -> Callable[[
 
 
 def _detector(side: int) -> FaceDetector:
-    return load_face_detector(MODELS_DIR / "face_detector.onnx", side)
+    return load_face_detector(installed_models() / "face_detector.onnx", side)
 
 
 def _enlarged(side: int) -> Image.Image:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import onnxruntime as ort
-
-from service.runtime.options import RuntimeOptions
-from service.runtime.sessions import Sessions
-from service.settings import MODELS_DIR
+from ferserve.runtime.options import RuntimeOptions
+from ferserve.runtime.sessions import Sessions
+from ferserve.settings import installed_models
 
 TITLES = {"custom_cnn": "Custom CNN", "vgg16": "VGG16", "resnet50v2": "ResNet50V2"}
 
@@ -126,7 +125,7 @@ def _figures(samples: Sequence[Sample], columns: Mapping[str, Any]) -> dict[str,
 
 def served_options(model: str) -> ort.SessionOptions:
     """Returns the options that the service opens a model with on the CPU; they may be changed."""
-    content = (MODELS_DIR / f"{model}.onnx").read_bytes()
+    content = (installed_models() / f"{model}.onnx").read_bytes()
     options = Sessions(
         content, model, RuntimeOptions(provider="cpu")
     ).any_size.get_session_options()
@@ -135,5 +134,5 @@ def served_options(model: str) -> ort.SessionOptions:
 
 def open_session(model: str, options: ort.SessionOptions) -> ort.InferenceSession:
     """Opens a model on the CPU."""
-    path = MODELS_DIR / f"{model}.onnx"
+    path = installed_models() / f"{model}.onnx"
     return ort.InferenceSession(path, options, ["CPUExecutionProvider"])

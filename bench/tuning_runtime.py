@@ -9,6 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from ferserve.bundle import CPU, ModelBundle, load_bundle
+from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.runtime.options import Precision, Strategy
+from ferserve.runtime.runners import default_strategy
+from ferserve.serving import MAX_CPU_BATCH
+from ferserve.settings import Settings, installed_models, usable_cpus
 from numpy.typing import NDArray
 from tuning_measuring import (
     TITLES,
@@ -20,13 +26,6 @@ from tuning_measuring import (
     served_options,
 )
 from tuning_sessions import SPINNING, runner
-
-from fer2013.labels import FACE_SIDE
-from service.bundle import CPU, ModelBundle, load_bundle
-from service.runtime.options import Precision, Strategy
-from service.runtime.runners import default_strategy
-from service.serving import MAX_CPU_BATCH
-from service.settings import MODELS_DIR, Settings, usable_cpus
 
 INT8 = "session.disable_quant_qdq"
 
@@ -45,7 +44,7 @@ def buffers() -> Iterator[Choice]:
     cores = usable_cpus()
     bundles = {
         name: load_bundle(
-            MODELS_DIR,
+            installed_models(),
             "custom_cnn",
             provider="cpu",
             strategy=strategy,
@@ -118,7 +117,11 @@ def arithmetic() -> Iterator[Choice]:
         ways = []
         for precision in ("float32", "int8"):
             bundle = load_bundle(
-                MODELS_DIR, model, provider="cpu", precision=precision, max_batch=MAX_CPU_BATCH
+                installed_models(),
+                model,
+                provider="cpu",
+                precision=precision,
+                max_batch=MAX_CPU_BATCH,
             )
             accuracy = 100 * bundle.card.metrics["all"].accuracy
             columns = {"right of the test images, %": round(accuracy, 2)}

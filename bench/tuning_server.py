@@ -11,8 +11,7 @@ import time
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import uvicorn
-
-from service.app import create_app
+from ferserve.api.app import create_app
 
 PROCESSOR_TIME = "/processor-time"
 """Answers the seconds this process has used: /proc counts in hundredths only."""

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnxruntime as ort
+from ferserve.bundle import INPUT, OUTPUT
+from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.serving import MAX_CPU_BATCH
+from ferserve.settings import Settings, usable_cpus
 from tuning_measuring import TITLES, Choice, Way, in_threads, open_session, served_options
-
-from fer2013.labels import FACE_SIDE
-from service.bundle import INPUT, OUTPUT
-from service.serving import MAX_CPU_BATCH
-from service.settings import Settings, usable_cpus
 
 SPINNING = "session.intra_op.allow_spinning"
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ferserve.card import ModelCard
+from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 from hypothesis import HealthCheck, settings
 from PIL import Image
-
-from fer2013.labels import EMOTIONS, FACE_SIDE
-from service.card import ModelCard
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = REPOSITORY / "models"

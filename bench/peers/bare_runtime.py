@@ -78,11 +78,11 @@ def faces_loop(options: argparse.Namespace, threads: int, intra: int, batch: int
 
 def photo_loop(options: argparse.Namespace) -> dict[str, Any]:
     """Runs a loop a processor from the bytes of a photo to the probabilities of its faces."""
-    from service.bundle import load_bundle
-    from service.faces import load_face_detector
-    from service.preparation import Preparer
-    from service.schemas import EmotionOptions
-    from service.settings import Settings
+    from ferserve.bundle import load_bundle
+    from ferserve.faces import load_face_detector
+    from ferserve.preparation import Preparer
+    from ferserve.schemas import EmotionOptions
+    from ferserve.settings import Settings
 
     defaults = Settings()
     detector = load_face_detector(

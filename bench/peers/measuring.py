@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from ferserve.fer2013.labels import EMOTIONS
+from ferserve.loadtest.payloads import Payload
+from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
+from ferserve.loadtest.processes import run
+from ferserve.loadtest.statistics import answered_mask, summarize
 from load import REPOSITORY, face
 from peers.common import Classifier, decode
 from peers.registry import Peer, Variant, environment, free_port
 from peers.service_process import Service, ServiceFailed, running
-
-from fer2013.labels import EMOTIONS
-from service.loadtest.payloads import Payload
-from service.loadtest.plan import ClosedLoop, OpenLoop, Plan
-from service.loadtest.processes import run
-from service.loadtest.statistics import answered_mask, summarize
 
 WARM_UP_SECONDS = 2.0
 """Of the first measurement after a start; the next ones only let the last one's requests end."""

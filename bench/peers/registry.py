@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ferserve.loadtest.payloads import Payload
+from ferserve.settings import installed_models
 from peers.common import INT8, in_int8
-
-from service.loadtest.payloads import Payload
-from service.settings import MODELS_DIR
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -115,7 +114,7 @@ def environment(model: Path, port: int, cores: int, variant: Variant) -> dict[st
         "PEER_MODEL": model,
         "PEER_PORT": port,
         "PEER_CORES": cores,
-        "FERSERVE_MODELS_DIR": MODELS_DIR if in_int8(model) else model.parent,
+        "FERSERVE_MODELS_DIR": installed_models() if in_int8(model) else model.parent,
         "FERSERVE_MODELS": model.stem.removesuffix(INT8),
         "FERSERVE_PRECISION": "int8" if in_int8(model) else "float32",
         "FERSERVE_PORT": port,
@@ -206,7 +205,7 @@ def _mlserver(cores: int) -> tuple[Variant, ...]:
 
 
 def _from_tensor(answer: Any) -> Probabilities:
-    from fer2013.labels import EMOTIONS
+    from ferserve.fer2013.labels import EMOTIONS
 
     return dict(zip(EMOTIONS, answer["outputs"][0]["data"], strict=True))
 
@@ -217,7 +216,7 @@ FERSERVE = Peer(
     "ferserve",
     "ferserve",
     ("fastapi", "uvicorn", "onnxruntime"),
-    (SCRIPT, "-m", "cli.main", "serve"),
+    (SCRIPT, "-m", "ferserve", "serve"),
     "/v1/emotion",
     "/readyz",
     _ferserve,

@@ -11,14 +11,13 @@ import compare
 import pytest
 from compare_cases import Faces
 from compare_time import BARE_SETTINGS, SECONDS
+from ferserve.fer2013.labels import EMOTIONS
 from peers import measuring
 from peers.measuring import Bench, bare_answer
 from peers.registry import PEERS, Peer, Variant
 from peers.service_process import ServiceFailed, running
 
-from fer2013.labels import EMOTIONS
-
-MODEL = compare.MODELS_DIR / "custom_cnn.onnx"
+MODEL = compare.installed_models() / "custom_cnn.onnx"
 PROGRAMS = Path(sys.executable).parent
 
 SERVER = """

@@ -7,15 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+from ferserve.bundle import load_bundle
+from ferserve.faces import load_face_detector
+from ferserve.images import decode_image
+from ferserve.settings import installed_models
 from performance_tuning import section, verdict
 from tuning_images import differences, look
 from tuning_measuring import Choice, Way, compare, in_threads, served_options
 from tuning_sessions import SPINNING
-
-from service.bundle import load_bundle
-from service.faces import load_face_detector
-from service.images import decode_image
-from service.settings import MODELS_DIR
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
@@ -77,8 +76,8 @@ def test_the_session_options_are_those_of_the_service():
 
 def test_the_answer_from_a_draft_is_compared_in_the_photos_own_pixels(photo):
     data = photo("astronaut", format="JPEG", size=(1024, 1024))
-    detector = load_face_detector(MODELS_DIR / "face_detector.onnx", 320)
-    bundle = load_bundle(MODELS_DIR, "custom_cnn", provider="cpu")
+    detector = load_face_detector(installed_models() / "face_detector.onnx", 320)
+    bundle = load_bundle(installed_models(), "custom_cnn", provider="cpu")
     whole = decode_image(data, 1024**2).rgb
     draft = decode_image(data, 1024**2, 320).rgb
     assert draft.shape == (512, 512, 3)

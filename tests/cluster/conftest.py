@@ -20,8 +20,7 @@ def ray_machine() -> Iterator[None]:
     """A cluster of one machine, which this process is connected to."""
     pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
     import ray
-
-    from service.cluster.machine import start_ray
+    from ferserve.cluster.machine import start_ray
 
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
     start_ray(PROCESSORS, object_store_bytes=OBJECT_STORE_BYTES, folder=folder)

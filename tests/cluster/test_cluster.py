@@ -15,20 +15,18 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from ferserve.batcher import BatcherClosed, DeadlineExceeded, Lane, QueueFull
 from in_process import serving
 from synthetic_fer2013 import write_zip
 from waiting import until
 from websockets.sync.client import connect as websocket
 
-from service.batcher import BatcherClosed, DeadlineExceeded, Lane, QueueFull
-
 pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
 
 import ray_processes
+from ferserve.cluster.metrics import ClusterMetrics
+from ferserve.cluster.remote import RemoteQueue, connect
 from ray import get_runtime_context, serve
-
-from service.cluster.metrics import ClusterMetrics
-from service.cluster.remote import RemoteQueue, connect
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
@@ -64,7 +62,7 @@ def process(ray_machine, free_port, dataset, tmp_path_factory) -> Iterator[subpr
     log = tmp_path_factory.mktemp("cluster") / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "serve", "--engine", "ray", f"--port={free_port}"],
+            [sys.executable, "-m", "ferserve", "serve", "--engine", "ray", f"--port={free_port}"],
             cwd=REPOSITORY,
             env=os.environ | variables | {"FERSERVE_DATASET": str(dataset)},
             stdout=file,

@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from ferserve.cluster.settings import ClusterSettings
+from ferserve.settings import Settings
 from pydantic import ValidationError
-
-from service.cluster.settings import ClusterSettings
-from service.settings import Settings
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text()
 

@@ -19,18 +19,17 @@ pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray_processes
+from ferserve.bundle import ModelError, read_card
+from ferserve.cluster.settings import ClusterSettings
+from ferserve.recognizer import Recognizer
+from ferserve.schemas import EmotionOptions, ModelReference
+from ferserve.score import outputs
+from ferserve.score.places import PlaceError
+from ferserve.score.run import Job, Summary, score
+from ferserve.score.scorer import Scorer
+from ferserve.settings import Settings
 from pyarrow.fs import LocalFileSystem
 from ray import get_runtime_context
-
-from service.bundle import ModelError, read_card
-from service.cluster.settings import ClusterSettings
-from service.recognizer import Recognizer
-from service.schemas import EmotionOptions, ModelReference
-from service.score import outputs
-from service.score.places import PlaceError
-from service.score.run import Job, Summary, score
-from service.score.scorer import Scorer
-from service.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -197,7 +196,7 @@ def test_the_command_says_what_it_did(ray_machine, standin_models, grey_crop, tm
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "cli.main", "score", *arguments],
+            [sys.executable, "-m", "ferserve", "score", *arguments],
             cwd=REPOSITORY,
             env=os.environ | variables | {"FERSERVE_MODELS_DIR": str(standin_models)},
             capture_output=True,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from service.settings import Settings
+from ferserve.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE = REPOSITORY / "docker-compose.yml"

@@ -12,12 +12,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from ferserve.api.server import NOTICE_SECONDS
+from ferserve.settings import Settings
 from in_process import serving
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
-
-from service.server import NOTICE_SECONDS
-from service.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 K8S = REPOSITORY / "deploy" / "k8s"

@@ -11,10 +11,9 @@ from pathlib import Path
 import promql_parser
 import pytest
 import yaml
+from ferserve.lanes import Lane
 from in_process import serving
 from prometheus_client.parser import text_string_to_metric_families
-
-from service.lanes import Lane
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROMETHEUS = REPOSITORY / "deploy" / "prometheus"

@@ -105,7 +105,7 @@ def serving(
         "FERSERVE_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
     } | {f"FERSERVE_{key.upper()}": str(value) for key, value in settings.items()}
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "serve"],
+        [sys.executable, "-m", "ferserve", "serve"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

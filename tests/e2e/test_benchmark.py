@@ -13,9 +13,8 @@ import numpy as np
 import onnxruntime
 import pytest
 from class_folders import images, zipped
-
-from fer2013.scoring import score
-from fer2013.splits import evaluation_splits
+from ferserve.fer2013.scoring import score
+from ferserve.fer2013.splits import evaluation_splits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
@@ -23,7 +22,7 @@ MODELS = REPOSITORY / "models"
 
 def ferserve(server, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", "benchmark", "--url", server.base_url,
+        [sys.executable, "-m", "ferserve", "benchmark", "--url", server.base_url,
          *map(str, arguments)],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=120,
     )  # fmt: skip

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
-from PIL import Image, ImageChops
-
-from service.client import (
+from ferserve.client import (
     AsyncFerserveClient,
     FerserveClient,
     ProblemError,
@@ -19,6 +17,7 @@ from service.client import (
     StreamClosed,
     StreamProblem,
 )
+from PIL import Image, ImageChops
 
 KEY = "a-key-of-the-client"
 ONCE = Retries(total_seconds=0)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from fer2013.labels import EMOTIONS
+from ferserve.fer2013.labels import EMOTIONS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

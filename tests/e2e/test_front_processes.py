@@ -395,7 +395,7 @@ def test_what_cannot_be_served_is_refused_as_one_process_refuses_it(fronts, sett
         if chosen["PORT"] == "taken":
             chosen["PORT"] = fronts.port
         ended = subprocess.run(
-            [sys.executable, "-m", "cli.main", "serve"],
+            [sys.executable, "-m", "ferserve", "serve"],
             cwd=REPOSITORY,
             env=os.environ | {f"FERSERVE_{key}": str(value) for key, value in chosen.items()},
             capture_output=True,

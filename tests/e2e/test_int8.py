@@ -4,8 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from service.card import Int8Card
+from ferserve.card import Int8Card
 
 INT8 = Path(__file__).resolve().parents[2] / "models" / "int8"
 

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ferserve.cli import app
+from ferserve.loadtest.generator import Generator
+from ferserve.loadtest.payloads import Payload, sample_face
+from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
+from ferserve.loadtest.processes import run
+from ferserve.loadtest.samples import Measurement, Samples
+from ferserve.loadtest.statistics import summarize
 from typer.testing import CliRunner
-
-from cli.main import app
-from service.loadtest.generator import Generator
-from service.loadtest.payloads import Payload, sample_face
-from service.loadtest.plan import ClosedLoop, OpenLoop, Plan
-from service.loadtest.processes import run
-from service.loadtest.samples import Measurement, Samples
-from service.loadtest.statistics import summarize
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "a-key-for-the-load-test"
@@ -170,7 +169,7 @@ def test_an_interruption_keeps_what_was_measured(server, tmp_path):
     options = ["--rate", "30", "--seconds", "60", "--warm-up", "0", "--processes", "2"]
     options += ["--out", str(out)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "loadtest", server.base_url, *options],
+        [sys.executable, "-m", "ferserve", "loadtest", server.base_url, *options],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         text=True,

@@ -126,7 +126,7 @@ def test_a_second_signal_stops_at_once(start_server, tmp_path, number):
 )
 def test_what_cannot_be_served_is_refused_at_the_start(settings, message):
     ended = subprocess.run(
-        [sys.executable, "-m", "cli.main", "serve", "--port", "0"],
+        [sys.executable, "-m", "ferserve", "serve", "--port", "0"],
         cwd=REPOSITORY,
         env=os.environ | settings,
         capture_output=True,

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
-
-from export.calibrate import (
+from ferserve.calibration import apply_power_scaling
+from ferserve.card import PowerScaling
+from ferserve.fer2013.scoring import expected_calibration_error
+from ferserve_export.calibrate import (
     EXPONENTS,
     SCALES,
     confidence_threshold,
@@ -10,9 +12,6 @@ from export.calibrate import (
     fit_temperature,
     mean_probabilities,
 )
-from fer2013.scoring import expected_calibration_error
-from service.calibration import apply_power_scaling
-from service.card import PowerScaling
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from ferserve_export.compress import compress
+from ferserve_export.convert import convert
+from ferserve_training.networks import custom_cnn
 from onnx import helper, numpy_helper
 from synthetic_fer2013 import face
-
-from export.compress import compress
-from export.convert import convert
-from training.networks import custom_cnn
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ferserve.bundle import read_card
+from ferserve.ensemble import load_bundles
+from ferserve.fer2013.reader import read_fer2013
+from ferserve.fer2013.scoring import score
+from ferserve_export.calibrate import confidence_threshold
+from ferserve_export.ensemble import fit_weights
+from ferserve_training.holdout import split_training
 from training_runs import run_export
-
-from export.calibrate import confidence_threshold
-from export.ensemble import fit_weights
-from fer2013.reader import read_fer2013
-from fer2013.scoring import score
-from service.bundle import read_card
-from service.ensemble import load_bundles
-from training.holdout import split_training
 
 
 def answers(rng: np.random.Generator, labels: np.ndarray, sharpness: float) -> np.ndarray:

@@ -11,33 +11,32 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 import tf2onnx
-from synthetic_fer2013 import face
-from training_runs import run_export
-
-from export.calibrate import (
+from ferserve.calibration import apply_power_scaling
+from ferserve.card import ModelCard, PowerScaling
+from ferserve.fer2013.labels import EMOTIONS
+from ferserve.fer2013.reader import read_fer2013
+from ferserve.fer2013.scoring import score
+from ferserve.runtime.float16 import to_float16
+from ferserve_export.calibrate import (
     confidence_threshold,
     fit_power_scaling,
     fit_temperature,
     mean_probabilities,
 )
-from export.compress import compress
-from export.convert import OPSET, convert, power_scaled
-from export.verify import (
+from ferserve_export.compress import compress
+from ferserve_export.convert import OPSET, convert, power_scaled
+from ferserve_export.verify import (
     CompressionError,
     ParityError,
     verify_compression,
     verify_parity,
 )
-from fer2013.labels import EMOTIONS
-from fer2013.reader import read_fer2013
-from fer2013.scoring import score
-from service.calibration import apply_power_scaling
-from service.card import ModelCard, PowerScaling
-from service.runtime.float16 import to_float16
-from training.evaluate import open_onnx
-from training.holdout import split_training
-from training.networks import custom_cnn
-from training.run_folder import RunFolder, load_network
+from ferserve_training.evaluate import open_onnx
+from ferserve_training.holdout import split_training
+from ferserve_training.networks import custom_cnn
+from ferserve_training.run_folder import RunFolder, load_network
+from synthetic_fer2013 import face
+from training_runs import run_export
 
 SCALING = PowerScaling(scale=0.4, exponent=1.7)
 """About what label smoothing asks for."""

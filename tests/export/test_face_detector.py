@@ -7,11 +7,16 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from ferserve_export import face_detector
+from ferserve_export.face_detector import (
+    CHANNELS,
+    METADATA,
+    OPSET,
+    WHEEL_MEMBER,
+    make_face_detector,
+)
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
-
-from export import face_detector
-from export.face_detector import CHANNELS, METADATA, OPSET, WHEEL_MEMBER, make_face_detector
 
 SERVED = Path("models/face_detector.onnx")
 

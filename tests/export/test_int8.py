@@ -6,17 +6,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from ferserve.bundle import ModelError, load_bundle, read_card
+from ferserve.card import EnsembleMember, Int8Card
+from ferserve.cli import app
+from ferserve.ensemble import load_bundles
+from ferserve.fer2013.reader import read_fer2013
+from ferserve.fer2013.scoring import score
+from ferserve_export.int8 import measure_ranges
 from onnx import helper, numpy_helper
 from synthetic_fer2013 import face, write_zip
 from typer.testing import CliRunner, Result
-
-from cli.main import app
-from export.int8 import measure_ranges
-from fer2013.reader import read_fer2013
-from fer2013.scoring import score
-from service.bundle import ModelError, load_bundle, read_card
-from service.card import EnsembleMember, Int8Card
-from service.ensemble import load_bundles
 
 
 @pytest.fixture

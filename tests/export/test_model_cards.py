@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from export.model_cards import PAGE, page
-from service.card import EnsembleMember, ModelCard, PowerScaling
-from service.policy import policy
-from service.settings import Settings
+from ferserve.card import EnsembleMember, ModelCard, PowerScaling
+from ferserve.policy import policy
+from ferserve.settings import Settings
+from ferserve_export.model_cards import PAGE, page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +25,7 @@ def copy(tmp_path: Path) -> Path:
 
 def test_the_committed_page_is_up_to_date():
     result = subprocess.run(
-        [sys.executable, "-m", "export.model_cards", "--check"],
+        [sys.executable, "-m", "ferserve_export.model_cards", "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from export.results import BEGIN, END, SPLITS, StaleError, between_marks, pages
-from service.bundle import ModelError
-from service.card import ModelCard
+from ferserve.bundle import ModelError
+from ferserve.card import ModelCard
+from ferserve_export.results import BEGIN, END, SPLITS, StaleError, between_marks, pages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +26,7 @@ def copy(tmp_path: Path) -> Path:
 
 def test_committed_pages_are_up_to_date():
     result = subprocess.run(
-        [sys.executable, "-m", "export.results", "--check"],
+        [sys.executable, "-m", "ferserve_export.results", "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-
-from fer2013.duplicates import pixel_groups
-from fer2013.labels import EMOTIONS
-from fer2013.reader import Fer2013
-from fer2013.scoring import score
-from fer2013.splits import evaluation_splits
-from service.card import Int8Card, ModelCard
-from service.ensemble import load_bundles
-from training.evaluate import open_model, sample
+from ferserve.card import Int8Card, ModelCard
+from ferserve.ensemble import load_bundles
+from ferserve.fer2013.duplicates import pixel_groups
+from ferserve.fer2013.labels import EMOTIONS
+from ferserve.fer2013.reader import Fer2013
+from ferserve.fer2013.scoring import score
+from ferserve.fer2013.splits import evaluation_splits
+from ferserve_training.evaluate import open_model, sample
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 FLOORS = {"custom_cnn": 0.67, "ensemble": 0.68, "resnet50v2": 0.64, "vgg16": 0.62}

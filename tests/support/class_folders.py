@@ -5,10 +5,9 @@ import zipfile
 from collections.abc import Mapping
 
 import numpy as np
+from ferserve.fer2013.labels import EMOTIONS
 from PIL import Image
 from synthetic_fer2013 import face
-
-from fer2013.labels import EMOTIONS
 
 
 def encoded(pixels: np.ndarray, format: str = "PNG") -> bytes:

@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-from fer2013.reader import Fer2013, read_fer2013
+from ferserve.fer2013.reader import Fer2013, read_fer2013
 
 BESIDE_THE_REPOSITORY = Path(__file__).resolve().parents[3] / "shared" / "fer2013.zip"
 

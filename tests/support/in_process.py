@@ -5,9 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-
-from service.app import create_app
-from service.settings import Settings
+from ferserve.api.app import create_app
+from ferserve.settings import Settings
 
 
 @asynccontextmanager

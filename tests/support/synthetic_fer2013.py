@@ -6,10 +6,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+from ferserve.fer2013.reader import Fer2013
 from PIL import Image
-
-from fer2013.labels import EMOTIONS, FACE_SIDE
-from fer2013.reader import Fer2013
 
 FOLDERS = {"Training": "train", "PublicTest": "test", "PrivateTest": "test"}
 

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import keras
 import numpy as np
-
-from fer2013.labels import EMOTIONS, FACE_SIDE
-from training.model import TrainingModel
-from training.networks.layers import Upsampling
-from training.optimizer import build_optimizer
-from training.recipes import NO_AUGMENTATION, RECIPES, Recipe
+from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+from ferserve_training.model import TrainingModel
+from ferserve_training.networks.layers import Upsampling
+from ferserve_training.optimizer import build_optimizer
+from ferserve_training.recipes import NO_AUGMENTATION, RECIPES, Recipe
 
 
 def tiny_recipe(**changes: object) -> Recipe:

@@ -16,7 +16,7 @@ def small_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train_one_epoch(data: Path, folder: Path, backend: str) -> Path:
     arguments = ["custom_cnn", "--data", data, "--out", folder, "--epochs", 1, "--backend", backend]
     result = subprocess.run(
-        [sys.executable, "-m", "cli.main", "train", *map(str, arguments)],
+        [sys.executable, "-m", "ferserve", "train", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -37,7 +37,7 @@ def jax_run(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_export(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", "export", *map(str, arguments)],
+        [sys.executable, "-m", "ferserve", "export", *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,

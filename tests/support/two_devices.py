@@ -7,11 +7,10 @@ import json
 
 import keras
 import numpy as np
+from ferserve_training.callbacks import AveragedWeights
+from ferserve_training.devices import DeviceError, count_devices, data_parallel
+from ferserve_training.schedule import CosineSchedule, Stages
 from tiny_training import tiny_data, tiny_model, tiny_recipe
-
-from training.callbacks import AveragedWeights
-from training.devices import DeviceError, count_devices, data_parallel
-from training.schedule import CosineSchedule, Stages
 
 
 def make_devices() -> None:

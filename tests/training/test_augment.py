@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
+from ferserve_training.augment import build_augmentation
+from ferserve_training.recipes import Augmentation
 from synthetic_fer2013 import face
-
-from training.augment import build_augmentation
-from training.recipes import Augmentation
 
 STILL = Augmentation(flip=False, rotation=0, shift=0, scale=0, brightness=0, contrast=0, erasing=0)
 

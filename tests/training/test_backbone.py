@@ -7,10 +7,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from synthetic_fer2013 import face
-
-from training.networks import resnet50v2, vgg16
-from training.networks.backbone import (
+from ferserve_training.networks import resnet50v2, vgg16
+from ferserve_training.networks.backbone import (
     BackboneError,
     WeightsFile,
     freeze_below,
@@ -18,7 +16,13 @@ from training.networks.backbone import (
     load_backbone,
     resolve_weights,
 )
-from training.networks.layers import BatchNormalization, Upsampling, ZeroBorder, bilinear_matrix
+from ferserve_training.networks.layers import (
+    BatchNormalization,
+    Upsampling,
+    ZeroBorder,
+    bilinear_matrix,
+)
+from synthetic_fer2013 import face
 
 
 def write_legacy_h5(path: Path, layers: dict[str, list[np.ndarray]]) -> Path:

@@ -1,9 +1,8 @@
 import keras
 import numpy as np
 import pytest
-
-from training.batch_statistics import StatisticsEstimator, kept_statistics
-from training.networks.layers import BatchNormalization
+from ferserve_training.batch_statistics import StatisticsEstimator, kept_statistics
+from ferserve_training.networks.layers import BatchNormalization
 
 
 @pytest.fixture

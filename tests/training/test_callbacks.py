@@ -3,8 +3,7 @@ import math
 import keras
 import numpy as np
 import pytest
-
-from training.callbacks import AveragedWeights, Checkpoint
+from ferserve_training.callbacks import AveragedWeights, Checkpoint
 
 
 def dense_model(**optimizer) -> keras.Model:

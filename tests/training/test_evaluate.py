@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ferserve.calibration import apply_power_scaling
+from ferserve.card import ModelCard
+from ferserve.fer2013.reader import read_fer2013
+from ferserve.fer2013.scoring import score
+from ferserve_training.evaluate import ModelFileError, evaluate, open_model, sample
+from ferserve_training.evaluation_page import write_report
 from scipy.special import softmax
-
-from fer2013.reader import read_fer2013
-from fer2013.scoring import score
-from service.calibration import apply_power_scaling
-from service.card import ModelCard
-from training.evaluate import ModelFileError, evaluate, open_model, sample
-from training.evaluation_page import write_report
 
 
 def always(emotion: int):
@@ -23,7 +22,7 @@ def always(emotion: int):
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", "evaluate", *map(str, arguments)],
+        [sys.executable, "-m", "ferserve", "evaluate", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,

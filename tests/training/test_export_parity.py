@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ferserve_export.convert import convert
+from ferserve_export.verify import verify_parity
+from ferserve_training.networks.backbone import load_backbone
+from ferserve_training.run_folder import build_network
 from PIL import Image
-
-from export.convert import convert
-from export.verify import verify_parity
-from training.networks.backbone import load_backbone
-from training.run_folder import build_network
 
 PRETRAINED = Path(__file__).resolve().parents[3] / "shared" / "pretrained"
 FILES = {

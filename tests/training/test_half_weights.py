@@ -3,9 +3,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-
-from training.half_weights import halve
-from training.run_folder import build_network
+from ferserve_training.half_weights import halve
+from ferserve_training.run_folder import build_network
 
 
 @pytest.mark.parametrize(("name", "side"), [("custom_cnn", None), ("vgg16", 32)])

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
+from ferserve.fer2013.duplicates import leak_free_mask
+from ferserve.fer2013.reader import Split
+from ferserve_training.holdout import split_holdout
 from synthetic_fer2013 import face
-
-from fer2013.duplicates import leak_free_mask
-from fer2013.reader import Split
-from training.holdout import split_holdout
 
 
 @pytest.fixture(scope="module")

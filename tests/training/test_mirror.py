@@ -6,14 +6,13 @@ import keras
 import numpy as np
 import onnx
 import pytest
+from ferserve.card import ModelCard, PowerScaling
+from ferserve_export.compress import compress
+from ferserve_export.convert import convert
+from ferserve_training.evaluate import open_model, open_onnx
+from ferserve_training.mirror import MirrorError, without_mirror
+from ferserve_training.networks import custom_cnn
 from synthetic_fer2013 import face
-
-from export.compress import compress
-from export.convert import convert
-from service.card import ModelCard, PowerScaling
-from training.evaluate import open_model, open_onnx
-from training.mirror import MirrorError, without_mirror
-from training.networks import custom_cnn
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 SCALING = PowerScaling(scale=0.4, exponent=1.7)

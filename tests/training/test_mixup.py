@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
+from ferserve_training.mixup import Mixup
 from tiny_training import tiny_data
-
-from training.mixup import Mixup
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from ferserve_training.model import TrainingModel
+from ferserve_training.recipes import Augmentation, Distillation
 from tiny_training import tiny_data, tiny_model, tiny_network, tiny_recipe
-
-from training.model import TrainingModel
-from training.recipes import Augmentation, Distillation
 
 
 class Constant(keras.layers.Layer):

@@ -1,10 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from ferserve_training.networks import custom_cnn
+from ferserve_training.networks.layers import BatchNormalization
 from synthetic_fer2013 import face
-
-from training.networks import custom_cnn
-from training.networks.layers import BatchNormalization
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from ferserve_training.optimizer import FineTuningAdamW, build_optimizer
+from ferserve_training.recipes import FineTuning
 from tiny_training import tiny_network, tiny_recipe
-
-from training.optimizer import FineTuningAdamW, build_optimizer
-from training.recipes import FineTuning
 
 
 def variables() -> list[keras.Variable]:

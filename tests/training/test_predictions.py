@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from training.predictions import BATCH, RememberedPredictions
+from ferserve_training.predictions import BATCH, RememberedPredictions
 
 
 @pytest.fixture

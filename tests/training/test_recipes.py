@@ -1,8 +1,7 @@
 import importlib.util
 
 import pytest
-
-from training.recipes import NO_AUGMENTATION, RECIPES, RecipeError, find_recipe
+from ferserve_training.recipes import NO_AUGMENTATION, RECIPES, RecipeError, find_recipe
 
 ALL = [(model, name) for model, recipes in RECIPES.items() for name in recipes]
 
@@ -11,7 +10,7 @@ ALL = [(model, name) for model, recipes in RECIPES.items() for name in recipes]
 def test_every_recipe_trains_a_network_that_exists(model: str, name: str):
     recipe = find_recipe(model, name)
     assert recipe.network == model
-    assert importlib.util.find_spec(f"training.networks.{recipe.network}")
+    assert importlib.util.find_spec(f"ferserve_training.networks.{recipe.network}")
     assert bool(recipe.sides) == bool(recipe.fine_tuning)
 
 

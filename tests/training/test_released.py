@@ -11,21 +11,20 @@ import keras
 import numpy as np
 import onnx
 import pytest
+from ferserve.card import ModelCard
+from ferserve.fer2013.reader import read_fer2013
+from ferserve_export.compress import compress
+from ferserve_export.convert import convert
+from ferserve_export.verify import verify_parity
+from ferserve_training import released
+from ferserve_training.callbacks import History
+from ferserve_training.networks import custom_cnn
+from ferserve_training.networks.layers import BatchNormalization
+from ferserve_training.recipes import find_recipe
+from ferserve_training.released import ReleasedError, read_released
+from ferserve_training.run_folder import RunError, RunFolder, load_network
+from ferserve_training.train import train
 from synthetic_fer2013 import face
-
-from export.compress import compress
-from export.convert import convert
-from export.verify import verify_parity
-from fer2013.reader import read_fer2013
-from service.card import ModelCard
-from training import released
-from training.callbacks import History
-from training.networks import custom_cnn
-from training.networks.layers import BatchNormalization
-from training.recipes import find_recipe
-from training.released import ReleasedError, read_released
-from training.run_folder import RunError, RunFolder, load_network
-from training.train import train
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
@@ -171,7 +170,7 @@ def test_the_precision_of_the_run_is_not_changed(build: Build, faces, tmp_path: 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", "train", *map(str, arguments)],
+        [sys.executable, "-m", "ferserve", "train", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -231,15 +230,15 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_pat
         train(recipe, dataset, folder, start_from=tmp_path / file, limit=70, resume=resume)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("training.train", "training.released"):
+        for module in ("ferserve_training.train", "ferserve_training.released"):
             patch.setattr(f"{module}.build_network", lambda name, side: small_cnn())
         with pytest.MonkeyPatch.context() as interruption:
-            interruption.setattr("training.train.History", Interrupted)
+            interruption.setattr("ferserve_training.train.History", Interrupted)
             with pytest.raises(KeyboardInterrupt):
                 start()
         with pytest.raises(RunError, match="was started with another started_from"):
             start("other.onnx", resume=True)
-        patch.delattr("training.train.read_released")  # the checkpoint holds all weights
+        patch.delattr("ferserve_training.train.read_released")  # the checkpoint holds all weights
         start(resume=True)
     with folder.history.open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]

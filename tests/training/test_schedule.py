@@ -1,11 +1,10 @@
 import keras
 import numpy as np
 import pytest
+from ferserve_training.callbacks import Checkpoint
+from ferserve_training.recipes import CUSTOM_CNN, FineTuning, Recipe
+from ferserve_training.schedule import CosineSchedule, Stages
 from tiny_training import tiny_data, tiny_model, tiny_recipe
-
-from training.callbacks import Checkpoint
-from training.recipes import CUSTOM_CNN, FineTuning, Recipe
-from training.schedule import CosineSchedule, Stages
 
 
 class Clock:

@@ -10,16 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-
-from fer2013.reader import read_fer2013
-from training.devices import DeviceError
-from training.recipes import find_recipe
-from training.run_folder import RunError, RunFolder, load_network
-from training.train import train
+from ferserve.fer2013.reader import read_fer2013
+from ferserve_training.devices import DeviceError
+from ferserve_training.recipes import find_recipe
+from ferserve_training.run_folder import RunError, RunFolder, load_network
+from ferserve_training.train import train
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "cli.main", "train", *map(str, arguments)]
+    return [sys.executable, "-m", "ferserve", "train", *map(str, arguments)]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,72 @@
+"""Measures an exported model on FER2013 and writes its card."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+from ferserve.card import ModelCard, SplitMetrics
+from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+
+LICENCES = [
+    "ferserve code and weights: Apache-2.0",
+    "FER2013 training images: published as public domain at kaggle.com/datasets/msambare/fer2013",
+]
+
+PRETRAINED = {
+    "vgg16": [
+        "ImageNet weights it started from: Visual Geometry Group, University of Oxford, CC BY 4.0"
+    ],
+    "resnet50v2": [
+        "ImageNet weights it started from: TensorFlow Model Garden (TF-Slim), Apache-2.0"
+    ],
+}
+"""Of the weights that a model started from, by the model's name."""
+
+
+def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Adds what is the same for every model, its licences, and the figures of a report."""
+    name = card["name"]
+    return card | {
+        "labels": list(EMOTIONS),
+        "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
+        "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
+        "metrics": split_metrics(report),
+        "licences": [*LICENCES, *PRETRAINED.get(name, ())],
+    }
+
+
+def split_metrics(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Takes what a card states out of a report of ``ferserve_training.evaluate.evaluate``."""
+    return {
+        split: {key: scores[key] for key in SplitMetrics.model_fields}
+        for split, scores in report.items()
+    }
+
+
+def write_model(
+    model: onnx.ModelProto, folder: Path, card: dict[str, Any], report: dict[str, Any]
+) -> ModelCard:
+    """Writes ``<name>.onnx`` with its card in the metadata, and ``<name>.json``.
+
+    Args:
+        model: The graph; its metadata is replaced.
+        folder: Where both files go.
+        card: The card's fields that cannot be read off the graph or the report.
+        report: As ``ferserve_training.evaluate.evaluate`` returns it.
+
+    Returns:
+        The card as written.
+    """
+    fields = complete(card, report)
+    del model.metadata_props[:]
+    for key, value in fields.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        model.metadata_props.add(key=key, value=text)
+    data = model.SerializeToString()
+    checked = ModelCard(**fields, sha256=hashlib.sha256(data).hexdigest())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{checked.name}.onnx").write_bytes(data)
+    checked.write(folder / f"{checked.name}.json")
+    return checked

@@ -1,0 +1,146 @@
+"""A training run in, a checked ONNX file with its card out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+from ferserve.card import ModelCard
+from ferserve.fer2013.reader import Fer2013, Split
+from ferserve_training.evaluate import evaluate, open_onnx, sample
+from ferserve_training.evaluation_page import write_report
+from ferserve_training.holdout import split_training
+from ferserve_training.predictions import BATCH, RememberedPredictions
+
+from ferserve_export.calibrate import Fit, fit
+from ferserve_export.card import write_model
+from ferserve_export.compress import compress
+from ferserve_export.convert import convert
+from ferserve_export.trained import open_trained
+from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify_parity
+
+DESCRIPTIONS = {
+    "custom_cnn": "Custom CNN on 48×48 grey faces, trained from scratch on FER2013",
+    "vgg16": "VGG16 pretrained on ImageNet, fine-tuned on FER2013",
+    "resnet50v2": "ResNet50V2 pretrained on ImageNet, fine-tuned on FER2013",
+}
+
+PARITY_FACES = 70
+
+
+class ExportError(RuntimeError):
+    """The run cannot be exported; the message says what is missing."""
+
+
+def export_run(
+    name: str,
+    run: Path,
+    dataset: Fer2013,
+    out: Path,
+    *,
+    version: str,
+    predictions: Path,
+    mirror: bool,
+    int8: bool,
+    train_faces: int | None,
+    results: Path | None,
+    log: Callable[[str], None],
+) -> ModelCard:
+    """Exports a run's best weights, checks them against Keras and measures every split.
+
+    Args:
+        name: The model, a key of :data:`DESCRIPTIONS`.
+        run: The run's folder, or a released ONNX file; see
+            :func:`ferserve_export.trained.open_trained`.
+        dataset: FER2013.
+        out: Where ``<name>.onnx`` and ``<name>.json`` go.
+        version: Goes into the card.
+        predictions: Folder to which the file's predictions are added, for an ensemble with it.
+        mirror: Average each face with its mirror image.
+        int8: Store the weights as int8.
+        train_faces: Score only so many of the Training images; all if None.
+        results: Where figures and a page of plots go, as ``ferserve evaluate`` writes them.
+        log: Takes a line a step.
+
+    Raises:
+        ExportError: Unknown model, or a run of another one.
+        RunError: The run has no weights that fit its network.
+        ModelError: The released file has no card.
+        ReleasedError: The released file is not an export of its card's network.
+        ParityError: The ONNX graph answers otherwise than Keras; nothing was written.
+        CompressionError: int8 weights change the answers too much; nothing was written.
+    """
+    if name not in DESCRIPTIONS:
+        raise ExportError(f"unknown model {name!r}; known: {', '.join(DESCRIPTIONS)}")
+    trained = open_trained(run, dataset.train.faces)
+    network, description = trained.network, trained.description
+    if description["recipe"]["network"] != name:
+        raise ExportError(f"{run}: a run of {description['recipe']['network']}, not of {name}")
+    found = _calibrate(network, dataset.train, description, mirror)
+    log(f"temperature {found.temperature:.3f}, threshold {found.low_confidence_threshold:.3f}")
+    if found.calibration:
+        log(f"power scaling: {found.power_scaling}")
+        log(f"hold-out: {found.calibration}")
+    settings = {
+        "mirror": mirror,
+        "temperature": found.temperature,
+        "power_scaling": found.power_scaling,
+    }
+    model = convert(network, **settings)
+    difference = verify_parity(
+        network, model, _spread(dataset.test, PARITY_FACES).faces, **settings
+    )
+    log(f"parity with Keras at batch 1 and 7: largest difference of a probability {difference:.2g}")
+    predict = _remembering(model)
+    if int8:
+        original, model = predict, compress(model)
+        predict, some = _remembering(model), sample(dataset.train, COMPRESSION_FACES)
+        move, change = verify_compression(original, predict, some.faces, some.labels)
+        log(f"int8 weights: a probability moved by up to {move:.4f}, the accuracy by {change:+.2%}")
+    report = evaluate(predict, dataset, train_faces=train_faces)
+    card = {
+        "name": name,
+        "version": version,
+        "description": DESCRIPTIONS[name] + _taught_by(description.get("teachers", [])),
+        "parameters": network.count_params(),
+        "training": description,
+        "mirror_averaging": mirror,
+        **found.model_dump(exclude_none=True),
+    }
+    written = write_model(model, out, card, report)
+    predict.save(predictions / f"{written.sha256}.npz")
+    if results:
+        write_report(name, report, results, trained.history)
+    return written
+
+
+def _taught_by(teachers: list[dict[str, str]]) -> str:
+    """Names the networks that a run learned from, for the model's description."""
+    names = ", ".join(teacher["network"] for teacher in teachers)
+    return f", and to answer as the mean of {names}" if names else ""
+
+
+def _remembering(model: onnx.ModelProto) -> RememberedPredictions:
+    return RememberedPredictions(open_onnx(model.SerializeToString()))
+
+
+def _spread(split: Split, count: int) -> Split:
+    """Takes so many faces from all over a split: files are sorted by emotion."""
+    return split.take(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
+
+
+def _calibrate(
+    network: keras.Model, train: Split, description: dict[str, Any], mirror: bool
+) -> Fit:
+    """Calibrates on a run's hold-out; without one nothing can be fitted."""
+    share = description.get("holdout_share")
+    if not share:
+        return Fit()
+    _, holdout = split_training(train, share, description["limit"], description["seed"])
+    views = [
+        network.predict(view, batch_size=BATCH, verbose=0)
+        for view in (holdout.faces, holdout.faces[:, :, ::-1])
+    ]
+    return fit(views, holdout.labels, mirror=mirror)

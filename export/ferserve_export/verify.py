@@ -1,0 +1,96 @@
+"""Checks that an exported graph computes what the trained network computes."""
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+from ferserve.card import PowerScaling
+from ferserve_training.evaluate import open_onnx
+from ferserve_training.predictions import Predict
+
+from ferserve_export.convert import serving_probabilities
+
+TOLERANCE = 1e-4
+"""Largest difference of a probability that rounding may explain."""
+
+BATCHES = (1, 7)
+"""One face, and a batch that no kernel's block size divides."""
+
+
+COMPRESSION_FACES = 1000
+LARGEST_MOVE = 0.02
+LARGEST_LOSS = 0.002
+"""What compression may cost on 1,000 faces: of a probability, and of the accuracy."""
+
+
+class ParityError(RuntimeError):
+    """The ONNX graph answers otherwise than the Keras network."""
+
+
+class CompressionError(RuntimeError):
+    """Compression changed the answers by more than is allowed."""
+
+
+def verify_parity(
+    network: keras.Model,
+    model: onnx.ModelProto,
+    faces: np.ndarray,
+    *,
+    temperature: float = 1.0,
+    mirror: bool = False,
+    power_scaling: PowerScaling | None = None,
+) -> float:
+    """Compares Keras and ONNX Runtime on real faces at batch 1 and 7.
+
+    Args:
+        network: The trained network.
+        model: Its export.
+        faces: uint8 ``[N, 48, 48]``, real faces: noise hides errors that trained weights show.
+        temperature: As exported.
+        mirror: As exported.
+        power_scaling: As exported.
+
+    Returns:
+        The largest absolute difference of a probability.
+
+    Raises:
+        ParityError: It is not below :data:`TOLERANCE`.
+    """
+    predict = open_onnx(model.SerializeToString())
+    largest = 0.0
+    for batch in BATCHES:
+        for start in range(0, len(faces) - batch + 1, batch):
+            part = faces[start : start + batch]
+            expected = serving_probabilities(
+                network, tf.constant(part), temperature, mirror, power_scaling
+            ).numpy()
+            largest = max(largest, float(np.abs(predict(part) - expected).max()))
+    if not largest < TOLERANCE:
+        raise ParityError(
+            f"ONNX and Keras differ by {largest:.2g} in a probability; allowed: {TOLERANCE:g}"
+        )
+    return largest
+
+
+def verify_compression(
+    original: Predict, compressed: Predict, faces: np.ndarray, labels: np.ndarray
+) -> tuple[float, float]:
+    """Compares a model with its compressed form on faces ``[N, 48, 48]`` with labels ``[N]``.
+
+    Returns:
+        The largest absolute difference of a probability, and the change of accuracy.
+
+    Raises:
+        CompressionError: A probability moved by more than :data:`LARGEST_MOVE`, or the accuracy
+            by more than :data:`LARGEST_LOSS`.
+    """
+    before, after = original(faces), compressed(faces)
+    move = float(np.abs(after - before).max())
+    hits = [int(np.sum(p.argmax(axis=1) == labels)) for p in (before, after)]
+    change = (hits[1] - hits[0]) / len(labels)
+    if move > LARGEST_MOVE or abs(change) > LARGEST_LOSS:
+        raise CompressionError(
+            f"compression moves a probability by {move:.3f} and the accuracy by {change:+.2%}; "
+            f"allowed: {LARGEST_MOVE} and {LARGEST_LOSS:.1%}"
+        )
+    return move, change

@@ -1,0 +1,141 @@
+"""``create_app``: wiring and life cycle, nothing else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+
+from ferserve import errors
+from ferserve.api import (
+    benchmark,
+    deepface,
+    emotion,
+    health,
+    inference_protocol,
+    models,
+    page,
+    policy,
+    stream,
+)
+from ferserve.api import metrics as metrics_page
+from ferserve.api.budget import UploadBudget
+from ferserve.api.middleware import AnswerFaults, RequestContext
+from ferserve.api.security import Guard
+from ferserve.benchmark.jobs import JobQueue
+from ferserve.benchmark.run import Benchmarks
+from ferserve.metrics import Metrics
+from ferserve.recognizer import Recognizer
+from ferserve.settings import Settings
+from ferserve.streaming import Streams
+
+DESCRIPTION = """\
+Finds faces in a photo and rates how the expression of each appears: angry, disgust, fear, happy,
+sad, surprise or neutral. **The score describes a face, not a feeling.** No image is stored.
+
+Video goes through the WebSocket `/v1/emotion/stream`, which this description has no words for:
+binary frames in, for each frame a JSON message out, with tracked faces and smoothed scores; see
+`docs/stream.md` of the project.
+"""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What callers may have, all together."""
+
+    guard: Guard
+    streams: Streams
+    uploads: UploadBudget
+
+
+def create_app(
+    settings: Settings | None = None,
+    recognizer: Recognizer | None = None,
+    metrics: Metrics | None = None,
+    limits: Limits | None = None,
+) -> FastAPI:
+    """Makes the application; its start-up loads and warms the models.
+
+    Args:
+        settings: Read from the environment where not given.
+        recognizer: Made from ``settings`` already, by a caller who wants its errors first.
+        metrics: Those that ``recognizer`` reports to.
+        limits: Made from ``settings`` where they hold for this application alone.
+    """
+    settings = settings or Settings()
+    metrics = metrics or Metrics(count_emotions=settings.metrics_emotions)
+    limits = limits or Limits(
+        Guard(settings),
+        Streams(settings.max_streams, metrics),
+        UploadBudget(settings.upload_memory_bytes),
+    )
+    guard = limits.guard
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.recognizer = serving = recognizer or Recognizer(settings, metrics)
+        app.state.benchmarks = benchmarks = Benchmarks(
+            serving, JobQueue(settings.benchmark_queue, errors.as_job_problem)
+        )
+        await serving.start()
+        benchmarks.queue.start()
+        yield
+        app.state.streams.begin_close()
+        await benchmarks.queue.close()
+        await serving.close()
+
+    app: FastAPI = FastAPIOffline(  # the documentation's assets come from us, not from a CDN
+        title="ferserve",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    app.state.recognizer = app.state.benchmarks = None
+    app.state.metrics = metrics
+    app.state.guard = guard
+    app.state.streams = limits.streams
+    app.state.upload_budget = limits.uploads
+    metrics.watch_readiness(lambda: _is_ready(app))
+    app.add_middleware(AnswerFaults)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
+            expose_headers=["Location", "Retry-After", "Server-Timing", "X-Request-ID"],
+        )
+    app.add_middleware(RequestContext, metrics=metrics, is_draining=lambda: _is_draining(app))
+    for kind in errors.HANDLED:
+        app.add_exception_handler(kind, errors.handle)
+    for resource in (emotion, models, benchmark, inference_protocol, deepface):
+        app.include_router(resource.router, dependencies=guard.calls)
+    app.include_router(stream.router)  # asks the guard itself: its clients see no HTTP status
+    app.include_router(policy.router)
+    app.include_router(metrics_page.router, dependencies=guard.reads)
+    app.include_router(health.router)
+    app.include_router(inference_protocol.health)
+    app.include_router(page.router)
+    app.mount("/static", page.PageFiles(), name="static")
+    return app
+
+
+def _is_ready(app: FastAPI) -> bool:
+    recognizer: Recognizer | None = app.state.recognizer
+    return recognizer is not None and recognizer.not_ready_reason is None
+
+
+def _is_draining(app: FastAPI) -> bool:
+    recognizer: Recognizer | None = app.state.recognizer
+    return recognizer is not None and recognizer.draining
+
+
+def _version() -> str:
+    try:
+        return version("ferserve")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+source"

@@ -1,0 +1,244 @@
+"""``/v1/benchmark``: accuracy jobs on the operator's FER2013 or on an uploaded zip."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, StreamingResponse
+from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
+
+from ferserve import errors
+from ferserve.api.dependencies import BenchmarksDependency
+from ferserve.api.openapi import openapi_responses
+from ferserve.api.uploads import FIELD, read_body, read_form, the_file
+from ferserve.benchmark.jobs import Job
+from ferserve.benchmark.report import render_report
+from ferserve.benchmark.run import Benchmarks
+from ferserve.benchmark.schemas import (
+    BenchmarkDetails,
+    BenchmarkJob,
+    BenchmarkList,
+    BenchmarkRequest,
+    UploadOptions,
+)
+
+MAX_JSON_BYTES = 64 * 1024
+
+UPLOAD_SECONDS = 600
+"""An upload holds a place in the queue while it is read, so it has to end."""
+
+router = APIRouter(prefix="/v1/benchmark", tags=["benchmark"])
+
+_NO_DATASET = (
+    "no FER2013 is configured: the operator sets FERSERVE_DATASET to the Kaggle zip, its unpacked "
+    "folder or fer2013.csv, and restarts the service; or send a zip of class folders as "
+    "multipart/form-data"
+)
+
+_UPLOAD_SCHEMA = UploadOptions.model_json_schema()
+
+_REQUEST_BODY = {
+    "requestBody": {
+        "required": False,
+        "description": "JSON for a benchmark on the operator's FER2013; without a body all is "
+        "left to the defaults. A form for one on a zip of your own: a folder for each emotion "
+        "(`angry/`, `happy/`, …) with images of any format and size inside.",
+        "content": {
+            "application/json": {
+                "schema": BenchmarkRequest.model_json_schema(),
+                "examples": {
+                    "one model": {"value": {"model": "custom_cnn", "split": "private"}},
+                    "two models": {"value": {"compare": ["custom_cnn", "resnet50v2"]}},
+                },
+            },
+            "multipart/form-data": {
+                "schema": _UPLOAD_SCHEMA
+                | {
+                    "required": [FIELD],
+                    "properties": {
+                        FIELD: {"type": "string", "format": "binary", "description": "The zip."},
+                        **_UPLOAD_SCHEMA["properties"],
+                    },
+                }
+            },
+        },
+    }
+}
+
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "The job, which waits or runs.",
+        "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
+    }
+}
+_EVENT_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events. `progress` while the job waits or runs, and one "
+        "`finished`, the last; the data of each is a BenchmarkJob in JSON.",
+        "content": {"text/event-stream": {}},  # a schema would be one of all events together
+    }
+}
+_REFUSALS = (errors.Unauthorized, errors.RateLimited, errors.NotReady)
+_PROBLEMS = openapi_responses(errors.NotFound, errors.InvalidParameter, *_REFUSALS)
+_HTML: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A page that needs nothing else.", "content": {"text/html": {}}}
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses=_ACCEPTED
+    | openapi_responses(
+        errors.MalformedRequest,
+        errors.DatasetNotConfigured,
+        errors.PayloadTooLarge,
+        errors.TooManyImages,
+        errors.UnsupportedMediaType,
+        errors.InvalidArchive,
+        errors.UnknownModel,
+        errors.InvalidParameter,
+        errors.BenchmarkQueueFull,
+        errors.InternalError,
+        errors.DeadlineExceeded,
+        *_REFUSALS,
+    ),
+    openapi_extra=_REQUEST_BODY,
+)
+async def start_benchmark(
+    request: Request, response: Response, benchmarks: BenchmarksDependency
+) -> BenchmarkJob:
+    """Measures accuracy: of a served model or several, on FER2013 or on a zip of your own.
+
+    Answers at once with a job; `links` says where to watch it. One job runs at a time, below live
+    requests. Nothing of an upload is written to disk, and it is forgotten when the job ends.
+    """
+    if request.query_params:
+        names = ", ".join(request.query_params)
+        raise errors.InvalidParameter(f"{names}: options come in the body, not in the query")
+    with benchmarks.queue.reserve():
+        submit = await _read(request, benchmarks)
+    job = submit()
+    response.headers["Location"] = f"/v1/benchmark/{job.id}"
+    return job.describe()
+
+
+@router.get("", responses=openapi_responses(*_REFUSALS))
+async def list_benchmarks(benchmarks: BenchmarksDependency) -> BenchmarkList:
+    """Lists the last 20 benchmarks, newest first, without their results."""
+    return BenchmarkList(jobs=[job.describe() for job in benchmarks.queue.jobs])
+
+
+@router.get("/{job_id}", responses=_PROBLEMS)
+async def get_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> BenchmarkDetails:
+    """Returns a benchmark: its progress, then its result."""
+    return benchmarks.queue.get(job_id).details()
+
+
+@router.delete("/{job_id}", responses=_PROBLEMS)
+async def cancel_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> BenchmarkJob:
+    """Cancels a benchmark that waits or runs; one that has ended stays as it is."""
+    return benchmarks.queue.cancel(job_id).describe()
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses=_EVENT_STREAM | _PROBLEMS,
+)
+async def follow_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> StreamingResponse:
+    """Streams a benchmark's progress as server-sent events until it ends."""
+    return StreamingResponse(
+        _events(benchmarks.queue.get(job_id)),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.get(
+    "/{job_id}/report",
+    response_class=HTMLResponse,
+    responses=_HTML | _PROBLEMS,
+)
+async def get_report(
+    job_id: str, benchmarks: BenchmarksDependency, thumbnails: bool = False
+) -> HTMLResponse:
+    """Returns a benchmark as a page to look at and to show; it reloads itself until the end.
+
+    `thumbnails=true` adds the 24 mistakes that each model was most sure of, as pictures.
+    """
+    page = await run_in_threadpool(render_report, benchmarks.queue.get(job_id), thumbnails)
+    return HTMLResponse(page, headers={"Cache-Control": "no-store"})
+
+
+async def _events(job: Job) -> AsyncIterator[str]:
+    async for state in job.follow():
+        if state is None:
+            yield ": still there\n\n"
+            continue
+        name = "finished" if state.finished_at else "progress"
+        yield f"event: {name}\ndata: {state.model_dump_json()}\n\n"
+
+
+async def _read(request: Request, benchmarks: Benchmarks) -> Callable[[], Job]:
+    """Reads and checks the request; returns what will queue its job."""
+    parsed, _ = parse_options_header(request.headers.get("content-type", ""))
+    media_type = parsed.decode("latin-1").lower()
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            if media_type == "multipart/form-data":
+                return await _read_upload(request, benchmarks)
+            if media_type in ("application/json", ""):
+                return await _read_request(request, benchmarks)
+    except TimeoutError:
+        raise errors.DeadlineExceeded("the upload took too long") from None
+    raise errors.UnsupportedMediaType(
+        "send application/json for a benchmark on the operator's data set, or multipart/form-data "
+        f"with a zip as field {FIELD!r}"
+    )
+
+
+async def _read_request(request: Request, benchmarks: Benchmarks) -> Callable[[], Job]:
+    body = await read_body(request, MAX_JSON_BYTES)
+    try:
+        asked = BenchmarkRequest.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise _refusal(error) from None
+    benchmarks.check_models(asked)
+    if not benchmarks.has_dataset:
+        raise errors.DatasetNotConfigured(_NO_DATASET)
+    return lambda: benchmarks.on_dataset(asked)
+
+
+async def _read_upload(request: Request, benchmarks: Benchmarks) -> Callable[[], Job]:
+    parts = await read_form(request, benchmarks.max_upload_bytes)
+    fields: dict[str, Any] = {}
+    for name, content in parts:
+        value = content.decode("utf-8", "replace") if name != FIELD else ""
+        if name == "compare":  # once for each name, or once with commas
+            fields.setdefault(name, []).extend(part.strip() for part in value.split(","))
+        elif name != FIELD:
+            if name in fields:
+                raise errors.InvalidParameter(f"{name}: is there twice")
+            fields[name] = value
+    try:
+        options = UploadOptions.model_validate(fields)
+    except ValidationError as error:
+        raise _refusal(error) from None
+    benchmarks.check_models(options)
+    archive = await run_in_threadpool(benchmarks.open_archive, the_file(parts))
+    return lambda: benchmarks.on_upload(archive, options)
+
+
+def _refusal(error: ValidationError) -> errors.Problem:
+    """Names the parameter and the rule, never the value."""
+    faults = error.errors(include_input=False, include_url=False)
+    described = "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults
+    )
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return errors.MalformedRequest(f"the body is no JSON: {described}")
+    return errors.InvalidParameter(described)

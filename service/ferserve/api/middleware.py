@@ -1,0 +1,164 @@
+"""What every request gets: an id, security headers, a log line, and an answer whatever happens."""
+
+import logging
+import re
+import uuid
+from collections.abc import Callable
+from time import perf_counter
+from urllib.parse import quote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from ferserve import errors
+from ferserve.logs import REQUEST_ID
+from ferserve.metrics import Metrics
+
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+"""What a caller may send as ``X-Request-ID``: nothing that could forge a log line."""
+
+SECURITY_HEADERS = {
+    # The browser itself then enforces that no page of ours loads anything from elsewhere: ReDoc,
+    # for one, has a logo on its maker's server. Its search runs in a worker made from a blob.
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; "
+    "object-src 'none'; base-uri 'self'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+CLIENT_LEFT = 499
+"""The code, for metrics only, of requests that nobody waited for; nginx's number."""
+
+FAILED_STREAM = 1011
+"""The close code of a stream that a fault of ours ended (RFC 6455, section 7.4.1)."""
+
+logger = logging.getLogger(__name__)
+
+
+class AnswerFaults:
+    """Innermost middleware: what no handler answered becomes a problem like any other.
+
+    Inside of what adds headers, as pages of other origins may read no answer without theirs.
+
+    Args:
+        app: What is inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answering = False
+
+        async def send_noticed(message: Message) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noticed)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
+        except Exception as error:
+            if answering:
+                raise
+            response = await errors.handle(Request(scope), error)
+            await response(scope, receive, send)
+
+
+class RequestContext:
+    """Outermost middleware; plain ASGI, so that streams and disconnects pass through untouched.
+
+    Args:
+        app: What is inside.
+        metrics: Counts the requests.
+        is_draining: Whether clients should open their next connection elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, is_draining: Callable[[], bool]) -> None:
+        self.app = app
+        self._metrics = metrics
+        self._is_draining = is_draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        scope.setdefault("state", {})["request_id"] = request_id
+        token = REQUEST_ID.set(request_id)
+        try:
+            if scope["type"] == "http":
+                await self._answer(request_id, scope, receive, send)
+            else:
+                await self._stream(request_id, scope, receive, send)
+        finally:
+            REQUEST_ID.reset(token)
+
+    async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        status: int | None = None
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)  # a page may have a stricter policy
+                if self._is_draining():
+                    headers["Connection"] = "close"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            seconds = perf_counter() - started
+            route = getattr(scope.get("route"), "path", None)
+            self._metrics.request_done(scope["method"], route, status or CLIENT_LEFT, seconds)
+            _log(scope["method"], scope, status or "client left", seconds)
+
+    async def _stream(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a WebSocket; what ended it is its close code."""
+        started = perf_counter()
+        accepted = False
+        code: int | str = "client left"
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal accepted, code
+            if message["type"] == "websocket.accept":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                accepted = True
+            elif message["type"] == "websocket.close":
+                code = message.get("code", 1000)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except (OSError, WebSocketDisconnect):
+            pass  # the client left in the middle of the handshake
+        except Exception:
+            logger.exception("a stream failed")
+            if accepted:
+                await send_with_id({"type": "websocket.close", "code": FAILED_STREAM})
+        finally:
+            _log("WS", scope, code, perf_counter() - started)
+
+
+def _log(method: str, scope: Scope, outcome: int | str, seconds: float) -> None:
+    # Neither the query nor the address: a log should not tell who was looked at.
+    path = quote(scope["path"])  # a line break in it forges no log line
+    logger.info("%s %s %s %.1f ms", method, path, outcome, 1000 * seconds)
+
+
+def _request_id(sent: str) -> str:
+    return sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex

@@ -1,0 +1,136 @@
+"""The HTTP server: one process, or an engine and fronts, and an orderly end."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn, TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from ferserve import logs
+from ferserve.api.app import create_app
+from ferserve.bundle import ModelError
+from ferserve.fronts import supervisor
+from ferserve.fronts.metrics import FleetMetrics
+from ferserve.garbage import leave_out_start_up
+from ferserve.metrics import Metrics
+from ferserve.recognizer import Recognizer
+from ferserve.settings import Settings
+
+NOTICE_SECONDS = 1.0
+"""How long connections are still taken once ``/readyz`` says no, for load balancers to see it."""
+
+KEEP_ALIVE_SECONDS = 65
+"""How long an idle connection stays open: longer than the minute of most load balancers, which
+would else now and then send a request over one that is just being closed."""
+
+logger = logging.getLogger(__name__)
+
+
+class DrainingServer(uvicorn.Server):
+    """Turns readiness off first, and only then stops taking connections."""
+
+    def __init__(
+        self, config: uvicorn.Config, begin_drain: Callable[[], None], notice: float
+    ) -> None:
+        super().__init__(config)
+        self._begin_drain = begin_drain
+        self._notice = notice
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application, and spares the garbage collector what it has made."""
+        await super().startup(sockets)
+        leave_out_start_up()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ends orderly at the first signal, and at once at the second."""
+        if self.should_exit:
+            logger.warning("a second signal: stopping without answering what is under way")
+            # Not sys.exit: it would wait for threads that decode.
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Gives notice, waits for requests under way and ends the application."""
+        self._begin_drain()
+        await asyncio.sleep(self._notice)
+        await super().shutdown(sockets)
+
+
+AnyServer = TypeVar("AnyServer", bound=DrainingServer)
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, both of which end the process with status 0.
+
+    A second signal ends it at once, with status 128 + the signal's number.
+
+    Raises:
+        SystemExit: With status 0 after SIGTERM, 1 or 3 when start-up failed; the log says why.
+    """
+    logs.configure(settings.log_format)
+    # uvicorn raises the signal anew when it is done, to end as an unprepared process would.
+    signal.signal(signal.SIGTERM, _exit)
+    kind = FleetMetrics if settings.front_processes else Metrics
+    metrics = kind(count_emotions=settings.metrics_emotions)
+    try:
+        recognizer = Recognizer(settings, metrics)
+    except ModelError as error:
+        logger.critical("cannot start: %s", error)
+        sys.exit(1)
+    if isinstance(metrics, FleetMetrics):
+        supervisor.run(settings, recognizer, metrics)
+        return
+    app = create_app(settings, recognizer, metrics)
+    server = make_server(DrainingServer, app, recognizer, settings)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+
+
+def make_server(
+    kind: type[AnyServer],
+    app: FastAPI,
+    recognizer: Recognizer,
+    settings: Settings,
+    outermost: ASGIApp | None = None,
+) -> AnyServer:
+    """Makes the server of an application.
+
+    Args:
+        kind: Of the server.
+        app: The application.
+        recognizer: The application's.
+        settings: Where to listen, and limits.
+        outermost: Takes the requests; ``app`` where it is not given.
+    """
+
+    def begin_drain() -> None:
+        recognizer.begin_drain()
+        app.state.benchmarks.queue.begin_close()  # ends the event streams, which would go on
+        app.state.streams.begin_close()
+
+    config = uvicorn.Config(
+        outermost or app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,
+        ws_max_size=2 * settings.max_upload_bytes,  # up to there a stream's frame gets its problem
+        ws_per_message_deflate=False,  # frames are compressed already
+    )
+    return kind(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)

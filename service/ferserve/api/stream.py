@@ -1,0 +1,187 @@
+"""``WS /v1/emotion/stream``: frames in, for each a message out. The protocol: docs/stream.md."""
+
+import asyncio
+import base64
+from contextlib import ExitStack
+from typing import cast
+
+from fastapi import APIRouter, WebSocket
+from pydantic import BaseModel
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketDisconnect
+
+from ferserve import errors
+from ferserve.api.dependencies import get_budget, get_recognizer
+from ferserve.api.parameters import read_options
+from ferserve.api.security import Guard
+from ferserve.schemas import (
+    Recognition,
+    StreamAnswer,
+    StreamEnd,
+    StreamOptions,
+    StreamProblem,
+    StreamRefusal,
+)
+from ferserve.streaming import (
+    ClientLeft,
+    End,
+    FrameAnswer,
+    FrameStream,
+    Streams,
+    UnknownMessage,
+)
+from ferserve.tracking import tracked
+
+SUBPROTOCOL = "ferserve.v1"
+"""What the service selects where a client offers it."""
+
+KEY_SUBPROTOCOL = "ferserve.key."
+"""Begins the subprotocol that carries a key, in base64url without padding: browsers can set no
+header, and a query would stand in logs."""
+
+LAST_MESSAGE = "end"
+"""The text message after a client's last frame."""
+
+CLOSING_SECONDS = 5
+"""How long a client may take to read what is left at the end."""
+
+CLOSE: dict[End, tuple[int, str]] = {
+    End.FINISHED: (1000, ""),
+    End.SHUTDOWN: (1012, "the service is shutting down; connect anew"),
+    End.UNKNOWN_MESSAGE: (1003, "a text message other than 'end'"),
+    End.IDLE: (4408, "no frame came, or no answer was taken, for too long"),
+    End.TOO_LONG: (4410, "the stream reached its longest time; connect anew"),
+}
+"""Close codes and reasons; a stream that is refused closes with 4000 + its problem's status."""
+
+router = APIRouter(prefix="/v1/emotion")
+
+
+@router.websocket("/stream")
+async def stream_emotions(websocket: WebSocket) -> None:
+    """Answers frames until the client, a limit or the service ends the stream."""
+    guard: Guard = websocket.app.state.guard
+    streams: Streams = websocket.app.state.streams
+    offered = websocket.scope["subprotocols"]
+    await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    channel = _Channel(websocket)
+    with ExitStack() as held:
+        try:
+            guard.require_origin(websocket.headers)
+            await guard.admit(websocket, _key(websocket))
+            stream = await _prepare(websocket, streams)
+            held.enter_context(streams.place(stream))
+        except Exception as error:
+            streams.observer.stream_ended("refused")
+            await channel.close(*_refusal(websocket, error))
+            return
+        end = await stream.run(channel.receive, channel.send)
+    if end in CLOSE:
+        await channel.close(StreamEnd(end=stream.counts), *CLOSE[end])
+
+
+async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
+    """Checks what a stream is asked for, so that a frame's problem is the frame's own.
+
+    Raises:
+        Problem: Or an error that stands for one.
+    """
+    recognizer = await get_recognizer(websocket)
+    options = read_options(websocket, StreamOptions)
+    recognizer.check(options)
+    max_bytes = recognizer.settings.max_upload_bytes
+
+    async def recognize(data: bytes) -> Recognition:
+        if len(data) > max_bytes:
+            raise errors.PayloadTooLarge(f"a frame may have at most {max_bytes} bytes")
+        return await recognizer.recognize(data, options)
+
+    return FrameStream(
+        recognize,
+        recognizer.settings,
+        await get_budget(websocket),
+        options.smoothing_seconds,
+        streams.observer,
+    )
+
+
+class _Channel:
+    """A WebSocket's messages as frames and answers."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> bytes | None:
+        """Returns the next frame, None after the last."""
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise ClientLeft
+        if message.get("bytes") is not None:
+            return cast(bytes, message["bytes"])
+        if message["text"] == LAST_MESSAGE:
+            return None
+        raise UnknownMessage
+
+    async def send(self, answer: FrameAnswer) -> None:
+        """Sends the answer to a frame."""
+        await self._send(_message(self._websocket, answer))
+
+    async def close(self, message: BaseModel, code: int, reason: str) -> None:
+        """Sends the last message and closes the stream, if the client takes it."""
+        try:
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await self._send(message)
+                await self._websocket.close(code, reason)
+        except (ClientLeft, WebSocketDisconnect, TimeoutError):
+            pass  # nobody is left to be told
+
+    async def _send(self, message: BaseModel) -> None:
+        try:
+            await self._websocket.send_text(message.model_dump_json(exclude_unset=True))
+        except WebSocketDisconnect:
+            raise ClientLeft from None
+
+
+def _message(connection: HTTPConnection, answer: FrameAnswer) -> BaseModel:
+    outcome = answer.outcome
+    if isinstance(outcome, Exception):
+        return StreamProblem(
+            frame=answer.frame,
+            dropped=answer.dropped,
+            problem=errors.describe(connection, outcome),
+        )
+    return StreamAnswer(
+        request_id=connection.state.request_id,
+        frame=answer.frame,
+        dropped=answer.dropped,
+        model=outcome.model,
+        image=outcome.image,
+        faces=[
+            tracked(face, track) for face, track in zip(outcome.faces, answer.tracks, strict=True)
+        ],
+        timing_ms=outcome.timing_ms,
+    )
+
+
+def _refusal(connection: HTTPConnection, error: Exception) -> tuple[StreamRefusal, int, str]:
+    problem = errors.describe(connection, error)
+    wait = errors.as_problem(error).headers.get("Retry-After")
+    message = StreamRefusal(problem=problem, retry_after=int(wait) if wait else None)
+    return message, 4000 + problem.status, problem.code
+
+
+def _key(websocket: WebSocket) -> str | None:
+    """Returns the key of the handshake: a header's, or a subprotocol's."""
+    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
+    key = websocket.headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
+    if key:
+        return key
+    for offered in websocket.scope["subprotocols"]:
+        if offered.startswith(KEY_SUBPROTOCOL):
+            encoded = offered.removeprefix(KEY_SUBPROTOCOL)
+            try:
+                padded = encoded + "=" * (-len(encoded) % 4)
+                return base64.b64decode(padded, altchars="-_", validate=True).decode()
+            except ValueError:
+                return None
+    return None

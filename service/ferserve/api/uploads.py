@@ -1,0 +1,290 @@
+"""A request's body → its image or its form, in memory only and never over the limit."""
+
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from ferserve.errors import (
+    MalformedRequest,
+    PayloadTooLarge,
+    TooManyImages,
+    UnsupportedMediaType,
+)
+from ferserve.schemas import ImageDocument
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+FIELD = "file"
+"""Name of the multipart field that holds the image."""
+
+FILES = "files"
+"""Name of the multipart fields that hold the images of a batch."""
+
+MAX_PARTS = 1000
+"""Most parts of a multipart body: each costs more memory than the body it came in."""
+
+QUICK_BYTES = 64 * 1024
+"""Up to here, parsing a body costs less than handing it to a thread."""
+
+DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+
+
+Take = Callable[[int], None]
+"""Is told of every part of a body before it is kept, and raises where there is no room for it."""
+
+
+async def read_image(request: Request, max_bytes: int, take: Take) -> bytes:
+    """Reads the image of a request in any of the three forms.
+
+    Args:
+        request: Its body has not been read.
+        max_bytes: Largest body.
+        take: See ``Take``.
+
+    Raises:
+        UnsupportedMediaType: The body is of none of the three forms.
+        PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
+        MalformedRequest: The body is empty or is not what its ``Content-Type`` says.
+    """
+    unpack = _unpacker(request.headers.get("content-type", ""))
+    body = await read_body(request, max_bytes, take)
+    if not body:
+        raise MalformedRequest("the request body is empty")
+    if unpack is None:
+        image = body
+    elif len(body) <= QUICK_BYTES:
+        image = unpack(body)
+    else:  # parsing megabytes takes milliseconds, in which the event loop would stand still
+        image = await run_in_threadpool(unpack, body)
+    if not image:
+        raise MalformedRequest("the image is empty")
+    return image
+
+
+async def read_images(request: Request, max_bytes: int, max_images: int, take: Take) -> list[bytes]:
+    """Reads the images of a batch, the fields ``files`` of a form, in order.
+
+    Args:
+        request: Its body has not been read.
+        max_bytes: Largest body.
+        max_images: Most images.
+        take: See ``Take``.
+
+    Raises:
+        UnsupportedMediaType: The body is no multipart form.
+        PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
+        TooManyImages: There are more than ``max_images``.
+        MalformedRequest: There is no image, or the body is not what its ``Content-Type`` says.
+    """
+    media_type, _ = parse_options_header(request.headers.get("content-type", ""))
+    if media_type.lower() != b"multipart/form-data":
+        raise UnsupportedMediaType(f"send multipart/form-data with one or more fields {FILES!r}")
+    parts = await read_form(request, max_bytes, take)
+    images = [content for name, content in parts if name == FILES]
+    if not images:
+        raise MalformedRequest(f"the multipart body has no field {FILES!r}")
+    if len(images) > max_images:
+        raise TooManyImages(f"there are {len(images)} images; at most {max_images} are accepted")
+    return images
+
+
+async def read_form(
+    request: Request, max_bytes: int, take: Take | None = None
+) -> list[tuple[str, bytes]]:
+    """Reads the parts of a ``multipart/form-data`` request: names and contents, in order.
+
+    Args:
+        request: Its body has not been read.
+        max_bytes: Largest body.
+        take: See ``Take``.
+
+    Raises:
+        PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
+        MalformedRequest: The body is not what its ``Content-Type`` says.
+    """
+    _, parameters = parse_options_header(request.headers.get("content-type", ""))
+    form = _Form()
+    parser = form.parser(_boundary(parameters))
+    try:
+        async for chunk in _chunks(request, max_bytes, take):
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise MalformedRequest("the multipart body is broken") from error
+    return form.finished()
+
+
+async def read_body(request: Request, max_bytes: int, take: Take | None = None) -> bytes:
+    """Reads a body as it is.
+
+    Raises:
+        PayloadTooLarge: It is larger than ``max_bytes``; the rest was not kept.
+    """
+    body = bytearray()
+    async for chunk in _chunks(request, max_bytes, take):
+        body += chunk
+    return bytes(body)
+
+
+async def _chunks(request: Request, max_bytes: int, take: Take | None) -> AsyncIterator[bytes]:
+    too_large = PayloadTooLarge(f"the request body may have at most {max_bytes} bytes")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise too_large
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > max_bytes:
+            raise too_large
+        if take:
+            take(len(chunk))
+        yield chunk
+
+
+def _unpacker(content_type: str) -> Callable[[bytes], bytes] | None:
+    """Chooses how to get the image out of a body; None where the body is the image."""
+    parsed, parameters = parse_options_header(content_type)
+    media_type = parsed.decode("latin-1").lower()
+    if media_type == "multipart/form-data":
+        boundary = _boundary(parameters)
+        return lambda body: _from_multipart(body, boundary)
+    if media_type == "application/json":
+        return _from_json
+    if media_type.startswith("image/") or media_type in ("", "application/octet-stream"):
+        return None
+    raise UnsupportedMediaType(
+        "send multipart/form-data with a field 'file', the image's bytes as image/* or "
+        "application/octet-stream, or application/json with base64"
+    )
+
+
+def _boundary(parameters: dict[bytes, bytes]) -> bytes:
+    boundary = parameters.get(b"boundary")
+    if not boundary:
+        raise MalformedRequest("the Content-Type has no multipart boundary")
+    return boundary
+
+
+def _from_multipart(body: bytes, boundary: bytes) -> bytes:
+    form = _Form()
+    try:
+        parser = form.parser(boundary)
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise MalformedRequest("the multipart body is broken") from error
+    return the_file(form.finished())
+
+
+def the_file(parts: list[tuple[str, bytes]]) -> bytes:
+    """Returns the content of the one part ``file``.
+
+    Raises:
+        MalformedRequest: There is none, or several.
+    """
+    files = [content for name, content in parts if name == FIELD]
+    if len(files) != 1:
+        raise MalformedRequest(f"the multipart body needs one field {FIELD!r}; it has {len(files)}")
+    return files[0]
+
+
+class _Form:
+    """Collects the parts of a multipart body; larger ones go to no temporary file."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[str, bytearray]] = []
+        self._complete = False
+        self._header_name = b""
+        self._header_value = b""
+
+    def parser(self, boundary: bytes) -> MultipartParser:
+        """Returns a parser that fills this form.
+
+        Raises:
+            FormParserError: No body can have this boundary.
+        """
+        callbacks: MultipartCallbacks = {
+            "on_part_begin": self._on_part_begin,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_part_data": self._on_part_data,
+            "on_end": self._on_end,
+        }
+        return MultipartParser(boundary, callbacks)
+
+    def finished(self) -> list[tuple[str, bytes]]:
+        """Returns names and contents of the parts.
+
+        Raises:
+            MalformedRequest: The body ended early.
+        """
+        if not self._complete:
+            raise MalformedRequest("the multipart body ends early")
+        return [(name, bytes(content)) for name, content in self._parts]
+
+    def _on_part_begin(self) -> None:
+        if len(self._parts) == MAX_PARTS:
+            raise MalformedRequest(f"the multipart body has more than {MAX_PARTS} parts")
+        self._parts.append(("", bytearray()))
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            _, options = parse_options_header(self._header_value)
+            name = options.get(b"name", b"").decode("latin-1")
+            self._parts[-1] = (name, self._parts[-1][1])
+        self._header_name = self._header_value = b""
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._parts[-1][1].extend(data[start:end])
+
+    def _on_end(self) -> None:
+        self._complete = True
+
+
+def _from_json(body: bytes) -> bytes:
+    try:
+        document = ImageDocument.model_validate_json(body)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise MalformedRequest(f"the JSON body is not as described: {faults}") from None
+    return decode_base64("image", document.image)
+
+
+def decode_base64(field: str, text: str) -> bytes:
+    """Returns what is in base64 or in a base64 data URI.
+
+    Args:
+        field: Where it stood, for the error's words.
+        text: Line breaks and blanks in it do not matter.
+
+    Raises:
+        MalformedRequest: It is neither.
+    """
+    if text.startswith("data:"):
+        header = DATA_URI.match(text)
+        if not header:
+            raise MalformedRequest(f"{field}: the data URI is not in base64")
+        text = text[header.end() :]
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedRequest(f"{field}: not base64") from error

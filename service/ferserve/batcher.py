@@ -1,0 +1,332 @@
+"""Dynamic batching with idle dispatch; knows neither HTTP nor ONNX.
+
+A free worker takes at once its share of what waits, and blocks when nothing does. So a lone item
+never waits for company, and batches form by themselves while the workers are busy. Only a worker
+that has just answered several items may linger, for a small share of the time they took, till as
+many have come: callers that send one request after the other come back just then, and the first of
+them would else go alone.
+
+There are two lanes. Items of the background lane are taken only while no live item waits and are
+never mixed with live ones, so a live item waits for at most one background batch.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from time import monotonic
+from typing import Generic
+
+from ferserve.lanes import Answer, Entry, Item, Lane, Queue, QueueFull, Result
+from ferserve.observers import BatchObserver
+
+__all__ = [
+    "Answer",
+    "BatchFailed",
+    "Batcher",
+    "BatcherClosed",
+    "DeadlineExceeded",
+    "Lane",
+    "QueueFull",
+]
+
+RESTART_SECONDS = 1.0
+"""Pause before a dead worker is replaced: what kills every worker at once must not spin."""
+
+logger = logging.getLogger(__name__)
+
+
+class DeadlineExceeded(Exception):  # noqa: N818 - a condition, not a fault
+    """The answer was not there by the deadline."""
+
+
+class BatcherClosed(Exception):  # noqa: N818
+    """The batcher takes no items: not started, closed, or a worker died and is not yet back."""
+
+
+class BatchFailed(Exception):  # noqa: N818
+    """The function raised on this item's batch; its exception is the ``__cause__``."""
+
+
+class Batcher(Generic[Item, Result]):
+    """Feeds items from many coroutines of one event loop to a function that takes batches.
+
+    Args:
+        run: Called in a worker thread with 1..``max_batch`` items; returns a result for each, in
+            order. Must bear being called by ``workers`` threads at a time.
+        workers: Number of threads.
+        max_batch: Most items a call.
+        max_queue: Most items waiting.
+        max_wait: Seconds an item may wait for others to fill its batch, from its arrival.
+        linger: Share of a batch's time for which its worker may wait for a next one of that size.
+        one_by_one: While no more than so many live items wait for each worker, busy ones counted,
+            each is taken alone; of a longer queue a worker takes so many more as it is longer for
+            each. Right where a batch takes about as long as its items one by one: items then wait
+            less for each other. 0, and any ``max_wait``, divides what waits among idle workers.
+        max_background_batch: Most items a call from the background lane; what a live item may
+            have to wait for.
+        max_background_queue: Most items waiting in the background lane.
+        name: Name of the threads, for logs and debuggers.
+        observer: Hears what happens, for metrics.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Iterable[Result]],
+        *,
+        workers: int = 1,
+        max_batch: int = 32,
+        max_queue: int = 256,
+        max_wait: float = 0.0,
+        linger: float = 0.0,
+        one_by_one: int = 0,
+        max_background_batch: int = 32,
+        max_background_queue: int = 256,
+        name: str = "batcher",
+        observer: BatchObserver | None = None,
+    ) -> None:
+        self._run = run
+        self._linger = linger
+        self._one_by_one = one_by_one
+        self._name = name
+        self._observer = observer or BatchObserver()
+        self._condition = threading.Condition()
+        self._queues: dict[Lane, Queue[Item, Result]] = {
+            Lane.LIVE: Queue(Lane.LIVE, max_batch, max_queue, max_wait),
+            Lane.BACKGROUND: Queue(Lane.BACKGROUND, max_background_batch, max_background_queue),
+        }
+        for lane, queue in self._queues.items():
+            self._observer.watch_queue(lane, partial(len, queue))
+        self._idle_workers = 0
+        self._dead_workers: set[int] = set()
+        self._open = False
+        self._closed = False
+        self._threads = [self._thread(index) for index in range(workers)]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether items are taken and every worker lives."""
+        return self._open and all(thread.is_alive() for thread in self._threads)
+
+    def start(self) -> None:
+        """Starts the workers; once only."""
+        self._open = True
+        for thread in self._threads:
+            thread.start()
+
+    async def submit(
+        self, items: Sequence[Item], deadline: float, lane: Lane = Lane.LIVE
+    ) -> list[Answer[Result]]:
+        """Queues the items, all or none, and waits for their answers.
+
+        Cancelling the call takes items that still wait out of the queue.
+
+        Args:
+            items: Any number; they may be spread over several batches.
+            deadline: Latest time of the answers, on the clock of ``time.monotonic``.
+            lane: Background items yield to live ones.
+
+        Returns:
+            An answer for each item, in order.
+
+        Raises:
+            QueueFull: The items do not fit in the lane's queue.
+            DeadlineExceeded: The answers were not there by ``deadline``.
+            BatchFailed: The function raised on a batch with one of these items.
+            BatcherClosed: No worker will take the items.
+        """
+        loop = asyncio.get_running_loop()
+        now = monotonic()
+        entries: list[Entry[Item, Result]] = [
+            Entry(item, loop.create_future(), deadline, now) for item in items
+        ]
+        self._enqueue(entries, lane)
+        futures = [entry.future for entry in entries]
+        try:
+            async with asyncio.timeout(deadline - now):
+                # Most calls have one item: nothing to gather.
+                if len(futures) == 1:
+                    return [await futures[0]]
+                return await asyncio.gather(*futures)
+        except (TimeoutError, DeadlineExceeded):
+            self._observer.expired(lane, _unanswered(futures))
+            raise DeadlineExceeded("the answer took too long") from None
+        except asyncio.CancelledError:
+            self._observer.cancelled(lane, _unanswered(futures))
+            raise
+        finally:
+            for future in futures:
+                future.cancel()
+
+    async def close(self) -> None:
+        """Fails what still waits, lets running batches end and stops the workers."""
+        with self._condition:
+            self._closed = True
+            self._give_up("the batcher was closed")
+            started = [thread for thread in self._threads if thread.ident is not None]
+        await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in started))
+
+    def _enqueue(self, entries: list[Entry[Item, Result]], lane: Lane) -> None:
+        with self._condition:
+            if not self._open:
+                raise BatcherClosed("no worker is running")
+            try:
+                self._queues[lane].add(entries)
+            except QueueFull:
+                self._observer.rejected(lane, len(entries))
+                raise
+            self._condition.notify(len(entries))
+
+    def _thread(self, index: int, *, is_replacement: bool = False) -> threading.Thread:
+        return threading.Thread(
+            target=self._work,
+            args=(index, is_replacement),
+            name=f"{self._name}-{index}",
+            daemon=True,
+        )
+
+    def _work(self, index: int, is_replacement: bool) -> None:
+        batch: list[Entry[Item, Result]] = []
+        try:
+            if is_replacement:
+                self._take_place(index)
+            expected, until = 1, 0.0
+            while batch := self._take(expected, until):
+                started = monotonic()
+                self._process(batch)
+                ended = monotonic()
+                expected, until = len(batch), ended + self._linger * (ended - started)
+        except BaseException:
+            logger.critical(
+                "a worker died: %s-%d; what waits is given up", self._name, index, exc_info=True
+            )
+            self._observer.worker_died()
+            with self._condition:
+                self._dead_workers.add(index)
+                self._give_up("a worker died", also=batch)
+                if not self._closed:
+                    self._threads[index] = self._thread(index, is_replacement=True)
+                    self._threads[index].start()
+
+    def _take_place(self, index: int) -> None:
+        """Replaces a dead worker; items are taken again once every place is filled."""
+        with self._condition:
+            if self._condition.wait_for(lambda: self._closed, RESTART_SECONDS):
+                return
+            self._dead_workers.discard(index)
+            self._open = not self._dead_workers
+        logger.warning("the worker %s-%d was restarted", self._name, index)
+
+    def _take(self, expected: int, until: float) -> list[Entry[Item, Result]]:
+        """Blocks until there is a batch; an empty one means that the batcher was closed.
+
+        Args:
+            expected: Live items that are worth waiting for.
+            until: How long, on the clock of ``time.monotonic``.
+        """
+        with self._condition:
+            while not self._closed:
+                queue = self._next_queue()
+                pause = queue.time_to_fill()
+                if queue.lane is Lane.LIVE and len(queue) < min(expected, queue.max_batch):
+                    pause = max(pause, until - monotonic())
+                if queue.waiting and pause <= 0:
+                    if batch := self._pop(queue):
+                        return batch
+                    continue
+                self._idle_workers += 1
+                try:
+                    self._condition.wait(pause if queue.waiting else None)
+                finally:
+                    self._idle_workers -= 1
+        return []
+
+    def _next_queue(self) -> Queue[Item, Result]:
+        """The first lane in which something waits, or else the last."""
+        live, background = self._queues[Lane.LIVE], self._queues[Lane.BACKGROUND]
+        return live if live.waiting else background
+
+    def _pop(self, queue: Queue[Item, Result]) -> list[Entry[Item, Result]]:
+        """Takes this worker's share of what waits, leaving the rest to the others."""
+        waiting = queue.waiting
+        share = min(queue.max_batch, self._share(queue))
+        batch: list[Entry[Item, Result]] = []
+        expired: list[Entry[Item, Result]] = []
+        now = monotonic()
+        while waiting and len(batch) < share:
+            entry = waiting.popleft()
+            if entry.future.done():
+                continue
+            (batch if now < entry.deadline else expired).append(entry)
+        if self._next_queue().waiting:
+            self._condition.notify()
+        _settle_soon([(e, DeadlineExceeded("the queue was too long")) for e in expired])
+        if batch:
+            waits = [now - entry.enqueued_at for entry in batch]
+            self._observer.batch_released(queue.lane, waits, queue.why_released(len(batch)))
+        return batch
+
+    def _share(self, queue: Queue[Item, Result]) -> int:
+        """How many of the items that wait in a lane one worker should take."""
+        if self._one_by_one and queue.lane is Lane.LIVE and not queue.max_wait:
+            for_each = math.ceil(len(queue) / len(self._threads))
+            return max(1, for_each - self._one_by_one + 1)
+        return math.ceil(len(queue) / (self._idle_workers + 1))
+
+    def _process(self, batch: list[Entry[Item, Result]]) -> None:
+        started = monotonic()
+        outcomes: list[tuple[Entry[Item, Result], Answer[Result] | Exception]]
+        try:
+            values = self._run([entry.item for entry in batch])
+            duration = monotonic() - started
+            outcomes = [
+                (entry, Answer(value, started - entry.enqueued_at, duration))
+                for entry, value in zip(batch, values, strict=True)
+            ]
+        except Exception as error:
+            # One exception each: requests that raise a shared one would share its traceback.
+            outcomes = [(entry, _caused_by(error)) for entry in batch]
+        self._observer.batch_done(monotonic() - started)
+        _settle_soon(outcomes)
+
+    def _give_up(self, reason: str, also: Sequence[Entry[Item, Result]] = ()) -> None:
+        """Takes no more items and fails those that wait; the condition is held."""
+        self._open = False
+        left = [*also, *(e for queue in self._queues.values() for e in queue.waiting)]
+        for queue in self._queues.values():
+            queue.waiting.clear()
+        self._condition.notify_all()
+        _settle_soon([(entry, BatcherClosed(reason)) for entry in left])
+
+
+def _caused_by(error: Exception) -> BatchFailed:
+    failure = BatchFailed(f"the batch failed: {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
+
+
+def _unanswered(futures: Sequence[asyncio.Future[Answer[Result]]]) -> int:
+    return sum(not f.done() or f.cancelled() or f.exception() is not None for f in futures)
+
+
+def _settle_soon(
+    outcomes: Sequence[tuple[Entry[Item, Result], Answer[Result] | Exception]],
+) -> None:
+    """Hands the outcomes to the event loop, in one call for all; from any thread."""
+    if not outcomes:
+        return
+    loop = outcomes[0][0].future.get_loop()
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(_settle, outcomes)
+
+
+def _settle(outcomes: Sequence[tuple[Entry[Item, Result], Answer[Result] | Exception]]) -> None:
+    for entry, outcome in outcomes:
+        if entry.future.done():  # its client left, or its deadline passed, meanwhile
+            continue
+        if isinstance(outcome, Exception):
+            entry.future.set_exception(outcome)
+        else:
+            entry.future.set_result(outcome)

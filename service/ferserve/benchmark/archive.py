@@ -1,0 +1,200 @@
+"""An uploaded zip of class folders: checked whole before anything in it is unpacked.
+
+Nothing is ever written to disk; an image is unpacked only while it is looked at.
+"""
+
+import hashlib
+import io
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from ferserve.fer2013.labels import EMOTIONS
+
+MAX_RATIO = 200
+"""Unpacked bytes over the zip's: images hardly shrink, blank BMPs about 100-fold; bombs start at
+1,000."""
+
+ENTRY_SIGNATURE = b"PK\x01\x02"
+"""Begins every entry of a zip's directory (APPNOTE 4.3.12)."""
+
+FORBIDDEN = set("\\:\0\n\r")
+"""What no name needs: other systems' separators, drive letters, hidden tails, line breaks."""
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+LAYOUT = "one folder for each of " + ", ".join(EMOTIONS) + ", with the images inside"
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
+"""What zipfile raises on files that are no zip or a broken one."""
+
+
+class ArchiveError(ValueError):
+    """A zip was refused; the message may be sent to the client."""
+
+
+class NotAnArchive(ArchiveError):  # noqa: N818 - named for the API's problem
+    """The bytes are no zip."""
+
+
+class InvalidArchive(ArchiveError):  # noqa: N818
+    """Damaged, or not laid out in class folders, or with names that play tricks."""
+
+
+class TooManyEntries(ArchiveError):  # noqa: N818
+    """More entries than allowed."""
+
+
+class ArchiveTooLarge(ArchiveError):  # noqa: N818
+    """Unpacked, the archive would be larger than allowed."""
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """What an upload may hold.
+
+    Attributes:
+        entries: Most entries, folders included.
+        unpacked_bytes: Most bytes of all files together.
+        file_bytes: Most bytes of one file.
+    """
+
+    entries: int
+    unpacked_bytes: int
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFile:
+    """A file of the archive.
+
+    Attributes:
+        name: ``<emotion>/<file name>``.
+        label: Index into ``EMOTIONS``.
+    """
+
+    name: str
+    label: int
+    entry: zipfile.ZipInfo
+
+
+class LabelledArchive:
+    """The images of a zip, by class; to be read by one thread at a time.
+
+    Attributes:
+        files: In order of class and name.
+        sha256: Of the zip file.
+
+    Raises:
+        ArchiveError: One of its subclasses, if the zip is refused.
+    """
+
+    def __init__(self, data: bytes, limits: ArchiveLimits) -> None:
+        if not data.startswith(b"PK"):
+            raise NotAnArchive("the file is no zip")
+        # zipfile makes an object of every entry, so they are counted first.
+        if data.count(ENTRY_SIGNATURE) > limits.entries:
+            raise TooManyEntries(f"the zip may have at most {limits.entries} entries")
+        try:
+            self._zip = zipfile.ZipFile(io.BytesIO(data))
+        except DAMAGED as error:
+            raise InvalidArchive("the zip is damaged") from error
+        entries = [entry for entry in self._zip.infolist() if not _is_litter(entry)]
+        _check_size(entries, len(data), limits)
+        for entry in entries:
+            _check_entry(entry)
+        self.files = _sort_into_classes(entries)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of files of each class."""
+        counts = Counter(file.label for file in self.files)
+        return {emotion: counts[label] for label, emotion in enumerate(EMOTIONS)}
+
+    def read(self, file: LabelledFile) -> bytes:
+        """Unpacks one file.
+
+        Raises:
+            InvalidArchive: It is damaged.
+        """
+        try:
+            # Reads no more than the directory says, which was checked.
+            return self._zip.read(file.entry)
+        except DAMAGED as error:
+            raise InvalidArchive(f"{file.name} is damaged in the zip") from error
+
+
+def _is_litter(entry: zipfile.ZipInfo) -> bool:
+    """Whether a desktop put the file there: macOS' resource forks, thumbnail caches."""
+    parts = PurePosixPath(entry.filename).parts
+    return bool(parts) and (
+        parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini")
+    )
+
+
+def _check_size(entries: Sequence[zipfile.ZipInfo], packed: int, limits: ArchiveLimits) -> None:
+    total = sum(entry.file_size for entry in entries)
+    if total > limits.unpacked_bytes:
+        raise ArchiveTooLarge(
+            f"the zip unpacks to {total} bytes; at most {limits.unpacked_bytes} are accepted"
+        )
+    if total > MAX_RATIO * packed:
+        raise ArchiveTooLarge(
+            f"the zip unpacks to {total // packed} times its size; at most {MAX_RATIO} is accepted"
+        )
+    largest = max(entries, key=lambda entry: entry.file_size, default=None)
+    if largest and largest.file_size > limits.file_bytes:
+        raise ArchiveTooLarge(
+            f"{_shown(largest)} has {largest.file_size} bytes; "
+            f"a file may have at most {limits.file_bytes}"
+        )
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    name = entry.orig_filename
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or set(name) & FORBIDDEN:
+        raise InvalidArchive(f"{_shown(entry)}: a name must be a plain relative path")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise InvalidArchive(f"{_shown(entry)}: links are not accepted")
+    if entry.flag_bits & 0x1:
+        raise InvalidArchive(f"{_shown(entry)}: is encrypted")
+    if entry.compress_type not in METHODS:
+        raise InvalidArchive(f"{_shown(entry)}: pack it with deflate, or store it")
+
+
+def _sort_into_classes(entries: Sequence[zipfile.ZipInfo]) -> list[LabelledFile]:
+    files: dict[PurePosixPath, LabelledFile] = {}
+    for entry in entries:
+        if entry.is_dir():
+            continue
+        path = PurePosixPath(entry.filename)
+        emotion = path.parent.name.lower()
+        if emotion not in EMOTIONS:
+            raise InvalidArchive(
+                f"{_shown(entry)}: lies in no folder named for an emotion; expected {LAYOUT}"
+            )
+        place = path.parent.parent / emotion / path.name
+        if place in files:
+            raise InvalidArchive(f"{_shown(entry)}: is there twice")
+        files[place] = LabelledFile(f"{emotion}/{path.name}", EMOTIONS.index(emotion), entry)
+    roots = {place.parent.parent for place in files}
+    if len(roots) > 1:
+        raise InvalidArchive(
+            f"the emotions' folders must lie beside each other; they are in {len(roots)} places"
+        )
+    present = {file.label for file in files.values()}
+    missing = [emotion for label, emotion in enumerate(EMOTIONS) if label not in present]
+    if missing:
+        raise InvalidArchive(f"no image of {', '.join(missing)}; expected {LAYOUT}")
+    return sorted(files.values(), key=lambda file: (file.label, file.name))
+
+
+def _shown(entry: zipfile.ZipInfo) -> str:
+    """The entry's name for a message: short, and with nothing that could break a line."""
+    return ascii(entry.orig_filename[:80])

@@ -1,0 +1,170 @@
+"""The labelled faces of a benchmark: the operator's FER2013, or an uploaded zip."""
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferserve.benchmark.archive import ArchiveError, LabelledArchive, LabelledFile
+from ferserve.benchmark.schemas import DatasetInfo, SkippedFile
+from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
+from ferserve.fer2013.splits import evaluation_splits
+from ferserve.images import ImageError
+
+MAX_SKIPPED_NAMES = 100
+"""Skipped files that a result names; all are counted."""
+
+T = TypeVar("T")
+
+
+class NothingToScore(ValueError):  # noqa: N818 - named for the API's problem
+    """Not one face of the upload could be used."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFaces:
+    """What a benchmark scores.
+
+    Attributes:
+        faces: uint8 ``[N, 48, 48]``, N at least 1.
+        labels: int64 ``[N]``, indices into ``EMOTIONS``.
+        info: Where they are from.
+    """
+
+    faces: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    info: DatasetInfo
+
+
+class OperatorDataset:
+    """FER2013 from a path of the settings; read when first needed, and kept in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+
+    def select(self, split: str, limit: int | None) -> LabelledFaces:
+        """Returns the faces of a split, or ``limit`` of them.
+
+        Raises:
+            ferserve.fer2013.reader.DatasetError: The data set cannot be read.
+        """
+        with self._lock:  # a cancelled job may still be reading
+            whole, splits, digest = self._dataset, self._splits, self._sha256
+        chosen = splits[split]
+        if limit is not None and limit < len(chosen):
+            chosen = chosen.take(spread(len(chosen), limit))
+        info = DatasetInfo(
+            source="operator",
+            sha256=digest,
+            images={
+                "train": len(whole.train),
+                "public": len(whole.public),
+                "private": len(whole.private),
+            },
+            scored=len(chosen),
+            skipped=0,
+            skipped_files=[],
+        )
+        return LabelledFaces(chosen.faces, chosen.labels, info)
+
+    @cached_property
+    def _dataset(self) -> Fer2013:
+        return read_fer2013(self._path)
+
+    @cached_property
+    def _splits(self) -> dict[str, Split]:
+        return evaluation_splits(self._dataset)
+
+    @cached_property
+    def _sha256(self) -> str:
+        return self._dataset.sha256()
+
+
+class UploadReader:
+    """Turns an archive's files into faces, a few at a time.
+
+    Args:
+        archive: Checked already.
+        crop: Returns a file's face, uint8 ``[48, 48]``, or None where there is none; raises
+            ``ImageError`` for what is no image within the limits.
+        limit: Most files, spread evenly over the archive.
+    """
+
+    def __init__(
+        self,
+        archive: LabelledArchive,
+        crop: Callable[[bytes], NDArray[np.uint8] | None],
+        limit: int | None = None,
+    ) -> None:
+        self._archive = archive
+        self._crop = crop
+        files = archive.files
+        if limit is not None and limit < len(files):
+            files = [files[index] for index in spread(len(files), limit)]
+        self.files = files
+        self._faces: list[NDArray[np.uint8]] = []
+        self._labels: list[int] = []
+        self._skipped: list[SkippedFile] = []
+
+    def read(self, files: Iterable[LabelledFile]) -> None:
+        """Unpacks and decodes files; blocks while it does."""
+        for file in files:
+            try:
+                face = self._crop(self._archive.read(file))
+            except ArchiveError:
+                self._skip(file, "damaged_file")
+            except ImageError as error:
+                self._skip(file, _code(error))
+            else:
+                if face is None:
+                    self._skip(file, "no_face")
+                    continue
+                self._faces.append(face)
+                self._labels.append(file.label)
+
+    def result(self) -> LabelledFaces:
+        """Returns the faces read so far.
+
+        Raises:
+            NothingToScore: There are none.
+        """
+        info = DatasetInfo(
+            source="upload",
+            sha256=self._archive.sha256,
+            images=self._archive.counts,
+            scored=len(self._faces),
+            skipped=len(self._skipped),
+            skipped_files=self._skipped[:MAX_SKIPPED_NAMES],
+        )
+        if not self._faces:
+            reasons = ", ".join(sorted({file.code for file in self._skipped}))
+            raise NothingToScore(f"none of the {len(self._skipped)} files has a face: {reasons}")
+        return LabelledFaces(
+            np.stack(self._faces).reshape(-1, FACE_SIDE, FACE_SIDE),
+            np.array(self._labels, np.int64),
+            info,
+        )
+
+    def _skip(self, file: LabelledFile, code: str) -> None:
+        self._skipped.append(SkippedFile(file=file.name, code=code))
+
+
+def spread(total: int, count: int) -> NDArray[np.int64]:
+    """Returns ``count`` of ``total`` indices, evenly spaced, ascending: the same ones every time.
+
+    Files and data sets are ordered by class, so the first ones would be of one class.
+    """
+    return np.arange(count, dtype=np.int64) * total // count
+
+
+def _code(error: ImageError) -> str:
+    """The API's code of a problem with an image: its class' name in snake case."""
+    name = type(error).__name__
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

@@ -1,0 +1,202 @@
+"""Probabilities and labels → the figures of a result."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferserve.benchmark.schemas import (
+    BatchLatency,
+    BenchmarkResult,
+    ClassResult,
+    Comparison,
+    ConfusionMatrix,
+    DatasetInfo,
+    Interval,
+    ModelResult,
+    ReliabilityBin,
+)
+from ferserve.fer2013.labels import EMOTIONS
+from ferserve.fer2013.reliability import reliability_bins
+from ferserve.fer2013.scoring import score
+from ferserve.fer2013.statistics import mcnemar, wilson_interval
+from ferserve.schemas import ModelReference
+
+MAX_MISTAKES = 24
+"""Mistakes kept for the report."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What running one model over all faces gave.
+
+    Attributes:
+        model: The model.
+        provider: ONNX Runtime's execution provider.
+        probabilities: float32 ``[N, 7]``, columns in the order of ``EMOTIONS``.
+        batch_seconds: float64 ``[N]``, for each face the duration of its batch.
+        seconds: From the first face in to the last answer out.
+    """
+
+    model: ModelReference
+    provider: str
+    probabilities: NDArray[np.float32]
+    batch_seconds: NDArray[np.float64]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """A face that a model was sure of, and wrong.
+
+    Attributes:
+        face: uint8 ``[48, 48]``.
+        confidence: Probability of ``predicted``, 0..1.
+    """
+
+    face: NDArray[np.uint8]
+    label: str
+    predicted: str
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a finished job leaves.
+
+    Attributes:
+        mistakes: By model; None where none may be kept.
+    """
+
+    result: BenchmarkResult
+    mistakes: dict[str, list[Mistake]] | None
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """Accuracy by model."""
+        return {result.model.name: result.accuracy for result in self.result.results}
+
+
+def summarise(
+    measurements: list[Measurement],
+    faces: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    info: DatasetInfo,
+    keep_mistakes: bool,
+) -> Outcome:
+    """Scores the measurements of several models on the same faces.
+
+    Args:
+        measurements: One a model.
+        faces: uint8 ``[N, 48, 48]``.
+        labels: int64 ``[N]``.
+        info: Where the faces are from.
+        keep_mistakes: Whether some of the faces may be kept.
+    """
+    return Outcome(
+        result=BenchmarkResult(
+            dataset=info,
+            results=[_result(measurement, labels) for measurement in measurements],
+            comparisons=[
+                _compare(first, second, labels) for first, second in combinations(measurements, 2)
+            ],
+        ),
+        mistakes={
+            measurement.model.name: worst_mistakes(measurement.probabilities, faces, labels)
+            for measurement in measurements
+        }
+        if keep_mistakes
+        else None,
+    )
+
+
+def worst_mistakes(
+    probabilities: NDArray[np.float32], faces: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> list[Mistake]:
+    """Returns the mistakes that the model was most sure of, the surest first.
+
+    Args:
+        probabilities: float32 ``[N, 7]``.
+        faces: uint8 ``[N, 48, 48]``.
+        labels: int64 ``[N]``.
+    """
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    confidence = probabilities.max(axis=1)
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
+    return [
+        Mistake(
+            face=faces[index].copy(),  # a view would keep all faces in memory
+            label=EMOTIONS[labels[index]],
+            predicted=EMOTIONS[predicted[index]],
+            confidence=float(confidence[index]),
+        )
+        for index in surest
+    ]
+
+
+def _result(measurement: Measurement, labels: NDArray[np.int64]) -> ModelResult:
+    probabilities = measurement.probabilities
+    scores = score(probabilities, labels)
+    correct = int(np.trace(scores.confusion))
+    low, high = wilson_interval(correct, scores.n)
+    return ModelResult(
+        model=measurement.model,
+        provider=measurement.provider,
+        n=scores.n,
+        correct=correct,
+        accuracy=scores.accuracy,
+        accuracy_interval=Interval(low=low, high=high),
+        macro_f1=scores.macro_f1,
+        ece=scores.ece,
+        per_class={
+            emotion: ClassResult(
+                precision=of_class.precision,
+                recall=of_class.recall,
+                f1=of_class.f1,
+                support=of_class.support,
+            )
+            for emotion, of_class in scores.per_class.items()
+        },
+        confusion=ConfusionMatrix(labels=list(EMOTIONS), counts=scores.confusion.tolist()),
+        reliability=[
+            ReliabilityBin(
+                low=one.low,
+                high=one.high,
+                n=one.n,
+                confidence=one.confidence,
+                accuracy=one.accuracy,
+            )
+            for one in reliability_bins(probabilities, labels)
+        ],
+        seconds=measurement.seconds,
+        faces_per_second=scores.n / measurement.seconds,
+        batch_latency_ms=_latency(measurement.batch_seconds),
+        finished_at=datetime.now(UTC),
+    )
+
+
+def _latency(batch_seconds: NDArray[np.float64]) -> BatchLatency:
+    # Faces of one batch share its duration, and two batches never take equally long to the
+    # nanosecond but by chance: so the distinct values are the batches.
+    durations = 1000 * np.unique(batch_seconds)
+    p50, p90, p95, p99 = np.percentile(durations, [50, 90, 95, 99]).tolist()
+    return BatchLatency(
+        batches=len(durations), p50=p50, p90=p90, p95=p95, p99=p99, max=float(durations[-1])
+    )
+
+
+def _compare(first: Measurement, second: Measurement, labels: NDArray[np.int64]) -> Comparison:
+    first_correct = first.probabilities.argmax(axis=1) == labels
+    second_correct = second.probabilities.argmax(axis=1) == labels
+    test = mcnemar(first_correct, second_correct)
+    return Comparison(
+        first=first.model.name,
+        second=second.model.name,
+        accuracy_difference=(test.only_first - test.only_second) / len(labels),
+        only_first_correct=test.only_first,
+        only_second_correct=test.only_second,
+        p_value=test.p_value,
+    )

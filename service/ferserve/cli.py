@@ -1,0 +1,135 @@
+"""The command ``ferserve``: ``serve`` and ``models`` here, the others where they belong.
+
+Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
+"""
+
+import importlib
+import importlib.util
+import json
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ferserve.benchmark.commands import benchmark_command, robustness_command
+from ferserve.command_line import ModelsDir, fail, settings_of
+from ferserve.loadtest.command import loadtest_command
+from ferserve.predict.command import predict_command
+from ferserve.score.command import score_command
+
+if TYPE_CHECKING:
+    from ferserve.settings import Settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class Provider(StrEnum):
+    """Where inference runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+class Engine(StrEnum):
+    """What runs the service."""
+
+    PROCESS = "process"
+    RAY = "ray"
+
+
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    models_dir: ModelsDir = None,
+    models: Annotated[str | None, typer.Option(help="Names to serve, comma-separated.")] = None,
+    default_model: Annotated[
+        str | None, typer.Option(help="Answers requests that name no model.")
+    ] = None,
+    provider: Annotated[Provider | None, typer.Option(help="Where inference runs.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="One process, or a cluster of Ray with FERSERVE_CLUSTER_….")
+    ] = Engine.PROCESS,
+) -> None:
+    """Serve the models over HTTP.
+
+    Every setting is also an environment variable FERSERVE_…; an option given here comes first.
+    """
+    settings = settings_of(
+        host=host,
+        port=port,
+        models_dir=models_dir,
+        models=models,
+        default_model=default_model,
+        provider=provider,
+        log_format=log_format,
+    )
+    if engine is Engine.RAY:
+        _serve_cluster(settings)
+        return
+    from ferserve.api import server
+
+    server.run(settings)
+
+
+def _serve_cluster(settings: "Settings") -> None:
+    from ferserve.cluster.settings import ClusterSettings
+
+    try:
+        from ferserve.cluster import run
+
+        run.run(settings, ClusterSettings())
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed; pip install 'ferserve[cluster]'")
+    except ValueError as error:
+        fail(str(error), status=2)
+
+
+def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
+    """List the models that can be served, with their measured accuracy."""
+    settings = settings_of(models_dir=models_dir)
+    from ferserve.bundle import ModelError, available_models, served_card
+
+    names = settings.models or available_models(settings.models_dir)
+    try:
+        cards = [served_card(settings.models_dir, name, settings.precision) for name in names]
+    except ModelError as error:
+        fail(str(error))
+    if as_json:
+        typer.echo(json.dumps([card.model_dump() for card in cards], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    splits = list(dict.fromkeys(split for card in cards for split in card.metrics))
+    table = Table("model", "version", "parameters", *(f"accuracy: {split}" for split in splits))
+    for card in cards:
+        accuracies = [
+            f"{card.metrics[split].accuracy:.1%}" if split in card.metrics else ""
+            for split in splits
+        ]
+        table.add_row(card.name, card.version, f"{card.parameters:,}", *accuracies)
+    Console().print(table)
+
+
+OPTIONAL_PACKAGES = ("ferserve_training", "ferserve_export")
+"""Each has a module ``commands`` that registers the package's own commands."""
+
+app = typer.Typer(
+    name="ferserve",
+    help="Facial-expression recognition: train, export and serve.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold images
+)
+app.command("serve")(serve_command)
+app.command("predict")(predict_command)
+app.command("models")(models_command)
+app.command("benchmark")(benchmark_command)
+app.command("robustness")(robustness_command)
+app.command("loadtest")(loadtest_command)
+app.command("score")(score_command)
+for package in OPTIONAL_PACKAGES:
+    if importlib.util.find_spec(package):
+        importlib.import_module(f"{package}.commands").register(app)

@@ -1,0 +1,111 @@
+"""The requests that both clients send. No input or output happens here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from ferserve.benchmark.schemas import BenchmarkDetails, BenchmarkResult, SplitName
+from ferserve.client.problems import BenchmarkFailed
+from ferserve.schemas import DetectMode
+
+Query = dict[str, str | int | float]
+
+POLL_SECONDS = 0.5
+"""Pause between two looks at a benchmark."""
+
+
+class RecognizeOptions(TypedDict, total=False):
+    """What a caller can choose for an image; what is left out is up to the service."""
+
+    model: str
+    detect: DetectMode
+    max_faces: int
+    min_face_confidence: float
+    landmarks: bool
+
+
+class StreamingOptions(RecognizeOptions, total=False):
+    """What a caller can choose for a stream."""
+
+    smoothing_seconds: float
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request.
+
+    Attributes:
+        repeatable: Whether a second one does no harm.
+    """
+
+    method: str
+    path: str
+    params: Query = field(default_factory=dict)
+    content: bytes | None = None
+    json: Any = None
+    repeatable: bool = True
+
+
+def recognize(image: bytes, options: RecognizeOptions) -> Call:
+    """Asks for the faces of an image; it may be asked again, for nothing is kept."""
+    return Call("POST", "/v1/emotion", params=_query(options), content=image)
+
+
+def list_models() -> Call:
+    """Asks for the models' cards."""
+    return Call("GET", "/v1/models")
+
+
+def start_benchmark(models: Sequence[str], split: SplitName, limit: int | None) -> Call:
+    """Asks for a benchmark. Twice asked, there would be two."""
+    body = {"compare": list(models), "split": split, "limit": limit}
+    return Call("POST", "/v1/benchmark", json=body, repeatable=False)
+
+
+def get_benchmark(job: str) -> Call:
+    """Asks how far a benchmark is."""
+    return Call("GET", f"/v1/benchmark/{job}")
+
+
+def cancel_benchmark(job: str) -> Call:
+    """Cancels a benchmark."""
+    return Call("DELETE", f"/v1/benchmark/{job}")
+
+
+def finished_result(job: BenchmarkDetails) -> BenchmarkResult | None:
+    """Returns the result of a benchmark that has ended; None while it has not.
+
+    Raises:
+        BenchmarkFailed: There will be no result.
+    """
+    if job.status in ("queued", "running"):
+        return None
+    if job.result is None:
+        problem = job.problem
+        raise BenchmarkFailed(
+            problem.code if problem else job.status,
+            problem.detail if problem else f"the benchmark was {job.status}",
+        )
+    return job.result
+
+
+def key_header(api_key: str | None) -> dict[str, str]:
+    """Returns the header that carries the key; HTTP clients send this one to no other host."""
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def stream_url(base_url: str, options: StreamingOptions) -> str:
+    """Returns the address of the stream, with the options in its query."""
+    scheme, host, path, _, _ = urlsplit(base_url)
+    secure = "wss" if scheme == "https" else "ws"
+    query = urlencode(_query(options))
+    return urlunsplit((secure, host, f"{path.rstrip('/')}/v1/emotion/stream", query, ""))
+
+
+def _query(options: RecognizeOptions) -> Query:
+    """Options as the query has them: ``true`` and ``false`` in JSON's words."""
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value  # type: ignore[misc]
+        for name, value in options.items()
+    }

@@ -1,0 +1,233 @@
+"""Frames through a WebSocket, for both clients; the protocol is that of docs/stream.md."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack
+from threading import Semaphore, Thread
+
+from pydantic import TypeAdapter
+from websockets.asyncio.client import ClientConnection as AsyncConnection
+from websockets.asyncio.client import connect as connect_async
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from ferserve.client.payloads import ImageInput, as_bytes
+from ferserve.client.problems import ProblemError, StreamClosed
+from ferserve.client.retries import Attempts
+from ferserve.schemas import StreamAnswer, StreamEnd, StreamProblem, StreamRefusal
+
+WINDOW = 2
+"""Most frames unanswered where none may be dropped: one is worked on, and one waits."""
+
+LAST_MESSAGE = "end"
+
+NORMAL, BROKEN = 1000, 1006
+"""Close codes (RFC 6455, section 7.4.1)."""
+
+FrameResult = StreamAnswer | StreamProblem
+
+_MESSAGES: TypeAdapter[StreamAnswer | StreamProblem | StreamRefusal | StreamEnd] = TypeAdapter(
+    StreamAnswer | StreamProblem | StreamRefusal | StreamEnd
+)
+
+
+def stream_frames(
+    url: str,
+    headers: Mapping[str, str],
+    frames: Iterable[ImageInput],
+    live: bool,
+    attempts: Attempts,
+) -> Iterator[FrameResult]:
+    """Sends frames in a thread of its own and yields their answers; see ``FerserveClient.stream``.
+
+    Raises:
+        ProblemError: The service refused the stream.
+        StreamClosed: It ended the stream, or the connection broke.
+        OSError: It could not be reached.
+    """
+    with ExitStack() as stack:
+        while True:
+            try:
+                connecting = connect(
+                    url, additional_headers=headers, compression=None, max_size=None
+                )
+                socket = stack.enter_context(connecting)
+                break
+            except (OSError, InvalidHandshake) as error:
+                time.sleep(_pause_after(error, attempts))
+        sender = _Sender(socket, frames, live)
+        stack.callback(sender.stop)
+        last_frame = 0
+        try:
+            while True:
+                result = _result(socket.recv())
+                if result:
+                    sender.answered(result.frame - last_frame)
+                    last_frame = result.frame
+                    yield result
+        except ConnectionClosed as closed:
+            if sender.error:
+                raise sender.error from None
+            _check_end(closed)
+
+
+async def stream_frames_async(
+    url: str,
+    headers: Mapping[str, str],
+    frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
+    live: bool,
+    attempts: Attempts,
+) -> AsyncIterator[FrameResult]:
+    """Sends frames in a task of its own and yields their answers, as ``stream_frames``."""
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                connecting = connect_async(
+                    url, additional_headers=headers, compression=None, max_size=None
+                )
+                socket = await stack.enter_async_context(connecting)
+                break
+            except (OSError, InvalidHandshake) as error:
+                await asyncio.sleep(_pause_after(error, attempts))
+        sender = _AsyncSender(socket, frames, live)
+        stack.callback(sender.stop)
+        last_frame = 0
+        try:
+            while True:
+                result = _result(await socket.recv())
+                if result:
+                    sender.answered(result.frame - last_frame)
+                    last_frame = result.frame
+                    yield result
+        except ConnectionClosed as closed:
+            if sender.error:
+                raise sender.error from None
+            _check_end(closed)
+
+
+class _Sender:
+    """The thread that sends the frames.
+
+    Attributes:
+        error: What the frames raised.
+    """
+
+    def __init__(self, socket: ClientConnection, frames: Iterable[ImageInput], live: bool) -> None:
+        self.error: Exception | None = None
+        self._socket = socket
+        self._frames = frames
+        self._places = None if live else Semaphore(WINDOW - 1)
+        self._stopped = False
+        Thread(target=self._run, name="ferserve-stream", daemon=True).start()
+
+    def answered(self, frames: int) -> None:
+        """Lets as many more frames be sent."""
+        if self._places and frames:
+            self._places.release(frames)
+
+    def stop(self) -> None:
+        """Sends no more, once the frames let go of the thread."""
+        self._stopped = True
+        self.answered(1)
+
+    def _run(self) -> None:
+        try:
+            for frame in self._frames:
+                if self._stopped:
+                    return
+                self._socket.send(as_bytes(frame))
+                if self._places:
+                    self._places.acquire()
+            self._socket.send(LAST_MESSAGE)
+        except ConnectionClosed:
+            pass  # who receives is told as well
+        except Exception as error:
+            self.error = error
+            self._socket.close()
+
+
+class _AsyncSender:
+    """The task that sends the frames.
+
+    Attributes:
+        error: What the frames raised.
+    """
+
+    def __init__(
+        self,
+        socket: AsyncConnection,
+        frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
+        live: bool,
+    ) -> None:
+        self.error: Exception | None = None
+        self._socket = socket
+        self._frames = frames
+        self._places = None if live else asyncio.Semaphore(WINDOW - 1)
+        self._task = asyncio.create_task(self._run())
+
+    def answered(self, frames: int) -> None:
+        """Lets as many more frames be sent."""
+        if self._places:
+            for _ in range(frames):
+                self._places.release()
+
+    def stop(self) -> None:
+        """Sends no more."""
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            async for frame in _each(self._frames):
+                await self._socket.send(await asyncio.to_thread(as_bytes, frame))
+                if self._places:
+                    await self._places.acquire()
+            await self._socket.send(LAST_MESSAGE)
+        except ConnectionClosed:
+            pass  # who receives is told as well
+        except Exception as error:
+            self.error = error
+            await self._socket.close()
+
+
+async def _each(
+    frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
+) -> AsyncIterator[ImageInput]:
+    if isinstance(frames, AsyncIterable):
+        async for frame in frames:
+            yield frame
+    else:
+        for frame in frames:
+            yield frame
+
+
+def _result(message: str | bytes) -> FrameResult | None:
+    """Returns what became of a frame; None for the message at the end.
+
+    Raises:
+        ProblemError: The service refused the stream.
+    """
+    parsed = _MESSAGES.validate_json(message)
+    if isinstance(parsed, StreamRefusal):
+        raise ProblemError.of(parsed.problem)
+    return None if isinstance(parsed, StreamEnd) else parsed
+
+
+def _check_end(closed: ConnectionClosed) -> None:
+    code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (BROKEN, "")
+    if code != NORMAL:
+        raise StreamClosed(code, reason) from None
+
+
+def _pause_after(error: OSError | InvalidHandshake, attempts: Attempts) -> float:
+    """Returns the seconds to wait before connecting anew, or raises."""
+    if isinstance(error, InvalidStatus):
+        answer = error.response
+        pause = attempts.pause_after_answer(answer.status_code, answer.headers)
+        if pause is None:
+            raise ProblemError.of_answer(answer.status_code, bytes(answer.body or b"")) from None
+        return pause
+    pause = attempts.pause_after_refused_connection()
+    if pause is None:
+        raise error
+    return pause

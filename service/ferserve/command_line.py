@@ -1,0 +1,44 @@
+"""What the commands of the service share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from ferserve.settings import Settings
+
+ModelsDir = Annotated[
+    Path | None, typer.Option(help="Folder of the models.", show_default="FERSERVE_MODELS_DIR")
+]
+
+
+class Detect(StrEnum):
+    """Whether to look for faces."""
+
+    AUTO = "auto"
+    TRUE = "true"
+    FALSE = "false"
+
+
+def settings_of(**overrides: Any) -> "Settings":
+    """Returns the settings of the environment; what is given and not None comes first."""
+    from pydantic import ValidationError
+
+    from ferserve.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        fail(faults, status=2)
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Ends the command with a message on stderr."""
+    typer.echo(f"ferserve: {message}", err=True)
+    raise typer.Exit(status)

@@ -1,0 +1,160 @@
+"""FER+: how ten people labelled the faces of FER2013 (Barsoum et al. 2016, arXiv 1608.01041).
+
+Two forms are read:
+
+- A CSV with one row an image: ``image``, the file name without its suffix, then one column of
+  votes for each of :data:`CHOICES`.
+- The published ``fer2013new.csv``, whose rows are in the order of ``fer2013.csv``. It belongs to
+  a data set that was read from that CSV file.
+"""
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferserve.fer2013.labels import EMOTIONS
+from ferserve.fer2013.reader import Fer2013, Split
+
+CHOICES = (*EMOTIONS, "contempt", "unknown", "not_a_face")
+"""What people could choose."""
+
+PUBLISHED_COLUMNS = {
+    "angry": "anger",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprise": "surprise",
+    "neutral": "neutral",
+    "contempt": "contempt",
+    "unknown": "unknown",
+    "not_a_face": "NF",
+}
+"""The columns of ``fer2013new.csv``, by our names."""
+
+
+class VotesError(ValueError):
+    """The file holds no votes for this data set; the message says where and what was expected."""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes of the people who labelled each face.
+
+    Attributes:
+        counts: int64 ``[10]`` in the order of :data:`CHOICES`, by the face's id without a suffix.
+    """
+
+    counts: Mapping[str, NDArray[np.int64]]
+
+    def of(self, split: Split) -> NDArray[np.int64]:
+        """Returns the votes for each face, int64 ``[N, 10]``; zeros where there are none."""
+        none = np.zeros(len(CHOICES), np.int64)
+        rows = [self.counts.get(_image(name), none) for name in split.ids]
+        return np.array(rows, np.int64).reshape(-1, len(CHOICES))
+
+    def sha256(self) -> str:
+        """Hash of all votes, whatever the order and form of the file."""
+        rows = (f"{image},{','.join(map(str, row))}" for image, row in self.counts.items())
+        return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
+
+
+def read_votes(path: Path, dataset: Fer2013) -> Votes:
+    """Reads the votes for a data set.
+
+    Args:
+        path: A CSV in one of the two forms.
+        dataset: The faces that the votes are about.
+
+    Raises:
+        VotesError: No such file, other columns, a row that holds no votes, or votes about images
+            that the data set does not have.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            rows = csv.DictReader(file)
+            found = {name.strip(): name for name in rows.fieldnames or ()}
+            columns = _columns(path, found)
+            images = Counter(_image(name) for name in (*dataset.train.ids, *dataset.test.ids))
+            counts: dict[str, NDArray[np.int64]] = {}
+            for number, row in enumerate(rows, start=1):
+                image = row[found["image"]] if "image" in found else f"row-{number}"
+                if image not in images:
+                    raise VotesError(
+                        f"{path}: row {number}: the data set has no image {image!r}; "
+                        f"expected names such as {next(iter(images))!r}"
+                    )
+                if image in counts and images[image] == 1:
+                    raise VotesError(f"{path}: row {number}: image {image!r} has a row already")
+                counts[image] = _parse_row(path, number, row, columns)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise VotesError(f"{path}: {reason.lower()}; expected a CSV of FER+ votes") from error
+    if not counts:
+        raise VotesError(f"{path}: no rows; expected one for each image")
+    # FER2013 has two faces named Training_8475486: nothing tells whose votes are whose.
+    return Votes({image: row for image, row in counts.items() if images[image] == 1})
+
+
+def shares(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Returns the share of people who chose each emotion.
+
+    Args:
+        counts: int64 ``[N, 10]``.
+
+    Returns:
+        float32 ``[N, 7]``. A row sums to the share of people who chose one of the seven emotions:
+        1 where all did, 0 where there are no votes.
+    """
+    chosen: NDArray[np.float32] = counts[:, : len(EMOTIONS)].astype(np.float32)
+    chosen /= np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return chosen
+
+
+def majority(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the emotion that more people chose than anything else.
+
+    Args:
+        counts: int64 ``[N, 10]``.
+
+    Returns:
+        int64 ``[N]``, indices into ``EMOTIONS``; -1 where two choices are level or where most
+        people chose none of the seven emotions.
+    """
+    first = counts.argmax(axis=1)
+    most = counts.max(axis=1, keepdims=True)
+    is_clear = ((counts == most).sum(axis=1) == 1) & (first < len(EMOTIONS))
+    return np.where(is_clear, first, -1)
+
+
+def _columns(path: Path, found: Mapping[str, str]) -> list[str]:
+    """Returns the names in the file of :data:`CHOICES`."""
+    ours = set(CHOICES) <= set(found) and "image" in found
+    if not ours and not set(PUBLISHED_COLUMNS.values()) <= set(found):
+        raise VotesError(
+            f"{path}: found the columns {', '.join(found) or 'none'}; expected image, "
+            f"{', '.join(CHOICES)}, or those of the published fer2013new.csv"
+        )
+    return [found[name if ours else PUBLISHED_COLUMNS[name]] for name in CHOICES]
+
+
+def _parse_row(
+    path: Path, number: int, row: Mapping[str, str], columns: list[str]
+) -> NDArray[np.int64]:
+    values = [row[column] for column in columns]
+    if not all(value is not None and value.strip().isdecimal() for value in values):
+        raise VotesError(
+            f"{path}: row {number}: votes are {', '.join(map(str, values))}; "
+            "expected ten whole numbers of at least 0"
+        )
+    return np.array([int(value) for value in values], np.int64)
+
+
+def _image(name: str) -> str:
+    return name.rsplit(".", 1)[0]

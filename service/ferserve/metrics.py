@@ -1,0 +1,288 @@
+"""Prometheus metrics of one application, in a registry of its own."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+from ferserve.lanes import Lane, Release
+from ferserve.observers import BatchObserver, PipelineObserver, StreamObserver
+
+LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Buckets of whole requests, seconds: a CPU's small face takes 10 ms, the default limit is 10 s."""
+
+WORK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Buckets of queueing and inference, seconds: a GPU's batch takes a millisecond."""
+
+BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Others are counted as one: callers must not be able to make up label values."""
+
+
+class Metrics(PipelineObserver, StreamObserver):
+    """Everything ``/metrics`` shows.
+
+    Args:
+        count_emotions: Whether faces are counted by dominant emotion.
+
+    Attributes:
+        registry: Holds all of them.
+    """
+
+    def __init__(self, *, count_emotions: bool = False) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._requests = Counter(
+            "ferserve_http_requests",
+            "Requests answered; code 499 where the client left before.",
+            ["method", "route", "code"],
+            registry=registry,
+        )
+        self._latency = Histogram(
+            "ferserve_http_request_duration_seconds",
+            "From a request's head to the end of its answer.",
+            ["method", "route"],
+            buckets=LATENCY,
+            registry=registry,
+        )
+        self._images = Counter(
+            "ferserve_images_dropped",
+            "Images that were not decoded.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("rejected", "expired", "cancelled"):
+            self._images.labels(reason)
+        self._preparation = Histogram(
+            "ferserve_preparation_seconds",
+            "Decoding of an image; finding its faces, where the detector ran.",
+            ["stage"],
+            buckets=WORK,
+            registry=registry,
+        )
+        for stage in ("decode", "detect"):
+            self._preparation.labels(stage)
+        self._emotions = (
+            Counter(
+                "ferserve_faces",
+                "Faces rated, by dominant emotion.",
+                ["emotion"],
+                registry=registry,
+            )
+            if count_emotions
+            else None
+        )
+        self._models = Gauge(
+            "ferserve_model_info",
+            "1 for each served model.",
+            ["model", "version", "provider"],
+            registry=registry,
+        )
+        self._batches = _BatchMetrics(registry)
+        self._streams = Counter(
+            "ferserve_streams",
+            "Streams by why they ended, or refused.",
+            ["reason"],
+            registry=registry,
+        )
+        self._frames = Counter(
+            "ferserve_stream_frames", "Frames of streams.", ["outcome"], registry=registry
+        )
+        for outcome in ("answered", "refused", "dropped"):
+            self._frames.labels(outcome)
+        self._frame_latency = Histogram(
+            "ferserve_stream_frame_seconds",
+            "From a frame's arrival to its answer, of those that were not dropped.",
+            buckets=LATENCY,
+            registry=registry,
+        )
+
+    def families(self) -> list[Metric]:
+        """Returns all, as they stand now."""
+        return list(self.registry.collect())
+
+    def render(self) -> bytes:
+        """Returns all in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    async def page(self) -> bytes:
+        """Returns what ``/metrics`` answers; other processes may have to be asked for it."""
+        return self.render()
+
+    def watch_readiness(self, is_ready: Callable[[], bool]) -> None:
+        """Is given, once, a function that says whether the service is ready."""
+        gauge = Gauge("ferserve_ready", "1 while /readyz says yes.", registry=self.registry)
+        gauge.set_function(lambda: float(is_ready()))
+
+    def request_done(self, method: str, route: str | None, code: int, seconds: float) -> None:
+        """Counts a request; ``route`` is its template, None where there is none."""
+        method = method if method in METHODS else "other"
+        route = route or "other"
+        self._requests.labels(method, route, code).inc()
+        self._latency.labels(method, route).observe(seconds)
+
+    def serve_model(self, name: str, version: str, provider: str) -> BatchObserver:
+        """Shows the model, and returns who counts its batches."""
+        self._models.labels(name, version, provider).set(1)
+        return self.count_batches(name)
+
+    def count_batches(self, model: str) -> BatchObserver:
+        """Returns who counts a model's batches; the model may be served by another process."""
+        return _ModelBatches(self._batches, model)
+
+    def watch_images(self, count: Callable[[], int]) -> None:
+        """Shows the images in decoding or waiting for it."""
+        gauge = Gauge(
+            "ferserve_images_under_way",
+            "Images in decoding and face detection, or waiting for it.",
+            registry=self.registry,
+        )
+        gauge.set_function(count)
+
+    def image_rejected(self) -> None:
+        """Counts an image that found no place."""
+        self._images.labels("rejected").inc()
+
+    def image_expired(self) -> None:
+        """Counts an image whose deadline passed."""
+        self._images.labels("expired").inc()
+
+    def image_cancelled(self) -> None:
+        """Counts an image whose client left."""
+        self._images.labels("cancelled").inc()
+
+    def image_prepared(self, decode_seconds: float, detect_seconds: float | None) -> None:
+        """Counts an image's two stages before inference."""
+        self._preparation.labels("decode").observe(decode_seconds)
+        if detect_seconds is not None:
+            self._preparation.labels("detect").observe(detect_seconds)
+
+    def watch_streams(self, count: Callable[[], int]) -> None:
+        """Shows the open streams."""
+        gauge = Gauge("ferserve_streams_open", "Streams open now.", registry=self.registry)
+        gauge.set_function(count)
+
+    def stream_ended(self, reason: str) -> None:
+        """Counts a stream."""
+        self._streams.labels(reason).inc()
+
+    def frame_answered(self, seconds: float, *, refused: bool) -> None:
+        """Counts a frame with a result or a problem."""
+        self._frames.labels("refused" if refused else "answered").inc()
+        self._frame_latency.observe(seconds)
+
+    def frame_dropped(self) -> None:
+        """Counts a frame that was not answered."""
+        self._frames.labels("dropped").inc()
+
+    def face_rated(self, emotion: str) -> None:
+        """Counts a face, where the operator wants this."""
+        if self._emotions:
+            self._emotions.labels(emotion).inc()
+
+
+def render_families(families: Iterable[Metric]) -> bytes:
+    """Renders families that are in no registry in Prometheus' text format."""
+    return generate_latest(_Page(families))
+
+
+class _Page:
+    """What ``generate_latest`` takes for a registry."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+class _BatchMetrics:
+    """The metrics of all batchers together, by model."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        by_lane = ["model", "lane"]
+        self.depth = Gauge(
+            "ferserve_queue_faces", "Faces waiting for inference.", by_lane, registry=registry
+        )
+        self.queue = Histogram(
+            "ferserve_queue_seconds",
+            "From a face's arrival at the queue to its batch.",
+            by_lane,
+            buckets=WORK,
+            registry=registry,
+        )
+        self.inference = Histogram(
+            "ferserve_inference_seconds",
+            "Duration of a batch.",
+            ["model"],
+            buckets=WORK,
+            registry=registry,
+        )
+        self.size = Histogram(
+            "ferserve_batch_faces", "Faces in a batch.", by_lane, buckets=BATCH, registry=registry
+        )
+        self.released = Counter(
+            "ferserve_batches",
+            "Batches by why they were not kept waiting for more faces.",
+            [*by_lane, "reason"],
+            registry=registry,
+        )
+        self.dropped = Counter(
+            "ferserve_faces_dropped",
+            "Faces that were not answered.",
+            [*by_lane, "reason"],
+            registry=registry,
+        )
+        self.deaths = Counter(
+            "ferserve_worker_deaths", "Workers that died.", ["model"], registry=registry
+        )
+
+
+class _ModelBatches(BatchObserver):
+    """Counts one model's batches."""
+
+    def __init__(self, metrics: _BatchMetrics, model: str) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._deaths = metrics.deaths.labels(model)
+        self._inference = metrics.inference.labels(model)
+
+    def watch_queue(self, lane: Lane, length: Callable[[], int]) -> None:
+        self._metrics.depth.labels(self._model, lane.value).set_function(length)
+        for reason in ("rejected", "expired", "cancelled"):
+            self._metrics.dropped.labels(self._model, lane.value, reason)
+
+    def batch_released(self, lane: Lane, queue_seconds: Sequence[float], reason: Release) -> None:
+        self._metrics.released.labels(self._model, lane.value, reason.value).inc()
+        self._metrics.size.labels(self._model, lane.value).observe(len(queue_seconds))
+        waits = self._metrics.queue.labels(self._model, lane.value)
+        for seconds in queue_seconds:
+            waits.observe(seconds)
+
+    def batch_done(self, inference_seconds: float) -> None:
+        self._inference.observe(inference_seconds)
+
+    def rejected(self, lane: Lane, items: int) -> None:
+        self._drop(lane, "rejected", items)
+
+    def expired(self, lane: Lane, items: int) -> None:
+        self._drop(lane, "expired", items)
+
+    def cancelled(self, lane: Lane, items: int) -> None:
+        self._drop(lane, "cancelled", items)
+
+    def worker_died(self) -> None:
+        self._deaths.inc()
+
+    def _drop(self, lane: Lane, reason: str, items: int) -> None:
+        self._metrics.dropped.labels(self._model, lane.value, reason).inc(items)

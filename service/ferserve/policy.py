@@ -1,0 +1,98 @@
+"""The service's policy: meaning and limits of its scores, the law, and what it keeps."""
+
+from pydantic import BaseModel, Field
+
+from ferserve.settings import Settings
+
+
+class LegalRule(BaseModel):
+    """A rule that binds who provides or uses the service."""
+
+    reference: str
+    applies_from: str = Field(description="Date, ISO 8601.")
+    says: str
+
+
+class DataUse(BaseModel):
+    """What becomes of what is sent."""
+
+    images_stored: bool
+    faces_identified: bool
+    logged: list[str]
+    never_logged: list[str]
+    faces_counted_by_emotion: bool = Field(
+        description="Whether `/metrics` counts answers by emotion, over all callers together."
+    )
+
+
+class Policy(BaseModel):
+    """Intended use, limits and law."""
+
+    meaning: str
+    intended_use: list[str]
+    not_intended_for: list[str]
+    data_set_limits: list[str]
+    law: list[LegalRule]
+    data_use: DataUse
+
+
+_MEANING = (
+    "A score says how the expression of a face appears in one picture, in the seven words of the "
+    "data set FER2013. It is not what the person feels: people smile without joy and are sad with "
+    "a still face, and the same face means different things in different places."
+)
+_INTENDED = [
+    "research on facial expressions and on the recognition of them",
+    "sorting and searching pictures whose people agreed to it",
+    "art, games and teaching about machine learning",
+]
+_NOT_INTENDED = [
+    "inferring the emotions of people at work or in education",
+    "decisions about a person: hiring, credit, insurance, policing, border control, medicine",
+    "lie detection, or any reading of character or intention",
+    "identifying people, or watching them without their knowledge",
+]
+_DATA_SET_LIMITS = [
+    "FER2013 has 35,887 grey faces of 48 by 48 pixels, found by an image search for words of "
+    "emotion: many are posed, and many are of actors.",
+    "People agree with its labels in about 65 of 100 cases, so no accuracy much above that speaks "
+    "of expressions alone.",
+    "Its classes are uneven: 25 of 100 faces are happy and 1.5 are disgust, which is therefore "
+    "recognised worst.",
+    "It does not say who is in it. How well the models do by age, sex or skin colour cannot be "
+    "measured on it, and differences must be expected.",
+    "Some faces stand in its training and its test part alike; the cards of /v1/models give the "
+    "accuracy without them as well (`leak_free`).",
+]
+_LAW = [
+    LegalRule(
+        reference="Regulation (EU) 2024/1689 (AI Act), Article 5(1)(f)",
+        applies_from="2025-02-02",
+        says="Forbids AI systems that infer emotions of a natural person in the areas of workplace "
+        "and education institutions, except for medical or safety reasons.",
+    ),
+    LegalRule(
+        reference="Regulation (EU) 2024/1689 (AI Act), Article 50(3)",
+        applies_from="2026-08-02",
+        says="Who deploys an emotion recognition system shall inform the people exposed to it, and "
+        "process their personal data as data protection law demands.",
+    ),
+]
+
+
+def policy(settings: Settings) -> Policy:
+    """Returns the policy of a service with these settings."""
+    return Policy(
+        meaning=_MEANING,
+        intended_use=_INTENDED,
+        not_intended_for=_NOT_INTENDED,
+        data_set_limits=_DATA_SET_LIMITS,
+        law=_LAW,
+        data_use=DataUse(
+            images_stored=False,
+            faces_identified=False,
+            logged=["time", "request id", "method", "path", "status", "duration"],
+            never_logged=["images", "scores", "query", "file names", "API keys", "addresses"],
+            faces_counted_by_emotion=settings.metrics_emotions,
+        ),
+    )

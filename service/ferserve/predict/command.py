@@ -1,0 +1,120 @@
+"""The command ``ferserve predict``. Heavy imports are inside, so that ``--help`` is quick."""
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ferserve.command_line import Detect, ModelsDir, fail, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ferserve.predict.items import Item
+    from ferserve.predict.outputs import Writer
+
+
+class Format(StrEnum):
+    """How to write what was seen."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+def predict_command(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Images, videos, or folders of them."),
+    ],
+    model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    detect: Annotated[
+        Detect, typer.Option(help="Look for faces; auto does not in images of up to 64 pixels.")
+    ] = Detect.AUTO,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="csv has a row for each face, jsonl a line a frame.")
+    ] = Format.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", dir_okay=False, help="File to write to, not the terminal."),
+    ] = None,
+    annotate: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder for pictures and videos with the faces drawn in, and for each video a "
+            "plot of the emotions over time.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Frames of a video to look at, a second; without it all."),
+    ] = None,
+    models_dir: ModelsDir = None,
+) -> None:
+    """Rate the apparent expression of every face in images and videos, without a server.
+
+    A file that cannot be answered is reported in its place and turns the exit status to 1. Videos
+    need ferserve's extra "video".
+    """
+    settings = settings_of(models_dir=models_dir, models=model, default_model=model)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ferserve.bundle import ModelError
+    from ferserve.predict.outputs import writer_of
+    from ferserve.predict.run import Predictor
+    from ferserve.predict.sources import find_sources
+    from ferserve.schemas import EmotionOptions
+
+    sources = find_sources(inputs)
+    if not sources:
+        fail("there is no image and no video in the folders")
+    with ExitStack() as opened:
+        progress = opened.enter_context(Progress(console=Console(stderr=True), transient=True))
+        images = sum(not source.is_video for source in sources)
+        bar = progress.add_task("images" if images else "frames", total=images or None)
+        total = images
+
+        def expect(count: int) -> None:
+            nonlocal total
+            total += count
+            progress.update(bar, total=total or None)
+
+        try:
+            file = opened.enter_context(output.open("w", newline="")) if output else sys.stdout
+            predictor = Predictor(
+                settings,
+                EmotionOptions(detect=detect.value),
+                annotate=annotate,
+                fps=fps,
+                advance=lambda: progress.advance(bar),
+                expect=expect,
+            )
+            writer = writer_of("json" if as_json else output_format.value, file)
+            failed = asyncio.run(_write_all(predictor.answer(sources), writer))
+        except ModelError as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}")
+        progress.stop()
+        writer.finish()
+    if failed:
+        raise typer.Exit(1)
+
+
+async def _write_all(items: "AsyncIterator[Item]", writer: "Writer") -> bool:
+    """Writes the items as they come, and says whether one has a problem."""
+    from ferserve.predict.items import Problem
+
+    failed = False
+    async for item in items:
+        writer.add(item)
+        failed = failed or isinstance(item.outcome, Problem)
+    return failed

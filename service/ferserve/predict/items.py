@@ -1,0 +1,61 @@
+"""What was seen in one image, or in one frame of a video."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ferserve.errors import InternalError, as_problem
+from ferserve.schemas import Recognition, TrackedFace
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why there is no answer."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What was seen.
+
+    Attributes:
+        file: As the user named it, or below the folder that was named.
+        outcome: The answer, or why there is none.
+        frame: Number of the frame, from 1; None for an image, as with ``seconds``.
+        seconds: Time of the frame in its video.
+        faces: Those of a frame, with their tracks, in the order of the answer.
+    """
+
+    file: str
+    outcome: Recognition | Problem
+    frame: int | None = None
+    seconds: float | None = None
+    faces: tuple[TrackedFace, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Returns the item as JSON has it."""
+        document: dict[str, Any] = {"file": self.file}
+        if self.frame is not None:
+            document |= {"frame": self.frame, "seconds": self.seconds}
+        if isinstance(self.outcome, Problem):
+            problem = {"code": self.outcome.code, "detail": self.outcome.detail}
+            return document | {"problem": problem}
+        result = self.outcome.model_dump(exclude_unset=True)
+        if self.frame is not None:
+            result["faces"] = [face.model_dump(exclude_unset=True) for face in self.faces]
+        return document | {"result": result}
+
+
+def problem_of(error: Exception) -> Problem:
+    """Says what is wrong with a file.
+
+    Raises:
+        Exception: ``error`` itself, where it is a fault of ours.
+    """
+    if isinstance(error, OSError):
+        return Problem("unreadable_file", error.strerror or str(error))
+    known = as_problem(error)
+    if isinstance(known, InternalError):
+        raise error
+    return Problem(known.code, known.detail)

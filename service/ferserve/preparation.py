@@ -1,0 +1,169 @@
+"""An image file → its faces, cut out as the networks want them. Blocks; keeps no state."""
+
+from dataclasses import dataclass
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferserve import faces
+from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.images import DecodedImage, decode_image, peek_size
+from ferserve.schemas import Box, DetectMode, EmotionOptions, ImageInfo, Point
+
+WHOLE_FACE_SIDE = 64
+"""``detect=auto`` takes an image of at most this longer side as one face already, in pixels."""
+
+DRAFT = 2
+"""Of a large JPEG so many times the pixels, along a side, are decoded as the detector looks at: a
+face it can just find is then cut out of twice as many."""
+
+QUICK_BYTES = 8 * 1024
+"""Largest file that may be quick: one of 48x48 pixels has 2 kB, and what can be hidden in so few
+bytes holds up nobody for long."""
+
+FaceImage = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFace:
+    """A face in the image.
+
+    Attributes:
+        crop: What a network will see of it, uint8 ``[48, 48]``.
+        side: Its longer side in the pixels that were decoded, of which the crop was made.
+        confidence: The face detector's; None where it did not run, as with ``landmarks``.
+        clipped: Whether the face or its crop reaches over the image's border.
+    """
+
+    crop: FaceImage
+    side: int
+    box: Box
+    confidence: float | None
+    landmarks: list[Point] | None
+    clipped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What inference needs of an image, not its pixels.
+
+    Attributes:
+        waited: Seconds from submission to the begin of decoding.
+        decode: Seconds to decode it.
+        detect: Seconds to find and cut its faces.
+    """
+
+    image: ImageInfo
+    faces: list[FoundFace]
+    waited: float
+    decode: float
+    detect: float
+
+    @property
+    def detector_ran(self) -> bool:
+        """Whether faces were looked for, or the whole image is one."""
+        return all(face.confidence is not None for face in self.faces)
+
+
+class Preparer:
+    """Decodes images and finds their faces; safe to share between threads.
+
+    Args:
+        detector: Finds the faces.
+        max_pixels: Largest image, width times height.
+    """
+
+    def __init__(self, detector: faces.FaceDetector, max_pixels: int) -> None:
+        self._detector = detector
+        self._max_pixels = max_pixels
+        self._draft_side = DRAFT * detector.max_side
+
+    def warm_up(self) -> None:
+        """Runs the detector once, so that no request pays for its first run."""
+        self._detector.detect(np.zeros((FACE_SIDE, FACE_SIDE, 3), np.uint8), 0.5, 1)
+
+    def is_quick(self, data: bytes, options: EmotionOptions) -> bool:
+        """Whether an image is so small that handing it to a thread would cost more than the work.
+
+        False, too, for what cannot be decoded.
+        """
+        if len(data) > QUICK_BYTES or options.detect == "true":
+            return False
+        size = peek_size(data)
+        return size is not None and max(size) <= WHOLE_FACE_SIDE
+
+    def prepare(
+        self, data: bytes, options: EmotionOptions, max_faces: int, submitted: float
+    ) -> Prepared:
+        """Decodes one image and cuts out its faces, largest first.
+
+        Args:
+            data: An image file's bytes.
+            options: What the caller chose.
+            max_faces: Most faces to cut out.
+            submitted: When the work was handed over, on the clock of ``time.monotonic``.
+
+        Raises:
+            images.ImageError: The bytes are no image within the limits.
+        """
+        begun = monotonic()
+        image = decode_image(data, self._max_pixels, self._draft_side)
+        decoded = monotonic()
+        found = (
+            [_whole(image)]
+            if _is_one_face(image, options.detect)
+            else self._find_faces(image, options.min_face_confidence, max_faces)
+        )
+        return Prepared(
+            image=ImageInfo(
+                width=image.width,
+                height=image.height,
+                format=image.format,
+                exif_orientation=image.exif_orientation,
+            ),
+            faces=found,
+            waited=begun - submitted,
+            decode=decoded - begun,
+            detect=monotonic() - decoded,
+        )
+
+    def _find_faces(
+        self, image: DecodedImage, min_confidence: float, max_faces: int
+    ) -> list[FoundFace]:
+        rows, columns = image.pixels.shape[:2]
+        across, down = image.width / columns, image.height / rows  # 1, or what was not decoded
+        return [
+            FoundFace(
+                crop=faces.crop_face(image.pixels, face.box),
+                side=max(face.box.width, face.box.height),
+                box=_scaled(face.box, across, down),
+                confidence=face.confidence,
+                landmarks=[Point(x=across * x, y=down * y) for x, y in face.landmarks.tolist()],
+                clipped=face.clipped,
+            )
+            for face in self._detector.detect(image.pixels, min_confidence, max_faces)
+        ]
+
+
+def _scaled(box: faces.Box, across: float, down: float) -> Box:
+    x, y = round(across * box.x), round(down * box.y)
+    right, bottom = round(across * (box.x + box.width)), round(down * (box.y + box.height))
+    return Box(x=x, y=y, width=right - x, height=bottom - y)
+
+
+def _is_one_face(image: DecodedImage, detect: DetectMode) -> bool:
+    if detect == "auto":
+        return max(image.width, image.height) <= WHOLE_FACE_SIDE
+    return detect == "false"
+
+
+def _whole(image: DecodedImage) -> FoundFace:
+    return FoundFace(
+        crop=faces.whole_face(image.pixels),
+        side=max(image.pixels.shape[:2]),
+        box=Box(x=0, y=0, width=image.width, height=image.height),
+        confidence=None,
+        landmarks=None,
+        clipped=False,
+    )

@@ -1,0 +1,319 @@
+"""The pipeline: bytes → image → faces → batcher → what is seen. Knows no HTTP."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from time import monotonic
+
+from ferserve.batcher import Answer, BatcherClosed
+from ferserve.bundle import ModelFacts
+from ferserve.card import ModelCard
+from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.observers import PipelineObserver
+from ferserve.pool import WorkPool
+from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
+from ferserve.schemas import (
+    DetectMode,
+    EmotionOptions,
+    FaceEmotion,
+    FaceWarning,
+    ModelReference,
+    Recognition,
+    Timing,
+)
+from ferserve.serving import Scores, ServedModel, load_detector, load_models
+from ferserve.settings import Settings, usable_cpus
+
+
+class UnknownModel(ValueError):  # noqa: N818 - named for the API's problem
+    """No model of this name is served; the message lists those that are."""
+
+
+class InvalidOption(ValueError):  # noqa: N818
+    """An option is over a limit of the settings."""
+
+
+class Recognizer:
+    """Answers which faces an image has and how their expressions appear.
+
+    Life: ``Recognizer(settings)`` loads and checks all files, ``await start()`` warms the models
+    and takes work, ``begin_drain()`` announces the end, ``await close()`` finishes.
+
+    Args:
+        settings: Which models to serve, and all limits.
+        observer: Hears what happens, for metrics.
+        models: By name, where they are not to be loaded into this process.
+
+    Raises:
+        ModelError: A model or the face detector cannot be served; the message says why.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        observer: PipelineObserver | None = None,
+        models: Mapping[str, ServedModel] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._observer = observer or PipelineObserver()
+        self._cpus = usable_cpus()
+        self._preparer = Preparer(load_detector(settings), settings.max_pixels)
+        self._models = load_models(settings, self._observer) if models is None else models
+        self.default_model = settings.default_model or next(iter(self._models))
+        self._pool = WorkPool(self._cpus, settings.max_queue, self._observer)
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._state = "starting"
+
+    @property
+    def cards(self) -> list[ModelCard]:
+        """The cards of the served models."""
+        return [model.bundle.card for model in self._models.values()]
+
+    @property
+    def not_ready_reason(self) -> str | None:
+        """Why no more work should be sent here; None while all is well."""
+        if self._state != "ready":
+            return f"the service is {self._state}"
+        dead = [name for name, model in self._models.items() if not model.batcher.healthy]
+        return f"a worker died, of: {', '.join(dead)}" if dead else None
+
+    async def start(self) -> None:
+        """Warms every model and starts the workers; ready afterwards."""
+        for model in self._models.values():
+            await asyncio.to_thread(model.bundle.warm_up)
+            model.batcher.start()
+        await asyncio.to_thread(self._preparer.warm_up)
+        self._state = "ready"
+
+    def begin_drain(self) -> None:
+        """Turns readiness off; work is still done until ``close``."""
+        self._state = "shutting down"
+
+    async def close(self) -> None:
+        """Answers what was taken, for at most ``drain_seconds``, and stops all threads."""
+        self.begin_drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), self.settings.drain_seconds)
+        self._state = "stopped"
+        await asyncio.gather(*(model.batcher.close() for model in self._models.values()))
+        await self._pool.close()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the end was announced."""
+        return self._state in ("shutting down", "stopped")
+
+    def check(self, options: EmotionOptions) -> None:
+        """Refuses options that no image could be answered with.
+
+        Raises:
+            UnknownModel: ``options.model`` is not served.
+            InvalidOption: ``options.max_faces`` is over the limit.
+        """
+        self.served(options.model or self.default_model)
+        self._pick_max_faces(options.max_faces)
+
+    async def recognize(
+        self, data: bytes, options: EmotionOptions, seconds: float | None = None
+    ) -> Recognition:
+        """Finds the faces of one image and their expressions.
+
+        Cancelling the call drops the parts of its work that have not begun.
+
+        Args:
+            data: An image file's bytes.
+            options: What the caller chose.
+            seconds: Time the caller has; without it, and at most, the request timeout.
+
+        Raises:
+            UnknownModel: ``options.model`` is not served.
+            InvalidOption: ``options.max_faces`` is over the limit.
+            images.ImageError: The bytes are no image within the limits.
+            batcher.QueueFull: Too much work is waiting.
+            batcher.DeadlineExceeded: It took longer than the timeout.
+            batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
+            batcher.BatchFailed: The inference failed.
+        """
+        with self._admitted():
+            return await self._recognize(data, options, self._deadline(seconds))
+
+    async def recognize_many(
+        self, images: Sequence[bytes], options: EmotionOptions, seconds: float | None = None
+    ) -> list[Recognition | Exception]:
+        """Answers several images, in order: each with its result or with what went wrong.
+
+        Few images of a call are decoded at a time, so that those of others come in between; the
+        faces of all share batches.
+
+        Args:
+            images: The files' bytes.
+            options: What the caller chose, for all.
+            seconds: Time the caller has for all; without it, and at most, the request timeout.
+
+        Raises:
+            UnknownModel: ``options.model`` is not served.
+            InvalidOption: ``options.max_faces`` is over the limit.
+            batcher.BatcherClosed: The service has not started or has stopped.
+        """
+        self.check(options)
+        deadline = self._deadline(seconds)
+        at_once = asyncio.Semaphore(2 * self._cpus)
+
+        async def answer(data: bytes) -> Recognition | Exception:
+            async with at_once:
+                try:
+                    return await self._recognize(data, options, deadline)
+                except Exception as error:
+                    return error
+
+        with self._admitted():
+            # A group, not gather: when the call is cancelled it waits until all have ended.
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(answer(data)) for data in images]
+        return [task.result() for task in tasks]
+
+    async def rate(
+        self, name: str, faces: Sequence[FaceImage], seconds: float | None = None
+    ) -> list[Answer[Scores]]:
+        """Rates the expressions of faces that are cut out already.
+
+        Args:
+            name: A model's.
+            faces: uint8 ``[48, 48]`` each.
+            seconds: Time the caller has; without it, and at most, the request timeout.
+
+        Returns:
+            float32 ``[7]`` for each face, in order; columns in the order of the model's labels.
+
+        Raises:
+            UnknownModel: The model is not served.
+            batcher.QueueFull: The faces do not fit in the queue.
+            batcher.DeadlineExceeded: It took longer than the timeout.
+            batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
+            batcher.BatchFailed: The inference failed.
+        """
+        model = self.served(name)
+        with self._admitted():
+            answers = await model.batcher.submit(faces, self._deadline(seconds))
+        for answer in answers:
+            self._observer.face_rated(model.bundle.labels[answer.value.argmax()])
+        return answers
+
+    def served(self, name: str) -> ServedModel:
+        """Returns a model by name.
+
+        Raises:
+            UnknownModel: It is not served.
+        """
+        if name not in self._models:
+            known = ", ".join(self._models)
+            raise UnknownModel(f"there is no model {name!r}; the models are: {known}")
+        return self._models[name]
+
+    def largest_face(self, data: bytes, detect: DetectMode) -> FaceImage | None:
+        """Cuts the largest face out of an image, as ``recognize`` would; blocks while it does.
+
+        Args:
+            data: An image file's bytes.
+            detect: Whether to look for faces, as in ``EmotionOptions``.
+
+        Returns:
+            uint8 ``[48, 48]``, or None where no face is found.
+
+        Raises:
+            images.ImageError: The bytes are no image within the limits.
+        """
+        options = EmotionOptions(detect=detect)
+        found = self._preparer.prepare(data, options, max_faces=1, submitted=monotonic()).faces
+        return found[0].crop if found else None
+
+    @contextlib.contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """Counts what is under way, which ``close`` waits for."""
+        if self._state in ("starting", "stopped"):
+            raise BatcherClosed(f"the service is {self._state}")
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    def _deadline(self, seconds: float | None) -> float:
+        longest = self.settings.request_timeout_ms / 1000
+        return monotonic() + (longest if seconds is None else min(seconds, longest))
+
+    async def _recognize(
+        self, data: bytes, options: EmotionOptions, deadline: float
+    ) -> Recognition:
+        started = monotonic()
+        name = options.model or self.default_model
+        model = self.served(name)
+        max_faces = self._pick_max_faces(options.max_faces)
+        work = partial(self._preparer.prepare, data, options, max_faces, submitted=started)
+        quick = self._preparer.is_quick(data, options)
+        prepared = work() if quick else await self._pool.run(work, deadline)
+        self._observer.image_prepared(
+            prepared.decode, prepared.detect if prepared.detector_ran else None
+        )
+        answers = await model.batcher.submit([face.crop for face in prepared.faces], deadline)
+        card = model.bundle.card
+        faces = [
+            _describe(face, answer.value, model.bundle, options.landmarks)
+            for face, answer in zip(prepared.faces, answers, strict=True)
+        ]
+        for face in faces:
+            self._observer.face_rated(face.dominant_emotion)
+        return Recognition(
+            model=ModelReference(name=name, version=card.version, sha256=card.sha256),
+            image=prepared.image,
+            faces=faces,
+            timing_ms=_timing(prepared, answers, monotonic() - started),
+        )
+
+    def _pick_max_faces(self, wanted: int | None) -> int:
+        limit = self.settings.max_faces
+        if wanted is not None and wanted > limit:
+            raise InvalidOption(f"max_faces: Input should be at most {limit}")
+        return wanted or limit
+
+
+def _describe(face: FoundFace, scores: Scores, bundle: ModelFacts, landmarks: bool) -> FaceEmotion:
+    emotions = dict(zip(bundle.labels, scores.tolist(), strict=True))
+    dominant = max(emotions, key=emotions.__getitem__)
+    confidence = emotions[dominant]
+    warnings: list[FaceWarning] = []
+    if face.side < FACE_SIDE:
+        warnings.append("small_face")
+    if confidence < bundle.card.low_confidence_threshold:
+        warnings.append("low_confidence")
+    if face.clipped:
+        warnings.append("clipped_face")
+    described = FaceEmotion(
+        box=face.box,
+        face_confidence=face.confidence,
+        dominant_emotion=dominant,
+        confidence=confidence,
+        emotions=emotions,
+        warnings=warnings,
+    )
+    if landmarks:  # left unset, the answer has no such field
+        described.landmarks = face.landmarks
+    return described
+
+
+def _timing(prepared: Prepared, answers: list[Answer[Scores]], total: float) -> Timing:
+    queued = max((answer.queue_seconds for answer in answers), default=0.0)
+    inference = max((answer.inference_seconds for answer in answers), default=0.0)
+    return Timing(
+        decode=1000 * prepared.decode,
+        detect=1000 * prepared.detect,
+        queue=1000 * (prepared.waited + queued),
+        inference=1000 * inference,
+        total=1000 * total,
+    )

@@ -1,0 +1,306 @@
+"""The API's data: what a request may ask for and what an answer holds."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ferserve.card import ModelCard
+
+DetectMode = Literal["auto", "true", "false"]
+FaceWarning = Literal["small_face", "low_confidence", "clipped_face"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class EmotionOptions(BaseModel):
+    """What a caller can choose for one image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(
+        default=None, description="Name of a model of `/v1/models`; without it the default one."
+    )
+    detect: DetectMode = Field(
+        default="auto",
+        description="Whether to look for faces. `false` takes the whole image as one face; `auto` "
+        "does so for images of at most 64 pixels on their longer side.",
+    )
+    max_faces: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most faces to answer, largest first; without it the service's limit.",
+    )
+    min_face_confidence: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Detections the face detector is less sure of are left out.",
+    )
+    landmarks: bool = Field(
+        default=False, description="Whether to answer each face's five landmarks."
+    )
+
+
+class ImageDocument(BaseModel):
+    """An image in a JSON request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str = Field(description="The image file in base64, or as a base64 data URI.")
+
+
+class ModelReference(BaseModel):
+    """The model that answered."""
+
+    name: str
+    version: str
+    sha256: str = Field(description="Hash of its ONNX file.")
+
+
+class ImageInfo(BaseModel):
+    """The image as it was decoded."""
+
+    width: int = Field(description="Pixels, after the EXIF orientation was applied.")
+    height: int = Field(description="Pixels, after the EXIF orientation was applied.")
+    format: str = Field(description="By content, not by name.", examples=["PNG"])
+    exif_orientation: int = Field(description="1..8 as stored in the file; 1 is upright.")
+
+
+class Box(BaseModel):
+    """Whole pixels of the upright image, clipped to it."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Point(BaseModel):
+    """Pixels of the upright image."""
+
+    x: float
+    y: float
+
+
+class FaceEmotion(BaseModel):
+    """One face and its apparent expression, which need not be what the person feels."""
+
+    box: Box
+    face_confidence: Probability | None = Field(
+        description="How sure the face detector is; null where it did not run."
+    )
+    dominant_emotion: str
+    confidence: Probability = Field(description="Probability of the dominant emotion.")
+    emotions: dict[str, Probability] = Field(description="All seven, unrounded; they sum to 1.")
+    warnings: list[FaceWarning] = Field(
+        description="`small_face`: fewer than 48 decoded pixels on its longer side, so it had to "
+        "be enlarged. `low_confidence`: below the threshold of the model's card. `clipped_face`: "
+        "the face, or the square cut around it, reaches over the image's border."
+    )
+    landmarks: list[Point] | None = Field(
+        default=None,
+        description="Only where asked for; null where the detector did not run. Five points, left "
+        "and right as in the picture: left eye, right eye, tip of the nose, left and right corner "
+        "of the mouth. They may lie outside the image.",
+    )
+
+
+class Timing(BaseModel):
+    """Where the time went, milliseconds."""
+
+    decode: float = Field(description="Bytes to upright pixels.")
+    detect: float = Field(description="Finding and cropping the faces.")
+    queue: float = Field(
+        description="Waiting: for a decoder, and for inference (the face that waited longest)."
+    )
+    inference: float = Field(description="The slowest batch with one of these faces.")
+    total: float = Field(description="From the whole upload to the answer.")
+
+
+class Recognition(BaseModel):
+    """What the service sees in one image."""
+
+    model: ModelReference
+    image: ImageInfo
+    faces: list[FaceEmotion] = Field(description="Largest first; empty where there is none.")
+    timing_ms: Timing
+
+
+class RequestIdentity(BaseModel):
+    """Ties an answer to the request and to the logs."""
+
+    request_id: str = Field(description="Also in the header `X-Request-ID`.")
+
+
+_EMOTION_EXAMPLE: dict[str, Any] = {
+    "request_id": "0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",
+    "model": {"name": "custom_cnn", "version": "1.0.0", "sha256": "9f86d081884c7d65…"},
+    "image": {"width": 512, "height": 512, "format": "PNG", "exif_orientation": 1},
+    "faces": [
+        {
+            "box": {"x": 181, "y": 58, "width": 88, "height": 120},
+            "face_confidence": 0.93,
+            "dominant_emotion": "happy",
+            "confidence": 0.91,
+            "emotions": {
+                "angry": 0.01,
+                "disgust": 0.0,
+                "fear": 0.01,
+                "happy": 0.91,
+                "sad": 0.02,
+                "surprise": 0.02,
+                "neutral": 0.03,
+            },
+            "warnings": [],
+        }
+    ],
+    "timing_ms": {
+        "decode": 1.2,
+        "detect": 15.0,
+        "queue": 0.1,
+        "inference": 2.3,
+        "total": 18.9,
+    },
+}
+
+
+class EmotionResponse(Recognition, RequestIdentity):
+    """The answer to one image."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _EMOTION_EXAMPLE})
+
+
+class StreamOptions(EmotionOptions):
+    """What a caller can choose for a stream of frames."""
+
+    smoothing_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description="Time constant of `emotions_smoothed`, seconds; 0 smooths nothing.",
+    )
+
+
+class TrackedFace(FaceEmotion):
+    """A face of a stream."""
+
+    track: int = Field(
+        description="The same number in every frame in which it is the same face, as far as the "
+        "overlap of the boxes tells; from 1, and never used twice in a stream."
+    )
+    emotions_smoothed: dict[str, Probability] = Field(
+        description="Exponentially smoothed over the time that the track is seen; they sum to 1."
+    )
+
+
+class StreamPlace(BaseModel):
+    """Which frame an answer is for. `frame` is the number of answers so far plus `dropped`."""
+
+    frame: int = Field(description="Number of the frame, from 1, in the order of arrival.")
+    dropped: int = Field(
+        description="Frames before this one that were not answered, because newer ones had come."
+    )
+
+
+class StreamAnswer(StreamPlace, RequestIdentity):
+    """The answer to one frame: that of `/v1/emotion` with its place and with tracks."""
+
+    model: ModelReference
+    image: ImageInfo
+    faces: list[TrackedFace] = Field(description="Largest first; empty where there is none.")
+    timing_ms: Timing
+
+
+class ModelList(BaseModel):
+    """The models being served."""
+
+    default: str = Field(description="Answers requests that name no model.")
+    models: list[ModelCard]
+
+
+class Health(BaseModel):
+    """A probe's good news."""
+
+    status: Literal["live", "ready"]
+
+
+class ProblemDetails(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    media_type: ClassVar[str] = "application/problem+json"
+
+    type: str = Field(description="Identifies the kind of problem.")
+    title: str = Field(description="The kind of problem in words; the same every time.")
+    status: int
+    detail: str = Field(description="What is wrong with this request.")
+    instance: str = Field(description="Path of the request.")
+    code: str = Field(description="The kind of problem in a word, for programs.")
+    request_id: str
+
+
+class StreamProblem(StreamPlace):
+    """A frame that was refused; the stream goes on."""
+
+    problem: ProblemDetails
+
+
+class StreamRefusal(BaseModel):
+    """Why a stream did not begin; the only message of such a connection."""
+
+    problem: ProblemDetails
+    retry_after: int | None = Field(description="Seconds to wait; null where waiting is no help.")
+
+
+class StreamCounts(BaseModel):
+    """What became of the frames of a stream: `received` is `answered` plus `dropped`."""
+
+    received: int
+    answered: int = Field(description="With a result or a problem.")
+    dropped: int
+
+
+class StreamEnd(BaseModel):
+    """The last message of a stream that the client ended with `end`, or that the service ends."""
+
+    end: StreamCounts
+
+
+class ItemResult(BaseModel):
+    """An image of a batch that was answered."""
+
+    result: Recognition
+
+
+class ItemProblem(BaseModel):
+    """An image of a batch that was refused."""
+
+    problem: ProblemDetails
+
+
+class BatchResponse(RequestIdentity):
+    """The answer to several images."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "request_id": _EMOTION_EXAMPLE["request_id"],
+                "items": [
+                    {"result": {k: v for k, v in _EMOTION_EXAMPLE.items() if k != "request_id"}},
+                    {
+                        "problem": {
+                            "type": "urn:ferserve:problem:undecodable_image",
+                            "title": "The image cannot be decoded",
+                            "status": 422,
+                            "detail": "the JPEG file is damaged or truncated",
+                            "instance": "/v1/emotion/batch",
+                            "code": "undecodable_image",
+                            "request_id": _EMOTION_EXAMPLE["request_id"],
+                        }
+                    },
+                ],
+            }
+        }
+    )
+
+    items: list[ItemResult | ItemProblem] = Field(description="In the order of the files.")

@@ -1,0 +1,182 @@
+"""A served model: what is known of it, and what every inference goes through."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferserve import faces
+from ferserve.batcher import Answer, Batcher, Lane
+from ferserve.bundle import CPU, Bundle, ModelError, ModelFacts, available_models
+from ferserve.card import ModelCard
+from ferserve.ensemble import load_bundles
+from ferserve.observers import PipelineObserver
+from ferserve.preparation import FaceImage
+from ferserve.runtime.options import GPU_WORKERS
+from ferserve.settings import Settings, usable_cpus
+
+MAX_CPU_BATCH = 8
+"""On the CPU larger batches are no faster a face, but each worker takes memory for one: with one
+worker and VGG16 the process took 0.9 GB at 32 faces, 0.4 GB at 8."""
+
+LINGER = 0.1
+"""See ``Batcher``. With two workers of the Custom CNN at half of what they can bear, p99 was 65 ms
+with it and 78 without, on a busy machine; at saturation there was no difference."""
+
+CPU_ONE_BY_ONE = 3
+"""See ``Batcher``. With two workers at half of what they can bear, the Custom CNN's p99 was 45 to
+47 ms with 3 or 4, and 51 to 61 with 1; as many were answered at saturation. ResNet50V2, to which
+batches matter more, takes 1.3 % more processor time with 3, and 3.8 % with 4."""
+
+MAX_BACKGROUND_BATCH = 4
+"""On the CPU, too: live requests wait for a background batch that is under way."""
+
+Scores = NDArray[np.float32]
+
+
+class FaceQueue(Protocol):
+    """What a model's faces go through: a ``Batcher`` here, or its like on other machines."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether faces are taken and answered."""
+
+    def start(self) -> None:
+        """Begins to take faces; once only, in the event loop that will submit them."""
+
+    async def submit(
+        self, items: Sequence[FaceImage], deadline: float, lane: Lane = Lane.LIVE
+    ) -> list[Answer[Scores]]:
+        """As ``Batcher.submit``."""
+
+    async def close(self) -> None:
+        """Fails what still waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model and what is in front of it.
+
+    Attributes:
+        bundle: The model.
+        batcher: What every inference goes through.
+        background_batch: Most faces of a batch that live requests may have to wait for.
+        background_streams: Submissions of that many faces under way at a time that keep every
+            worker busy; more do not fit in the background lane.
+    """
+
+    bundle: ModelFacts
+    batcher: FaceQueue
+    background_batch: int
+    background_streams: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """What other processes need to know of a model, as in ``ServedModel``."""
+
+    card: ModelCard
+    labels: tuple[str, ...]
+    provider: str
+    background_batch: int
+    background_streams: int
+
+    def warm_up(self) -> None:
+        """Does nothing: the process that computes is warm before it answers."""
+
+
+def describe(model: ServedModel) -> Description:
+    """Describes a model of this process to others."""
+    facts = model.bundle
+    return Description(
+        facts.card,
+        facts.labels,
+        facts.provider,
+        model.background_batch,
+        model.background_streams,
+    )
+
+
+def serve_bundle(bundle: Bundle, settings: Settings, observer: PipelineObserver) -> ServedModel:
+    """Puts a batcher in front of a model of this process."""
+    # Several single-threaded workers beat one many-threaded one on the CPU. For a GPU they are
+    # few, so that its batches are large: one more than computes, to have the next batch ready.
+    on_cpu = bundle.provider == CPU
+    workers = settings.inference_workers or (usable_cpus() if on_cpu else GPU_WORKERS)
+    max_batch = min(settings.max_batch, MAX_CPU_BATCH) if on_cpu else settings.max_batch
+    background_batch = min(max_batch, MAX_BACKGROUND_BATCH) if on_cpu else max_batch
+    background_streams = 2 * workers
+    batcher = Batcher[FaceImage, Scores](
+        lambda crops: bundle.predict(np.stack(crops)),
+        workers=workers,
+        max_batch=max_batch,
+        max_queue=settings.max_queue,
+        max_wait=settings.max_wait_ms / 1000,
+        linger=LINGER,
+        one_by_one=CPU_ONE_BY_ONE if on_cpu else 0,
+        max_background_batch=background_batch,
+        max_background_queue=background_batch * background_streams,
+        name=bundle.card.name,
+        observer=observer.serve_model(bundle.card.name, bundle.card.version, bundle.provider),
+    )
+    return ServedModel(bundle, batcher, background_batch, background_streams)
+
+
+def served_names(settings: Settings) -> tuple[str, ...]:
+    """Returns the names of the models to serve, the settings' or else all found.
+
+    Raises:
+        ModelError: There is none, or the default model is not among them.
+    """
+    names = settings.models or tuple(available_models(settings.models_dir))
+    if not names:
+        raise ModelError(
+            f"{settings.models_dir}: holds no model (<name>.onnx with <name>.json); "
+            "FERSERVE_MODELS_DIR says where models are"
+        )
+    if settings.default_model and settings.default_model not in names:
+        raise ModelError(
+            f"the default model {settings.default_model!r} is not served; "
+            f"the models are: {', '.join(names)}"
+        )
+    return names
+
+
+def load_models(settings: Settings, observer: PipelineObserver) -> dict[str, ServedModel]:
+    """Loads and checks the models to serve, by name.
+
+    Raises:
+        ModelError: There is none, or one cannot be served.
+    """
+    on_cpu = settings.provider == "cpu"
+    bundles = load_bundles(
+        settings.models_dir,
+        served_names(settings),
+        provider=settings.provider,
+        device_id=settings.device_id,
+        intra_op_threads=settings.intra_op_threads,
+        max_batch=min(settings.max_batch, MAX_CPU_BATCH) if on_cpu else settings.max_batch,
+        workers=settings.inference_workers or (usable_cpus() if on_cpu else GPU_WORKERS),
+        precision=settings.precision,
+        strategy=settings.batch_strategy,
+        cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
+        conv_layout=settings.conv_layout,
+        gpu_memory_limit_bytes=settings.gpu_memory_limit_bytes,
+        cache_dir=settings.cache_dir,
+    )
+    return {name: serve_bundle(bundle, settings, observer) for name, bundle in bundles.items()}
+
+
+def load_detector(settings: Settings) -> faces.FaceDetector:
+    """Loads the face detector.
+
+    Raises:
+        ModelError: It is missing or broken.
+    """
+    path = settings.models_dir / "face_detector.onnx"
+    try:
+        return faces.load_face_detector(path, settings.detect_max_side)
+    except (FileNotFoundError, ValueError) as error:
+        raise ModelError(f"{error}; FERSERVE_MODELS_DIR says where models are") from error

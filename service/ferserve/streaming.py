@@ -1,0 +1,329 @@
+"""Streams of frames: the newest wins, each is answered or counted as dropped. Knows no HTTP."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from time import monotonic
+from typing import Any, Protocol
+
+from ferserve.observers import StreamObserver
+from ferserve.schemas import Recognition, StreamCounts
+from ferserve.settings import Settings
+from ferserve.tracking import FaceTracker, SeenFace, Track
+
+
+class ClientLeft(Exception):  # noqa: N818 - a condition, not a fault
+    """The connection is gone."""
+
+
+class UnknownMessage(Exception):  # noqa: N818
+    """The client sent what is no frame."""
+
+
+class TooManyStreams(Exception):  # noqa: N818
+    """As many streams are open as the settings allow."""
+
+
+class StreamsClosed(Exception):  # noqa: N818
+    """The service takes no more streams."""
+
+
+class End(Enum):
+    """Why a stream ended."""
+
+    FINISHED = "finished"
+    CLIENT_LEFT = "client_left"
+    UNKNOWN_MESSAGE = "unknown_message"
+    IDLE = "idle"
+    TOO_LONG = "too_long"
+    SHUTDOWN = "shutdown"
+    FAILED = "failed"
+
+
+class Memory(Protocol):
+    """What the frames of all streams share with the bodies of requests."""
+
+    def take(self, count: int) -> None:
+        """Takes bytes, or raises where there are not as many left."""
+
+    def give_back(self, count: int) -> None:
+        """Gives bytes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame that was received.
+
+    Attributes:
+        number: From 1.
+        data: An image file's bytes; empty where it was refused.
+        arrived: When, on the clock of ``time.monotonic``.
+        refusal: Why there was no room for it.
+    """
+
+    number: int
+    data: bytes
+    arrived: float
+    refusal: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAnswer:
+    """What became of a frame that was not dropped.
+
+    Attributes:
+        frame: Its number.
+        dropped: How many before it were dropped.
+        outcome: What was seen in it, or what went wrong.
+        tracks: Of its faces, in their order.
+    """
+
+    frame: int
+    dropped: int
+    outcome: Recognition | Exception
+    tracks: list[Track]
+
+
+class NewestFrame:
+    """Holds at most one frame that waits: a newer one takes its place.
+
+    Attributes:
+        received: Frames up to now.
+        dropped: Those that a newer one replaced.
+    """
+
+    def __init__(self, memory: Memory, observer: StreamObserver) -> None:
+        self.received = self.dropped = 0
+        self._memory = memory
+        self._observer = observer
+        self._waiting: Frame | None = None
+        self._finished = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    def put(self, data: bytes) -> None:
+        """Takes the next frame, dropping the one that waits."""
+        self.drop()
+        self.received += 1
+        refusal = None
+        try:
+            self._memory.take(len(data))
+        except Exception as error:  # told in the frame's turn, so that answers stay in order
+            data, refusal = b"", error
+        self._waiting = Frame(self.received, data, monotonic(), refusal)
+        self._changed.set()
+
+    async def get(self) -> Frame | None:
+        """Waits for a frame; None once there will be no more. ``release`` it when it is done."""
+        while self._waiting is None and not self._finished.is_set():
+            self._changed.clear()
+            await self._changed.wait()
+        frame, self._waiting = self._waiting, None
+        return frame
+
+    def release(self, frame: Frame) -> None:
+        """Gives the memory of a frame back that ``get`` returned."""
+        self._memory.give_back(len(frame.data))
+
+    def drop(self) -> None:
+        """Drops the frame that waits, if there is one."""
+        if self._waiting:
+            self.release(self._waiting)
+            self._waiting = None
+            self.count_dropped()
+
+    def count_dropped(self) -> None:
+        """Counts a frame that will not be answered."""
+        self.dropped += 1
+        self._observer.frame_dropped()
+
+    def finish(self) -> None:
+        """Says that there will be no more."""
+        self._finished.set()
+        self._changed.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Lets time pass in which newer frames may come, unless there will be no more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._finished.wait()
+
+
+class FrameStream:
+    """One client's frames and their answers.
+
+    Args:
+        recognize: Answers a frame; what it raises becomes the frame's outcome.
+        settings: The limits of a stream.
+        memory: What the frames take their bytes from.
+        smoothing_seconds: Time constant of the smoothing.
+        observer: Hears of the frames.
+    """
+
+    def __init__(
+        self,
+        recognize: Callable[[bytes], Awaitable[Recognition]],
+        settings: Settings,
+        memory: Memory,
+        smoothing_seconds: float,
+        observer: StreamObserver,
+    ) -> None:
+        self._recognize = recognize
+        self._settings = settings
+        self._observer = observer
+        self._frames = NewestFrame(memory, observer)
+        self._tracker = FaceTracker(smoothing_seconds)
+        self._answered = 0
+        self._stopped: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+
+    @property
+    def counts(self) -> StreamCounts:
+        """What became of the frames; they add up once ``run`` has ended."""
+        return StreamCounts(
+            received=self._frames.received, answered=self._answered, dropped=self._frames.dropped
+        )
+
+    def stop(self, end: End) -> None:
+        """Ends the stream, once what was received is answered; from the event loop's thread."""
+        if not self._stopped.done():
+            self._stopped.set_result(end)
+
+    async def run(
+        self,
+        receive: Callable[[], Awaitable[bytes | None]],
+        send: Callable[[FrameAnswer], Awaitable[None]],
+    ) -> End:
+        """Answers frames until the client, a limit or the service ends the stream.
+
+        Args:
+            receive: Waits for a frame; None after the last. May raise ``ClientLeft`` and
+                ``UnknownMessage``.
+            send: Sends an answer; may raise ``ClientLeft``.
+        """
+        answering = asyncio.create_task(self._answer_all(send))
+        answering.add_done_callback(lambda _: self.stop(End.FAILED))
+        end = End.FAILED
+        try:
+            end = await self._read(receive)
+            self._frames.finish()
+            if end is not End.CLIENT_LEFT:
+                await answering
+            return end
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+            self._frames.drop()
+            self._observer.stream_ended(end.value)
+
+    async def _read(self, receive: Callable[[], Awaitable[bytes | None]]) -> End:
+        """Takes frames as they come, however long answers take, until there is a reason to end."""
+        last_moment = monotonic() + self._settings.stream_max_seconds
+        while True:
+            coming = asyncio.ensure_future(receive())
+            events: set[asyncio.Future[Any]] = {coming, self._stopped}
+            patience = min(self._settings.stream_idle_seconds, last_moment - monotonic())
+            try:
+                await asyncio.wait(events, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    frame = coming.result()
+                    if frame is None:
+                        return End.FINISHED
+                    self._frames.put(frame)
+            except ClientLeft:
+                return End.CLIENT_LEFT
+            except UnknownMessage:
+                return End.UNKNOWN_MESSAGE
+            finally:
+                came = coming.done()
+                coming.cancel()
+            if self._stopped.done():
+                return self._stopped.result()
+            if monotonic() >= last_moment:
+                return End.TOO_LONG
+            if not came:
+                return End.IDLE
+
+    async def _answer_all(self, send: Callable[[FrameAnswer], Awaitable[None]]) -> None:
+        pause = 1 / self._settings.stream_max_fps
+        while frame := await self._frames.get():
+            started = monotonic()
+            try:
+                await self._answer(frame, send)
+            except ClientLeft:
+                self.stop(End.CLIENT_LEFT)
+                break
+            except TimeoutError:  # the client takes no answers
+                self.stop(End.IDLE)
+                break
+            await self._frames.pause(started + pause - monotonic())
+
+    async def _answer(self, frame: Frame, send: Callable[[FrameAnswer], Awaitable[None]]) -> None:
+        """Answers a frame, or counts it as dropped where that was not possible."""
+        sent: FrameAnswer | None = None
+        try:
+            answer = await self._look_at(frame)
+            async with asyncio.timeout(self._settings.stream_idle_seconds):
+                await send(answer)
+            sent = answer
+        finally:
+            self._frames.release(frame)
+            if not sent:
+                self._frames.count_dropped()
+        self._answered += 1
+        refused = isinstance(sent.outcome, Exception)
+        self._observer.frame_answered(monotonic() - frame.arrived, refused=refused)
+
+    async def _look_at(self, frame: Frame) -> FrameAnswer:
+        dropped = self._frames.dropped
+        outcome: Recognition | Exception
+        tracks: list[Track] = []
+        try:
+            if frame.refusal:
+                raise frame.refusal
+            outcome = await self._recognize(frame.data)
+            seen = [SeenFace(face.box, face.emotions) for face in outcome.faces]
+            tracks = self._tracker.update(seen, frame.arrived)
+        except Exception as error:
+            outcome = error
+        return FrameAnswer(frame.number, dropped, outcome, tracks)
+
+
+class Streams:
+    """The open streams of an application.
+
+    Args:
+        max_streams: Most of them at a time.
+        observer: Hears of them.
+    """
+
+    def __init__(self, max_streams: int, observer: StreamObserver) -> None:
+        self.observer = observer
+        self._max_streams = max_streams
+        self._open: set[FrameStream] = set()
+        self._closing = False
+        observer.watch_streams(lambda: len(self._open))
+
+    @contextmanager
+    def place(self, stream: FrameStream) -> Iterator[None]:
+        """Holds a place for a stream.
+
+        Raises:
+            TooManyStreams: There is none.
+            StreamsClosed: The service ends.
+        """
+        if self._closing:
+            raise StreamsClosed("the service is shutting down")
+        if len(self._open) >= self._max_streams:
+            raise TooManyStreams(f"{len(self._open)} streams are open; there is no place for more")
+        self._open.add(stream)
+        try:
+            yield
+        finally:
+            self._open.discard(stream)
+
+    def begin_close(self) -> None:
+        """Ends all streams, once what was received is answered, and takes no more."""
+        self._closing = True
+        for stream in self._open:
+            stream.stop(End.SHUTDOWN)

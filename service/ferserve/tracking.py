@@ -1,0 +1,160 @@
+"""Which face of a frame is which of the frame before, and its emotions smoothed over time.
+
+Knows neither HTTP nor images: boxes, probabilities and times in; track numbers and means out.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from ferserve.schemas import Box, FaceEmotion, TrackedFace
+
+MIN_OVERLAP = 0.3
+"""Intersection over union from which on two boxes of consecutive frames are one face. That of SORT
+(Bewley et al.: "Simple Online and Realtime Tracking", 2016)."""
+
+MAX_ABSENCE = 1.0
+"""Seconds after which a face that frames do not show is forgotten: the detector may miss one now
+and then, but a box says nothing about who stands there later."""
+
+MAX_ABSENT = 64
+"""Most faces remembered that the last frame did not show: bounds the work for pictures made to
+show other faces each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """A face of one frame.
+
+    Attributes:
+        box: Pixels.
+        emotions: Probabilities by emotion; all faces of a tracker have the same emotions.
+    """
+
+    box: Box
+    emotions: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A face over the frames up to now.
+
+    Attributes:
+        number: From 1; none is used twice.
+        box: Where it was last seen.
+        emotions: Its probabilities, smoothed; they sum to 1 as those of each frame do.
+        seen_at: When that was, in seconds on any clock that never goes back.
+    """
+
+    number: int
+    box: Box
+    emotions: dict[str, float]
+    seen_at: float
+
+
+class FaceTracker:
+    """Follows faces by the overlap of their boxes; of one stream, for one thread.
+
+    Args:
+        smoothing_seconds: Time constant of the smoothing; see ``smooth``.
+    """
+
+    def __init__(self, smoothing_seconds: float) -> None:
+        self._smoothing_seconds = smoothing_seconds
+        self._tracks: list[Track] = []
+        self._last_frame = -math.inf
+        self._numbers = count(1)
+
+    def update(self, faces: Sequence[SeenFace], at: float) -> list[Track]:
+        """Takes the faces of the next frame.
+
+        Args:
+            faces: In any order.
+            at: When the frame was taken, in seconds; never less than before.
+
+        Returns:
+            The track of each face, in the order of ``faces``.
+        """
+        known = [
+            track
+            for track in self._tracks
+            if track.seen_at == self._last_frame or at - track.seen_at <= MAX_ABSENCE
+        ]
+        partner = match([track.box for track in known], [face.box for face in faces])
+        seen = [
+            self._follow(known[partner[index]], face, at)
+            if index in partner
+            else Track(next(self._numbers), face.box, dict(face.emotions), at)
+            for index, face in enumerate(faces)
+        ]
+        matched = set(partner.values())
+        absent = [track for index, track in enumerate(known) if index not in matched]
+        self._tracks = seen + absent[:MAX_ABSENT]  # the last seen stand first
+        self._last_frame = at
+        return seen
+
+    def _follow(self, track: Track, face: SeenFace, at: float) -> Track:
+        emotions = {
+            name: smooth(track.emotions[name], value, at - track.seen_at, self._smoothing_seconds)
+            for name, value in face.emotions.items()
+        }
+        return Track(track.number, face.box, emotions, at)
+
+
+def tracked(face: FaceEmotion, track: Track) -> TrackedFace:
+    """Returns a face as the API shows it in a stream."""
+    known = {name: getattr(face, name) for name in face.model_fields_set}
+    return TrackedFace(**known, track=track.number, emotions_smoothed=track.emotions)
+
+
+def smooth(before: float, now: float, seconds: float, time_constant: float) -> float:
+    """Exponential smoothing of values that come at any intervals.
+
+    The step response of a first-order low-pass: after a jump the result has covered
+    ``1 - exp(-seconds / time_constant)`` of the way, 63 % after one time constant, however many
+    values came meanwhile.
+
+    Args:
+        before: The last result.
+        now: The new value.
+        seconds: Time between the two.
+        time_constant: Seconds; at 0 nothing is smoothed.
+    """
+    share = -math.expm1(-seconds / time_constant) if time_constant > 0 else 1.0
+    # Written so, unlike as before + share * (now - before), no rounding leads out of 0..1.
+    return (1 - share) * before + share * now
+
+
+def match(before: Sequence[Box], now: Sequence[Box]) -> dict[int, int]:
+    """Pairs the boxes of two frames, those that overlap most first.
+
+    Greedy: faces hardly ever overlap each other so much that the order of choice matters.
+
+    Returns:
+        Index in ``before`` by index in ``now``, of those that have a partner.
+    """
+    overlaps = sorted(
+        (-overlap(old, new), old_index, new_index)
+        for old_index, old in enumerate(before)
+        for new_index, new in enumerate(now)
+    )
+    partner: dict[int, int] = {}
+    taken: set[int] = set()
+    for negative, old_index, new_index in overlaps:
+        if -negative < MIN_OVERLAP:
+            break
+        if old_index not in taken and new_index not in partner:
+            taken.add(old_index)
+            partner[new_index] = old_index
+    return partner
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Returns the intersection of two boxes over their union, 0..1."""
+    width = min(first.x + first.width, second.x + second.width) - max(first.x, second.x)
+    height = min(first.y + first.height, second.y + second.height) - max(first.y, second.y)
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return common / (first.width * first.height + second.width * second.height - common)

@@ -1,0 +1,47 @@
+"""The garbage collector leaves alone what start-up made, and nothing else."""
+
+import gc
+import subprocess
+import sys
+
+import uvicorn
+from ferserve.api import server
+
+PROGRAM = """
+import gc, weakref
+from ferserve.garbage import YOUNG_OBJECTS, leave_out_start_up
+
+class Node:
+    def __init__(self):
+        self.me = self
+
+leave_out_start_up()
+assert len(gc.get_objects()) < 1000, "what start-up made is still looked through"
+assert gc.get_threshold()[0] == YOUNG_OBJECTS
+made = [weakref.ref(Node()) for _ in range(200_000)]
+alive = sum(node() is not None for node in made)
+assert alive < 30_000, f"{alive} of 200,000 that nobody can reach are still there"
+"""
+
+
+def test_garbage_is_collected_that_was_made_after_start_up():
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+async def test_a_server_leaves_out_its_start_up_once_it_listens(monkeypatch):
+    async def app(_scope, _receive, _send):
+        raise AssertionError("nobody asks")
+
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None)
+    config.load()
+    starting = server.DrainingServer(config, begin_drain=lambda: None, notice=0.0)
+    starting.lifespan = config.lifespan_class(config)
+    listening = []
+    monkeypatch.setattr(server, "leave_out_start_up", lambda: listening.append(starting.started))
+    await starting.startup()
+    await starting.shutdown()
+    assert listening == [True]
+    assert gc.get_freeze_count() == 0, "the tests' own process"

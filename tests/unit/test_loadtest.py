@@ -1,0 +1,310 @@
+"""Load tests without a server: arrivals, shares, payloads, figures, and the command's refusals."""
+
+import io
+import json
+import socket
+import sys
+
+import numpy as np
+import pytest
+from ferserve.cli import app
+from ferserve.loadtest import report
+from ferserve.loadtest.arrivals import poisson_arrivals
+from ferserve.loadtest.payloads import Payload, PayloadError, read_images, sample_face
+from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
+from ferserve.loadtest.samples import Measurement, Samples
+from ferserve.loadtest.statistics import Summary, summarize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import stats
+from typer.testing import CliRunner
+
+# Arrivals
+
+
+def test_arrivals_ascend_within_the_time():
+    arrivals = poisson_arrivals(100, 5, np.random.default_rng(0))
+    assert np.all(np.diff(arrivals) >= 0)
+    assert arrivals[0] >= 0
+    assert arrivals[-1] < 5
+
+
+def test_gaps_between_arrivals_are_exponential():
+    gaps = np.diff(poisson_arrivals(50, 400, np.random.default_rng(1)))
+    assert stats.kstest(gaps, "expon", args=(0, 1 / 50)).pvalue > 0.01
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_the_processes_together_send_at_poisson_times(processes):
+    share = OpenLoop(40).share(0, processes)
+    together = np.concatenate(
+        [
+            poisson_arrivals(share.rate, 1000, np.random.default_rng([2, index]))
+            for index in range(processes)
+        ]
+    )
+    a_second = np.bincount(together.astype(int), minlength=1000)
+    assert a_second.mean() == pytest.approx(40, abs=0.6)  # three standard errors
+    assert a_second.var() / a_second.mean() == pytest.approx(1, abs=0.14)
+    # Seconds are independent of each other.
+    assert abs(np.corrcoef(a_second[:-1], a_second[1:])[0, 1]) < 0.1
+
+
+def test_the_same_seed_gives_the_same_arrivals():
+    first, again, other = (
+        poisson_arrivals(20, 10, np.random.default_rng(seed)).tolist() for seed in (3, 3, 4)
+    )
+    assert first == again != other
+
+
+# Plans
+
+
+@settings(deadline=None)
+@given(concurrency=st.integers(1, 500), processes=st.integers(1, 64))
+def test_clients_are_divided_evenly_and_none_is_lost(concurrency, processes):
+    payload = Payload(b"", "image/png")
+    plan = Plan("http://x", ClosedLoop(concurrency), (payload,), processes=processes)
+    used = plan.used_processes
+    shares = [plan.load.share(index, used).concurrency for index in range(used)]
+    assert sum(shares) == concurrency
+    assert max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: OpenLoop(0),
+        lambda: OpenLoop(float("inf")),
+        lambda: OpenLoop(float("nan")),
+        lambda: ClosedLoop(0),
+        lambda: Plan("http://x", OpenLoop(1), ()),
+        lambda: Plan("http://x", OpenLoop(1), (sample_face(),), seconds=0),
+        lambda: Plan("http://x", OpenLoop(1), (sample_face(),), warm_up=-1),
+        lambda: Plan("http://x", OpenLoop(1), (sample_face(),), processes=0),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"must be|no payload"):
+        wrong()
+
+
+# Payloads
+
+
+def test_the_drawn_face_is_as_a_crop_of_fer2013():
+    with Image.open(io.BytesIO(sample_face().data)) as face:
+        assert (face.format, face.mode, face.size) == ("PNG", "L", (48, 48))
+
+
+def test_all_images_below_a_folder_are_taken_and_nothing_else(tmp_path):
+    (tmp_path / "deep").mkdir()
+    files = {"b.PNG": b"1", "a.jpg": b"2", "deep/c.webp": b"3", "notes.txt": b"4"}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    found = {(payload.data, payload.content_type) for payload in read_images(tmp_path)}
+    assert found == {(b"1", "image/png"), (b"2", "image/jpeg"), (b"3", "image/webp")}
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    with pytest.raises(PayloadError, match="holds no image"):
+        read_images(tmp_path)
+
+
+# Statistics
+
+
+def summary_of(
+    latency_ms,
+    *,
+    codes=None,
+    intended=None,
+    lag_ms=0.0,
+    load=OpenLoop(10),  # noqa: B008 - frozen
+    warm_up=0.0,
+    seconds=10.0,
+    slo=None,
+    interrupted_at=None,
+    cpu=(),
+) -> Summary:
+    """The summary of requests due at 0 unless said otherwise."""
+    latency = np.asarray(latency_ms, float) / 1000
+    count = len(latency)
+    samples = Samples(
+        intended=np.zeros(count) if intended is None else np.asarray(intended, float),
+        lag=np.broadcast_to(np.asarray(lag_ms, float) / 1000, count),
+        latency=latency,
+        code=np.array(["200"] * count if codes is None else codes, dtype=np.str_),
+    )
+    plan = Plan("http://x", load, (sample_face(),), seconds=seconds, warm_up=warm_up)
+    return summarize(Measurement(plan, samples, cpu, interrupted_at), slo)
+
+
+def test_percentiles_of_known_latencies():
+    shuffled = np.random.default_rng(0).permutation(np.arange(1, 1001))
+    latency = summary_of(shuffled).latency_ms
+    expected = {"p50": 500.5, "p90": 900.1, "p99": 990.01, "p99.9": 999.001}
+    assert latency == pytest.approx(expected | {"mean": 500.5, "max": 1000})
+
+
+@pytest.mark.parametrize(
+    ("count", "known"),
+    [
+        (1, []),
+        (2, ["p50"]),
+        (9, ["p50"]),
+        (10, ["p50", "p90"]),
+        (100, ["p50", "p90", "p99"]),
+        (999, ["p50", "p90", "p99"]),
+        (1000, ["p50", "p90", "p99", "p99.9"]),
+    ],
+)
+def test_a_percentile_that_no_request_stands_for_is_left_out(count, known):
+    latency = summary_of(np.ones(count)).latency_ms
+    assert [name for name in ("p50", "p90", "p99", "p99.9") if latency[name]] == known
+
+
+def test_only_answers_have_a_latency_and_errors_are_counted_by_code():
+    codes = ["200", "429", "429", "timeout", "204", "ConnectError"]
+    summary = summary_of([10, 1, 1, 30_000, 20, 5], codes=codes)
+    assert summary.sent == 6
+    assert summary.answered == 2
+    assert summary.errors == {"429": 2, "ConnectError": 1, "timeout": 1}
+    assert summary.latency_ms["max"] == 20
+
+
+def test_the_warm_up_is_not_counted():
+    summary = summary_of(
+        [5000, 1, 1, 1], intended=[0, 0.5, 2, 3], codes=["200", "500", "200", "200"], warm_up=2
+    )
+    assert (summary.sent, summary.answered, summary.errors) == (2, 2, {})
+    assert summary.latency_ms["max"] == 1
+    # It is shown over time.
+    assert [second.sent for second in summary.over_time] == [2, 0, 1, 1]
+
+
+def test_the_rate_is_that_of_answers_that_came_in_the_window():
+    # Due before the window, in it, and answered after its end at 12 s.
+    summary = summary_of([1500, 100, 100, 3000], intended=[1, 3, 4, 11], warm_up=2, seconds=10)
+    assert summary.sent == 3
+    assert summary.rate == pytest.approx(3 / 10)
+
+
+def test_goodput_leaves_out_what_came_late_or_wrong():
+    latency, codes = [10, 100, 101, 10], ["200", "200", "200", "429"]
+    summary = summary_of(latency, codes=codes, seconds=2, slo=0.1)
+    assert summary.rate == pytest.approx(1.5)
+    assert summary.goodput == pytest.approx(1.0)
+    assert summary_of(latency, codes=codes).goodput is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["200", "429", "503", "timeout", "unfinished"]), max_size=50))
+def test_every_request_is_an_answer_or_an_error(codes):
+    summary = summary_of(np.ones(len(codes)), codes=codes)
+    assert summary.sent == len(codes) == summary.answered + sum(summary.errors.values())
+
+
+def test_a_generator_that_lagged_makes_the_run_invalid():
+    lag = np.zeros(100)
+    lag[:2] = 50
+    summary = summary_of(np.ones(100), lag_ms=lag)
+    assert not summary.valid
+    assert "lagged: p99 50.0 ms, allowed 10 ms" in summary.faults[0]
+    assert summary.lag_ms["max"] == 50
+    lag[:2] = 9
+    assert summary_of(np.ones(100), lag_ms=lag).valid
+
+
+def test_a_closed_loop_has_no_lag():
+    summary = summary_of(np.ones(10), lag_ms=500, load=ClosedLoop(2))
+    assert summary.lag_ms is None
+    assert summary.valid
+
+
+def test_a_generator_without_reserve_makes_the_run_invalid():
+    assert summary_of([1], cpu=(0.2, 0.89)).valid
+    assert "95%" in summary_of([1], cpu=(0.2, 0.95)).faults[0]
+
+
+def test_a_run_without_answers_is_invalid():
+    assert summary_of([1], codes=["500"]).faults == ["no request was answered"]
+    nothing = summary_of([])
+    assert nothing.faults == ["no request was answered"]
+    assert (nothing.sent, nothing.rate, nothing.lag_ms) == (0, 0, None)
+
+
+def test_an_interrupted_run_counts_until_then():
+    summary = summary_of(
+        [10, 10, 10], intended=[0.5, 1.5, 2.9], warm_up=1, seconds=10, interrupted_at=3.0
+    )
+    assert summary.interrupted
+    assert summary.seconds == 2
+    assert summary.rate == pytest.approx(2 / 2)
+    early = summary_of([10], intended=[0.1], warm_up=1, interrupted_at=0.5)
+    assert (early.seconds, early.sent, early.rate) == (0, 0, 0)
+
+
+def test_the_document_is_json_and_says_how_it_was_measured():
+    plan = Plan("http://x/v1/emotion", OpenLoop(10), (sample_face(),), seed=5)
+    document = report.as_document([plan], [summary_of([1, 2])], slo=0.1, max_lag=0.01)
+    again = json.loads(json.dumps(document))
+    assert (again["seed"], again["slo_ms"], again["url"]) == (5, 100, plan.url)
+    (run,) = again["runs"]
+    assert (run["kind"], run["offered_rate"], run["valid"]) == ("open", 10, True)
+    assert run["latency_ms"]["p50"] == pytest.approx(1.5)
+
+
+# The command, where it refuses
+
+
+def loadtest(*arguments: object):
+    return CliRunner().invoke(app, ["loadtest", *(str(argument) for argument in arguments)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "exactly one of"),
+        (("--rate", 1, "--concurrency", 1), "exactly one of"),
+        (("--rate", 0), "above 0"),
+        (("--sweep", "1,two"), "numbers with commas"),
+        (("--concurrency", 0), "at least 1"),
+        (("--rate", 1, "--seconds", 0), "above 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(arguments, message):
+    result = loadtest("http://127.0.0.1:1", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://host", "/v1/emotion", "http://"])
+def test_what_is_no_address_is_refused(address):
+    result = loadtest(address, "--rate", 1)
+    assert result.exit_code == 2
+    assert "is no address" in result.stderr
+
+
+def test_a_server_that_is_not_there_is_an_error(tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    out = tmp_path / "out.json"
+    result = loadtest(f"http://127.0.0.1:{port}", "--rate", 1, "--out", out)
+    assert result.exit_code == 1
+    assert f"127.0.0.1:{port}" in result.stderr
+    assert not out.exists()
+
+
+def test_without_matplotlib_the_plot_is_left_out_and_it_is_said(tmp_path, monkeypatch, capsys):
+    from ferserve import loadtest as package
+    from ferserve.loadtest.command import _save_plot
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "ferserve.loadtest.plots", raising=False)
+    monkeypatch.delattr(package, "plots", raising=False)
+    _save_plot(tmp_path / "out.png", [], [])
+    assert "matplotlib is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()

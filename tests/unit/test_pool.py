@@ -1,0 +1,143 @@
+"""The pool for decoding with plain functions, which are held with events."""
+
+import asyncio
+import threading
+from time import monotonic
+
+import pytest
+from ferserve.batcher import DeadlineExceeded, QueueFull
+from ferserve.observers import PipelineObserver
+from ferserve.pool import WorkPool
+from waiting import until
+
+PATIENCE = 10.0
+
+
+class Heard(PipelineObserver):
+    """Notes what it hears."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def image_rejected(self) -> None:
+        self.events.append("rejected")
+
+    def image_expired(self) -> None:
+        self.events.append("expired")
+
+    def image_cancelled(self) -> None:
+        self.events.append("cancelled")
+
+
+@pytest.fixture
+def heard():
+    return Heard()
+
+
+@pytest.fixture
+def gate():
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def soon() -> float:
+    return monotonic() + PATIENCE
+
+
+async def started(pool: WorkPool, work, deadline: float | None = None) -> asyncio.Task:
+    task = asyncio.create_task(pool.run(work, deadline or soon()))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_results_and_errors_come_back(heard):
+    pool = WorkPool(1, 2, heard)
+    assert await pool.run(lambda: 42, soon()) == 42
+    with pytest.raises(ZeroDivisionError):
+        await pool.run(lambda: 1 / 0, soon())
+    assert (pool.under_way, heard.events) == (0, [])
+    await pool.close()
+
+
+async def test_beyond_its_places_work_is_refused(heard, gate):
+    pool = WorkPool(1, 2, heard)
+    tasks = [await started(pool, gate.wait) for _ in range(2)]
+    with pytest.raises(QueueFull):
+        await pool.run(gate.wait, soon())
+    gate.set()
+    assert await asyncio.gather(*tasks) == [True, True]
+    assert heard.events == ["rejected"]
+    await pool.close()
+
+
+async def test_work_that_would_wait_past_its_deadline_is_refused_at_once(heard, gate):
+    pool = WorkPool(1, 100, heard)
+    pool._mean_seconds = 3.0  # as after work that took that long
+    tasks = [await started(pool, gate.wait) for _ in range(2)]  # the second waits 3 s of its 10
+    with pytest.raises(QueueFull):
+        await pool.run(gate.wait, monotonic() + 5)  # two turns, 6 s
+    tasks.append(await started(pool, gate.wait))
+    with pytest.raises(QueueFull):
+        await pool.run(gate.wait, soon())  # three turns, 9 s, and nothing left for the work
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert heard.events == ["rejected", "rejected"]
+    await pool.close()
+
+
+async def test_the_estimate_follows_what_work_takes(heard):
+    pool = WorkPool(1, 100, heard)
+    before = pool._mean_seconds
+    for _ in range(5):
+        await pool.run(lambda: threading.Event().wait(0.01), soon())
+    assert before == 0
+    assert pool._mean_seconds >= 0.004
+    await pool.close()
+
+
+async def test_an_idle_pool_takes_work_with_any_deadline(heard, gate):
+    pool = WorkPool(1, 1, heard)
+    pool._mean_seconds = 100.0
+    with pytest.raises(DeadlineExceeded):
+        await pool.run(gate.wait, monotonic() + 0.01)
+    gate.set()
+    assert heard.events == ["expired"]
+    await pool.close()
+
+
+async def test_work_whose_time_is_over_is_not_begun(heard):
+    pool = WorkPool(1, 1, heard)
+    done = []
+    with pytest.raises(DeadlineExceeded):
+        await pool.run(lambda: done.append("late"), monotonic() - 1)
+    assert (done, heard.events, pool.under_way) == ([], ["expired"], 0)
+    await pool.close()
+
+
+async def test_who_leaves_while_waiting_is_not_worked_for(heard, gate):
+    pool = WorkPool(1, 3, heard)
+    done = []
+    busy = await started(pool, gate.wait)
+    leaver = await started(pool, lambda: done.append("leaver"))
+    stayer = await started(pool, lambda: done.append("stayer"))
+    leaver.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaver
+    gate.set()
+    await asyncio.gather(busy, stayer)
+    assert (done, heard.events, pool.under_way) == (["stayer"], ["cancelled"], 0)
+    await pool.close()
+
+
+async def test_a_thread_that_runs_on_after_its_caller_left_keeps_its_place(heard, gate):
+    pool = WorkPool(1, 1, heard)
+    with pytest.raises(DeadlineExceeded):
+        await pool.run(gate.wait, monotonic() + 0.05)
+    assert pool.under_way == 1
+    with pytest.raises(QueueFull):
+        await pool.run(lambda: None, soon())
+    gate.set()
+    await until(lambda: pool.under_way == 0)
+    assert await pool.run(lambda: "next", soon()) == "next"
+    await pool.close()

@@ -1,0 +1,297 @@
+"""``ferserve predict`` over files, folders and videos."""
+
+import asyncio
+import csv
+import io
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ferserve.cli import app
+from ferserve.fer2013.labels import EMOTIONS
+from ferserve.predict.items import Item
+from ferserve.predict.ordered import in_order
+from ferserve.predict.sources import find_sources
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+av = pytest.importorskip("av", reason="videos need the extra `video`")
+
+from ferserve.predict.timeline import MOST_FACES, Timeline  # noqa: E402
+from ferserve.predict.video import VideoReader, VideoWriter, turned  # noqa: E402
+from ferserve.schemas import Box, TrackedFace  # noqa: E402
+
+RATE = 10
+
+
+@pytest.fixture
+def ferserve(standin_models, monkeypatch):
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["predict", *map(str, arguments)])
+
+    monkeypatch.setenv("FERSERVE_MODELS_DIR", str(standin_models))
+    monkeypatch.setenv("COLUMNS", "200")
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path, photo, grey_crop) -> Path:
+    """Images, a text, and what hides."""
+    folder = tmp_path / "photos"
+    for name, content in {
+        "b.jpg": photo("astronaut", format="JPEG"),
+        "a.png": photo("chelsea"),
+        "deep/crop.PNG": grey_crop,
+        "notes.txt": b"not an image",
+        ".hidden/c.png": grey_crop,
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def film(photo) -> list[Image.Image]:
+    """The astronaut, moving to the right."""
+    picture = np.asarray(Image.open(io.BytesIO(photo("astronaut", size=(256, 256)))))
+    return [Image.fromarray(np.roll(picture, 4 * number, axis=1)) for number in range(12)]
+
+
+@pytest.fixture
+def video(film, tmp_path) -> Path:
+    path = tmp_path / "film.mp4"
+    with VideoWriter(path, RATE) as writer:
+        for number, picture in enumerate(film):
+            writer.add(picture, number / RATE)
+    return path
+
+
+# Folders
+
+
+def test_a_folder_is_searched_for_images(folder):
+    found = find_sources([folder])
+    assert [str(source.relative) for source in found] == ["a.png", "b.jpg", "deep/crop.PNG"]
+    assert [source.path for source in found] == [folder / source.relative for source in found]
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    found = find_sources([tmp_path / "x" / "me.jpg", tmp_path / "y" / "me.jpg"])
+    assert [str(source.relative) for source in found] == ["me.jpg", "me-2.jpg"]
+
+
+def test_a_folder_is_answered_in_order(ferserve, folder):
+    result = ferserve(folder, "--json")
+    assert result.exit_code == 0, result.stderr
+    items = json.loads(result.stdout)
+    assert [Path(item["file"]).name for item in items] == ["a.png", "b.jpg", "crop.PNG"]
+    assert [len(item["result"]["faces"]) for item in items] == [0, 1, 1]
+
+
+def test_an_empty_folder_is_an_error(ferserve, tmp_path):
+    result = ferserve(tmp_path)
+    assert result.exit_code == 1
+    assert "no image" in result.stderr
+
+
+# Outputs
+
+
+def test_json_lines_are_the_items_of_json(ferserve, folder):
+    items = json.loads(ferserve(folder, "--format", "json").stdout)
+    lines = ferserve(folder, "--format", "jsonl").stdout.splitlines()
+    for line, item in zip(lines, items, strict=True):
+        document = json.loads(line)
+        assert document["file"] == item["file"]
+        assert document["result"]["faces"] == item["result"]["faces"]
+
+
+def test_csv_has_a_row_for_each_face_and_for_what_has_none(ferserve, folder, tmp_path):
+    table = tmp_path / "faces.csv"
+    result = ferserve(folder, folder / "notes.txt", "--format", "csv", "--output", table)
+    assert result.exit_code == 1  # of the text
+    assert result.stdout == ""
+    with table.open(newline="") as file:
+        cat, astronaut, crop, text = csv.DictReader(file)
+    assert (cat["face"], cat["problem"]) == ("", "")
+    assert (astronaut["face"], crop["face"]) == ("1", "1")
+    assert sum(float(astronaut[emotion]) for emotion in EMOTIONS) == pytest.approx(1, abs=1e-5)
+    assert int(astronaut["width"]) > 50
+    assert crop["face_confidence"] == ""
+    assert text["problem"] == "unsupported_media_type"
+
+
+def test_pictures_are_drawn_beside_and_never_over_the_files(ferserve, folder, tmp_path):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    drawn = tmp_path / "drawn"
+    assert ferserve(folder, "--annotate", drawn, "--format", "jsonl").exit_code == 0
+    for name, changed in {"a.png": False, "b.jpg": True, "deep/crop.PNG": True}.items():
+        with Image.open(folder / name) as original, Image.open(drawn / name) as picture:
+            assert picture.size == original.size
+            difference = np.abs(
+                np.asarray(picture.convert("RGB"), int) - np.asarray(original.convert("RGB"), int)
+            )
+        assert (difference.max() > 100) == changed, name
+    refused = ferserve(folder / "b.jpg", "--annotate", folder, "--json")
+    assert refused.exit_code == 1
+    assert json.loads(refused.stdout)[0]["problem"]["code"] == "unreadable_file"
+    assert {path: path.read_bytes() for path in before} == before
+
+
+# Videos
+
+
+def test_a_video_comes_back_as_it_was_written(film, video):
+    with VideoReader(video) as reader:
+        assert reader.rate == RATE
+        assert reader.length == len(film)
+        pictures = list(reader)
+    assert [picture.number for picture in pictures] == list(range(1, 13))
+    assert [picture.seconds for picture in pictures] == pytest.approx(np.arange(12) / RATE)
+    for picture, original in zip(pictures, film, strict=True):
+        assert np.abs(picture.rgb.astype(int) - np.asarray(original, int)).mean() < 10
+
+
+def test_fewer_frames_are_spread_evenly(video):
+    with VideoReader(video, fps=5) as reader:
+        assert reader.length == 6
+        assert [picture.number for picture in reader] == [1, 3, 5, 7, 9, 11]
+    with VideoReader(video, fps=100) as reader:
+        assert len(list(reader)) == 12
+
+
+def test_odd_sides_lose_a_line(tmp_path):
+    path = tmp_path / "odd.mp4"
+    with VideoWriter(path, RATE) as writer:
+        for number in range(3):
+            writer.add(Image.new("RGB", (65, 49), "red"), number / RATE)
+    with VideoReader(path) as reader:
+        assert [picture.rgb.shape for picture in reader] == [(48, 64, 3)] * 3
+
+
+def test_pictures_are_turned_against_the_clock():
+    picture = np.arange(6, dtype=np.uint8).reshape(2, 3, 1).repeat(3, axis=2)
+    assert turned(picture, 90)[:, :, 0].tolist() == [[2, 5], [1, 4], [0, 3]]
+    assert turned(picture, -90)[:, :, 0].tolist() == [[3, 0], [4, 1], [5, 2]]
+    assert turned(picture, 0) is picture or (turned(picture, 0) == picture).all()
+
+
+def test_a_video_is_answered_frame_by_frame_with_tracks(ferserve, video):
+    result = ferserve(video, "--format", "jsonl")
+    assert result.exit_code == 0, result.stderr
+    items = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [item["frame"] for item in items] == list(range(1, 13))
+    for before, after in pairwise(items):
+        assert after["seconds"] - before["seconds"] == pytest.approx(1 / RATE, abs=1e-3)
+        (old,), (new,) = before["result"]["faces"], after["result"]["faces"]
+        assert (old["track"], new["track"]) == (1, 1)
+        assert new["box"]["x"] - old["box"]["x"] == pytest.approx(4, abs=3)
+    first = items[0]["result"]["faces"][0]
+    assert first["emotions_smoothed"] == first["emotions"]
+
+
+def test_a_video_is_drawn_and_plotted(ferserve, video, tmp_path):
+    drawn = tmp_path / "drawn"
+    result = ferserve(video, "--annotate", drawn, "--fps", "5", "--format", "csv")
+    assert result.exit_code == 0, result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["frame"] for row in rows] == ["1", "3", "5", "7", "9", "11"]
+    assert {row["track"] for row in rows} == {"1"}
+    assert all(float(row["happy_smoothed"]) > 0 for row in rows)
+    with VideoReader(drawn / "film.mp4") as reader:
+        pictures = list(reader)
+    assert [picture.seconds for picture in pictures] == pytest.approx(np.arange(6) / 5)
+    with VideoReader(video) as reader:
+        original = next(iter(reader))
+    assert np.abs(pictures[0].rgb.astype(int) - original.rgb).max() > 100
+    with Image.open(drawn / "film.mp4-emotions.png") as plot:
+        assert plot.size[0] > 800
+
+
+def test_a_table_has_a_row_for_each_face_of_a_video(ferserve, video, folder):
+    result = ferserve(video, folder / "b.jpg")
+    assert result.exit_code == 0
+    assert "face 1, 0.0 to 1.1 s" in result.stdout
+    assert "mean of 12 of 12 frames" in result.stdout
+    assert "b.jpg" in result.stdout
+
+
+def test_a_bad_video_costs_only_its_place(ferserve, video, tmp_path):
+    broken, text = tmp_path / "broken.mp4", tmp_path / "text.mkv"
+    broken.write_bytes(video.read_bytes()[:-2000])
+    text.write_text("no video")
+    result = ferserve(broken, text, tmp_path / "missing.mov", video, "--format", "jsonl")
+    assert result.exit_code == 1
+    items = [json.loads(line) for line in result.stdout.splitlines()]
+    codes = {Path(i["file"]).name: i["problem"]["code"] for i in items if "problem" in i}
+    assert codes == {
+        "broken.mp4": "undecodable_video",
+        "text.mkv": "undecodable_video",
+        "missing.mov": "unreadable_file",
+    }
+    assert sum(item["file"] == str(video) for item in items) == 12
+
+
+def test_without_pyav_a_video_says_what_to_install(ferserve, video, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ferserve.predict.video", None)
+    result = ferserve(video, "--json")
+    assert result.exit_code == 1
+    (item,) = json.loads(result.stdout)
+    assert item["problem"]["code"] == "video_not_supported"
+    assert "ferserve[video]" in item["problem"]["detail"]
+
+
+# Parts
+
+
+async def test_results_come_in_order_and_few_jobs_are_begun_ahead():
+    begun: list[int] = []
+
+    def job(number: int):
+        async def work() -> int:
+            begun.append(number)
+            await asyncio.sleep(0.001 * (number % 3))
+            return number
+
+        return work
+
+    taken = []
+    async for number in in_order(map(job, range(20)), at_once=4):
+        taken.append(number)
+        assert len(begun) <= number + 4
+    assert taken == list(range(20))
+
+
+def test_a_plot_shows_the_faces_seen_longest_with_gaps():
+    timeline = Timeline()
+    for frame in range(10):
+        faces = [
+            TrackedFace(
+                box=Box(x=0, y=0, width=1, height=1),
+                face_confidence=1,
+                dominant_emotion="happy",
+                confidence=1,
+                emotions={"happy": 1.0},
+                warnings=[],
+                track=track,
+                emotions_smoothed={"happy": 1.0},
+            )
+            for track in range(1, MOST_FACES + 3)
+            if frame >= track
+        ]
+        seconds = frame / 2 + 10 * (frame == 9)
+        timeline.add(Item("film.mp4", None, frame + 1, seconds, tuple(faces)))
+    figure = timeline.draw("film.mp4")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [f"face {track}" for track in range(1, MOST_FACES + 1)]
+    (line,) = figure.axes[0].get_lines()
+    assert np.isnan(line.get_ydata()).sum() == 1
+    assert "2 more faces" in figure.get_suptitle()
+
+
+def test_a_plot_of_a_video_without_faces_says_so(tmp_path):
+    Timeline().save(tmp_path / "plot.png", "film.mp4")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

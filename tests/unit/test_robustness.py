@@ -1,0 +1,147 @@
+"""The robustness card: each change does what its name says, and the figures are the model's."""
+
+import json
+import re
+
+import numpy as np
+import onnxruntime
+import pytest
+from ferserve.benchmark.perturbations import (
+    PERTURBATIONS,
+    blur,
+    brighten,
+    jpeg,
+    recrop,
+    rotate,
+    scale_crop,
+    shrink,
+)
+from ferserve.card import ModelCard
+from ferserve.cli import app
+from ferserve.fer2013.reader import read_fer2013
+from ferserve.fer2013.scoring import score
+from synthetic_fer2013 import face
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def smooth() -> np.ndarray:
+    """A ramp, darker to the left and above: what is moved can be told from the values."""
+    y, x = np.mgrid[:48, :48]
+    return (40 + 2 * x + y).astype(np.uint8)
+
+
+@pytest.mark.parametrize("change", PERTURBATIONS.values(), ids=PERTURBATIONS)
+def test_every_change_gives_a_face_and_leaves_its_input(change):
+    before = face(3, np.random.default_rng(0))
+    copy = before.copy()
+    after = change(before)
+    assert (after.shape, after.dtype) == ((48, 48), np.uint8)
+    assert np.array_equal(before, copy)
+
+
+def test_the_first_condition_is_no_change_and_all_others_are():
+    before = face(3, np.random.default_rng(0))
+    same = [np.array_equal(change(before), before) for change in PERTURBATIONS.values()]
+    assert same == [True] + [False] * (len(PERTURBATIONS) - 1)
+
+
+def test_a_tighter_crop_enlarges_the_middle(smooth):
+    corner = recrop(smooth, -4)[0, 0]
+    assert corner == pytest.approx(smooth[4, 4], abs=2)
+    assert recrop(smooth, -4)[24, 24] == pytest.approx(smooth[24, 24], abs=2)
+
+
+def test_a_wider_crop_repeats_the_edge(smooth):
+    wider = recrop(smooth, 4)
+    assert wider[0, 0] == smooth[0, 0]
+    assert wider[24, 0] == wider[24, 1] == pytest.approx(smooth[24, 0], abs=2)
+
+
+def test_a_crop_can_be_scaled_by_a_share(smooth):
+    assert np.array_equal(scale_crop(smooth, 1 / 6), recrop(smooth, 4))
+
+
+def test_rotation_is_about_the_centre_and_counter_clockwise(smooth):
+    turned = rotate(smooth, 90)
+    assert np.abs(turned.astype(int) - np.rot90(smooth)).max() <= 2
+    assert rotate(smooth, 15)[24, 24] == pytest.approx(smooth[24, 24], abs=2)
+    assert rotate(smooth, 15).min() >= smooth.min() - 1  # no black corners
+
+
+def test_blur_keeps_the_mean_and_takes_the_detail():
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48)).astype(np.uint8)
+    assert blur(noise, 1.0).mean() == pytest.approx(noise.mean(), abs=2)
+    assert blur(noise, 1.0).std() < noise.std() / 2
+
+
+def test_brightness_multiplies_and_clips():
+    greys = np.full((48, 48), 100, np.uint8)
+    assert brighten(greys, 0.4)[0, 0] == 140
+    assert brighten(greys, -0.4)[0, 0] == 60
+    assert brighten(np.full((48, 48), 250, np.uint8), 0.4)[0, 0] == 255
+
+
+def test_jpeg_and_shrinking_lose_detail_but_keep_the_picture(smooth):
+    for worse in (jpeg(smooth, 20), shrink(smooth, 24)):
+        assert np.abs(worse.astype(int) - smooth).mean() < 4
+
+
+@pytest.fixture
+def robustness(standin_models, small_zip, tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    for file in standin_models.iterdir():
+        (models / file.name).write_bytes(file.read_bytes())
+
+    def run(*arguments: str):
+        options = ["--data", small_zip, "--models-dir", models, "--out", tmp_path / "docs"]
+        return CliRunner().invoke(app, ["robustness", *arguments, *map(str, options)])
+
+    run.models, run.docs = models, tmp_path / "docs"
+    return run
+
+
+def test_the_card_holds_what_bare_onnx_runtime_gives(robustness, small_zip):
+    result = robustness("first")
+    assert result.exit_code == 0, result.output
+    entry = json.loads((robustness.docs / "robustness.json").read_text())["first"]
+    test = read_fer2013(small_zip).test
+    session = onnxruntime.InferenceSession(robustness.models / "first.onnx")
+    for condition in ("original", "rotated by +15°"):
+        faces = np.stack([PERTURBATIONS[condition](one) for one in test.faces])
+        expected = score(session.run(None, {"faces": faces})[0], test.labels).accuracy
+        assert entry["accuracy"][condition] == expected
+    assert list(entry["accuracy"]) == list(PERTURBATIONS)
+    assert entry["n"] == 56
+    assert entry["dataset_sha256"] == read_fer2013(small_zip).sha256()
+
+
+def test_models_stand_side_by_side_even_if_measured_one_after_another(robustness):
+    robustness("first")
+    robustness("second", "--split", "private")
+    page = (robustness.docs / "robustness.md").read_text()
+    assert "| | first | second |" in page
+    for condition in PERTURBATIONS:
+        assert re.search(rf"^\| {re.escape(condition)} \| .+ \| .+ \|$", page, re.M)
+    assert "`private`" in page
+
+
+def test_the_models_card_is_touched_only_on_request(robustness):
+    path = robustness.models / "first.json"
+    before = ModelCard.read(path)
+    robustness("first")
+    assert ModelCard.read(path) == before
+    robustness("first", "--update-card")
+    after = ModelCard.read(path)
+    assert list(after.robustness) == list(PERTURBATIONS)
+    assert after.model_copy(update={"robustness": None}) == before
+
+
+def test_a_model_or_data_set_that_is_not_there_is_an_error(robustness, tmp_path):
+    unknown = robustness("third")
+    assert unknown.exit_code == 1
+    assert "third.json" in unknown.stderr
+    nothing = CliRunner().invoke(app, ["robustness", "first", "--data", str(tmp_path / "none.zip")])
+    assert nothing.exit_code == 1
+    assert "none.zip" in nothing.stderr

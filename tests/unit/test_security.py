@@ -1,0 +1,197 @@
+"""API keys, rate limits and CORS."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from ferserve.api.security import ApiKeys
+from ferserve.settings import Settings
+from in_process import serving
+from pydantic import ValidationError
+
+KEY, OTHER_KEY = "a-key-of-the-first-caller", "a-key-of-another-caller"
+OPEN = ["/livez", "/readyz", "/docs", "/redoc", "/openapi.json", "/v1/policy"]
+CLOSED = ["/v1/models", "/v1/models/first", "/v1/benchmark", "/metrics"]
+
+
+@pytest.fixture
+async def client(standin_models) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(standin_models, api_keys=f"{KEY}, {OTHER_KEY}") as client:
+        yield client
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> None:
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+# Keys
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER_KEY])
+async def test_a_key_opens_in_either_header(client, grey_crop, key):
+    for headers in ({"X-API-Key": key}, {"Authorization": f"Bearer {key}"}):
+        response = await client.post("/v1/emotion", content=grey_crop, headers=headers)
+        assert response.status_code == 200
+        for path in CLOSED:
+            assert (await client.get(path, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-API-Key": ""},
+        {"X-API-Key": KEY[:-1]},
+        {"X-API-Key": KEY + "x"},
+        {"X-API-Key": f"{KEY},{OTHER_KEY}"},
+        {"X-API-Key": "ünknown-key".encode()},
+        {"Authorization": KEY},
+        {"Authorization": f"Basic {KEY}"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer wrong"},
+    ],
+)
+async def test_without_a_key_nothing_is_answered_and_no_body_is_read(client, headers):
+    async def body() -> AsyncIterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    response = await client.post("/v1/emotion", content=body(), headers=headers)
+    assert_problem(response, 401, "unauthorized")
+    assert response.headers["www-authenticate"] == "Bearer"
+    for path in CLOSED:
+        assert_problem(await client.get(path, headers=headers), 401, "unauthorized")
+
+
+async def test_what_tells_nothing_of_anyone_stays_open(client):
+    for path in OPEN:
+        assert (await client.get(path)).status_code == 200
+
+
+async def test_the_documentation_asks_for_keys_only_where_there_are_some(client, standin_models):
+    described = (await client.get("/openapi.json")).json()
+    assert set(described["components"]["securitySchemes"]) == {"ApiKey", "Bearer"}
+    assert described["paths"]["/v1/emotion"]["post"]["security"]
+    async with serving(standin_models) as without_keys:
+        described = (await without_keys.get("/openapi.json")).json()
+    assert "securitySchemes" not in described["components"]
+
+
+async def test_keys_stand_in_no_log_and_in_no_answer(client, grey_crop, caplog):
+    wrong = "a-wrong-key-to-look-for"
+    with caplog.at_level("DEBUG"):
+        good = await client.post("/v1/emotion", content=grey_crop, headers={"X-API-Key": KEY})
+        bad = await client.post("/v1/emotion", content=grey_crop, headers={"X-API-Key": wrong})
+    for text in (caplog.text, good.text, bad.text, repr(Settings(api_keys=KEY))):
+        assert KEY not in text
+        assert wrong not in text
+
+
+@pytest.mark.parametrize("keys", ["short", f"{KEY},short"])
+def test_a_key_that_could_be_guessed_is_refused_at_the_start(keys):
+    with pytest.raises(ValidationError, match="at least 16"):
+        Settings(api_keys=keys)
+
+
+def test_keys_are_compared_whole():
+    keys = ApiKeys([KEY, OTHER_KEY])
+    assert keys.find(KEY) == "key 0"
+    assert keys.find(OTHER_KEY) == "key 1"
+    assert keys.find(KEY[:16]) is None
+    assert ApiKeys([]).find("") is None
+
+
+# Rates
+
+
+async def test_more_requests_than_allowed_are_refused_until_a_time_that_is_told(
+    standin_models, grey_crop
+):
+    async with serving(standin_models, rate_limit="3/hour") as client:
+        codes = [
+            (await client.post("/v1/emotion", content=grey_crop)).status_code for _ in range(3)
+        ]
+        assert codes == [200, 200, 200]
+        refused = await client.post("/v1/emotion", content=grey_crop)
+        assert_problem(refused, 429, "rate_limited")
+        assert 1 <= int(refused.headers["retry-after"]) <= 3601
+        for path in ("/livez", "/readyz", "/metrics", "/v1/policy"):
+            assert (await client.get(path)).status_code == 200
+
+
+async def test_callers_are_counted_by_key(standin_models):
+    async with serving(standin_models, rate_limit="2/hour", api_keys=(KEY, OTHER_KEY)) as client:
+
+        async def code(**headers: str) -> int:
+            return (await client.get("/v1/models", headers=headers)).status_code
+
+        assert [await code(**{"X-API-Key": KEY}) for _ in range(3)] == [200, 200, 429]
+        assert await code(Authorization=f"Bearer {KEY}") == 429
+        assert await code(**{"X-API-Key": OTHER_KEY}) == 200
+
+
+async def test_who_guesses_keys_is_counted_by_address(standin_models):
+    async with serving(standin_models, rate_limit="2/hour", api_keys=(KEY,)) as client:
+        codes = [
+            (await client.get("/v1/models", headers={"X-API-Key": f"guess {n}"})).status_code
+            for n in range(3)
+        ]
+        assert codes == [401, 401, 429]
+        assert (await client.get("/v1/models", headers={"X-API-Key": KEY})).status_code == 200
+
+
+async def test_several_limits_all_hold(standin_models):
+    async with serving(standin_models, rate_limit="100/hour;2/day") as client:
+        codes = [(await client.get("/v1/models")).status_code for _ in range(3)]
+        assert codes == [200, 200, 429]
+
+
+@pytest.mark.parametrize("rate", ["fast", "0", "10 per fortnight"])
+def test_a_rate_that_cannot_be_read_is_refused_at_the_start(rate):
+    with pytest.raises(ValidationError, match="rate_limit"):
+        Settings(rate_limit=rate)
+
+
+# Browsers
+
+
+async def test_other_pages_may_call_only_where_the_operator_says_so(standin_models):
+    asking = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    async with serving(standin_models) as client:
+        response = await client.get("/v1/models", headers=asking)
+        assert "access-control-allow-origin" not in response.headers
+        assert_problem(
+            await client.options("/v1/emotion", headers=asking), 405, "method_not_allowed"
+        )
+    async with serving(standin_models, cors_origins="https://app.example") as client:
+        preflight = await client.options("/v1/emotion", headers=asking)
+        assert preflight.headers["access-control-allow-origin"] == "https://app.example"
+        response = await client.get("/v1/models", headers=asking)
+        assert response.headers["access-control-allow-origin"] == "https://app.example"
+        assert "X-Request-ID" in response.headers["access-control-expose-headers"]
+        stranger = await client.get("/v1/models", headers={"Origin": "https://other.example"})
+        assert "access-control-allow-origin" not in stranger.headers
+
+
+async def test_a_page_that_may_call_sends_its_key(standin_models, grey_crop):
+    origin = {"Origin": "https://app.example"}
+    async with serving(
+        standin_models, cors_origins="https://app.example", api_keys=(KEY,)
+    ) as client:
+        asking = {"Access-Control-Request-Method": "POST",
+                  "Access-Control-Request-Headers": "x-api-key,content-type"}  # fmt: skip
+        preflight = await client.options("/v1/emotion", headers=origin | asking)
+        assert preflight.status_code == 200
+        refused = await client.post("/v1/emotion", content=grey_crop, headers=origin)
+        assert_problem(refused, 401, "unauthorized")
+        assert refused.headers["access-control-allow-origin"] == "https://app.example"
+
+
+async def test_a_page_can_read_a_fault_of_ours_too(standin_models, photo):
+    origin = {"Origin": "https://app.example"}
+    async with serving(standin_models, cors_origins="https://app.example") as client:
+        client.app.state.recognizer._preparer._detector = None
+        failed = await client.post("/v1/emotion", content=photo("astronaut"), headers=origin)
+        assert_problem(failed, 500, "internal_error")
+        assert failed.headers["access-control-allow-origin"] == "https://app.example"

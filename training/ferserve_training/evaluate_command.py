@@ -1,0 +1,102 @@
+"""The command ``ferserve evaluate``."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+SPLITS = ("all", "public", "private", "leak_free", "train")
+
+
+def evaluate_command(
+    model: Annotated[
+        str, typer.Argument(help="Name of a model, an ONNX file, or the folder of a training run.")
+    ],
+    data: Annotated[Path, typer.Option(help="FER2013: Kaggle zip, its folder, or fer2013.csv.")],
+    models_dir: Annotated[Path, typer.Option(help="Where a named model is.")] = Path("models"),
+    split: Annotated[
+        list[str] | None, typer.Option(help="Only this split; may be repeated.")
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Average each face with its mirror image; --no-mirror also takes that out of an "
+            "ONNX file.",
+            show_default="an ONNX file as it is served, a run without",
+        ),
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="A run's history.csv, for the learning curve.")
+    ] = None,
+    train_faces: Annotated[
+        int | None, typer.Option(help="Score only so many Training images, drawn at random.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for MODEL.json and MODEL.png; with --no-mirror for MODEL_no_mirror.json."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from ferserve.fer2013.reader import DatasetError, read_fer2013
+
+    from ferserve_training.evaluate import ModelFileError, evaluate, open_model
+
+    path = Path(model)
+    if not path.exists():
+        path = models_dir / f"{model}.onnx"
+        if not path.exists() and path.with_suffix(".json").exists():  # a virtual model
+            path = path.with_suffix(".json")
+    unknown = sorted(set(split or ()) - set(SPLITS))
+    if unknown:
+        _fail(f"unknown split {', '.join(unknown)}; known: {', '.join(SPLITS)}")
+    try:
+        predict = open_model(path, mirror=mirror)
+        report = evaluate(predict, read_fer2013(data), split, train_faces=train_faces)
+    except (DatasetError, ModelFileError) as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        _fail(f"evaluating needs {error.name}: pip install 'ferserve[train,cpu]'")
+    if out and mirror is False:
+        from ferserve_training.evaluation_page import write_report_without_mirror
+
+        write_report_without_mirror(path, report, out)
+    elif out:
+        from ferserve_training.evaluation_page import write_report
+
+        if history is None and (path / "history.csv").is_file():
+            history = path / "history.csv"
+        write_report(path.stem, report, out, history)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _print(report)
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("split", "images", "accuracy", "95 % interval", "macro-F1", "ECE")
+    for name, scores in report.items():
+        low, high = scores["interval"]
+        table.add_row(
+            name,
+            f"{scores['n']:,}",
+            f"{scores['accuracy']:.2%}",
+            f"{low:.1%} to {high:.1%}",
+            f"{scores['macro_f1']:.3f}",
+            f"{scores['ece']:.3f}",
+        )
+    Console().print(table)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"ferserve evaluate: {message}", err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,22 @@
+"""The last layer of every network."""
+
+import keras
+from ferserve.fer2013.labels import EMOTIONS
+
+
+def new_logits(features: keras.KerasTensor, heads: int = 1) -> keras.KerasTensor:
+    """Returns logits float32 ``[N, 7 · heads]`` of features ``[N, D]``; all emotions even at first.
+
+    A second head answers another question about the same face; see :func:`select_head`.
+    """
+    layer = keras.layers.Dense(
+        len(EMOTIONS) * heads, kernel_initializer="zeros", dtype="float32", name="logits"
+    )
+    return layer(features)
+
+
+def select_head(network: keras.Model, head: int) -> keras.Model:
+    """Returns the network with one of its heads, from faces to logits float32 ``[N, 7]``."""
+    start = head * len(EMOTIONS)
+    logits = network.output[:, start : start + len(EMOTIONS)]
+    return keras.Model(network.input, logits, name=network.name)

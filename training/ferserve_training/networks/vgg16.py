@@ -1,0 +1,42 @@
+"""VGG16 (Simonyan & Zisserman 2014) on upsampled grey faces."""
+
+import keras
+
+from ferserve_training.networks.backbone import WeightsFile, upsampled_faces
+from ferserve_training.networks.head import new_logits
+
+IMAGENET = WeightsFile(
+    "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+    "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "6d6bbae143d832006294945121d1f1fc",
+)
+
+IMAGENET_MEANS_BGR = (103.939, 116.779, 123.68)
+"""What Keras' ``caffe`` preprocessing subtracts. The channels of a grey face are equal, so that
+turning RGB into BGR changes nothing."""
+
+
+def build(side: int = 224, dropout: float = 0.5, heads: int = 1) -> keras.Model:
+    """Builds the network with random weights (15 M); its layer ``backbone`` is VGG16's.
+
+    Args:
+        side: Pixels that the faces are upsampled to.
+        dropout: Share of the head's 512 features dropped in training.
+        heads: Answers of seven logits each, side by side.
+
+    Returns:
+        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7 · heads]``.
+    """
+    faces, x = upsampled_faces(side)
+    x = keras.ops.repeat(x, 3, axis=-1)
+    means = [-mean for mean in IMAGENET_MEANS_BGR]
+    x = keras.layers.Rescaling(1.0, means, dtype="float32", name="preprocessing")(x)
+    backbone = keras.applications.VGG16(
+        weights=None, include_top=False, input_shape=(None, None, 3), name="backbone"
+    )
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(x))
+    # Without batch normalisation inside, the published features go up to 100 on faces.
+    x = keras.layers.LayerNormalization(dtype="float32", name="normalisation")(x)
+    x = keras.layers.Dense(512, "relu", name="features")(x)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    return keras.Model(faces, new_logits(x, heads), name="vgg16")

@@ -1,0 +1,327 @@
+"""Every number of a training run, frozen dataclasses by model and name."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a training face; each is drawn anew for every face and epoch.
+
+    Attributes:
+        flip: Whether half of the faces are mirrored.
+        rotation: Largest angle, degrees, either way.
+        shift: Largest shift along each axis, share of the side.
+        scale: Largest change of size, share, either way.
+        brightness: Largest change of brightness, share of 255.
+        contrast: Largest change of contrast, share.
+        erasing: Probability that a random rectangle is replaced by grey.
+    """
+
+    flip: bool = True
+    rotation: float = 12.0
+    shift: float = 0.08
+    scale: float = 0.12
+    brightness: float = 0.15
+    contrast: float = 0.25
+    erasing: float = 0.3
+
+
+NO_AUGMENTATION = Augmentation(
+    flip=False, rotation=0.0, shift=0.0, scale=0.0, brightness=0.0, contrast=0.0, erasing=0.0
+)
+
+HEAD = "head"
+"""As the first trained stage: all of the backbone stays as published."""
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a pretrained backbone is trained along with the new head.
+
+    Attributes:
+        trainable_from: First stage that is trained, such as ``block4``; what is below stays as
+            published. Empty for all stages, ``head`` for none.
+        head_only: Share of the run in which the head alone learns; the backbone's learning rate
+            then rises over the recipe's ``warmup``.
+        head_multiple: Learning rate of the head, relative to the backbone's.
+        frozen_normalisation: Whether batch normalisations stay as they are, with the statistics
+            that they were saved with.
+    """
+
+    trainable_from: str = ""
+    head_only: float = 0.04
+    head_multiple: float = 10.0
+    frozen_normalisation: bool = False
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Learning from teachers' answers (Hinton et al. 2015).
+
+    Attributes:
+        temperature: Both sides' logits are divided by it.
+        weight: Of the teachers' part of the loss; the labels have the rest.
+        same_view: Whether teachers see every augmented face as the student does, or each face
+            once, as it is, before the run: on a CPU the teachers would take most of a step.
+    """
+
+    temperature: float = 4.0
+    weight: float = 0.7
+    same_view: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained: AdamW, cross-entropy, warm-up then cosine to zero.
+
+    Attributes:
+        network: Module of ``ferserve_training.networks``.
+        learning_rate: Peak, after the warm-up.
+        warmup: Share of all steps over which the learning rate rises from zero.
+        weight_decay: Decoupled; not applied to biases and batch normalisation.
+        ema_momentum: Of the moving average of the weights, which is what is kept and served.
+        clip_norm: Largest norm of all gradients together; none if 0.
+        precision: Keras dtype policy of the training step, or ``auto``: bfloat16 where the
+            processor or GPU computes in it, float32 elsewhere.
+        steps_per_execution: Steps a compiled call makes; more saves launches on a GPU.
+        cosine: Whether the learning rate falls after the warm-up, or stays.
+        mixup: Parameter of the Beta distribution that the shares of two mixed faces are drawn
+            from (Zhang et al. 2018); 0 for no mixing.
+        mixup_until: Share of the run after which faces are left unmixed.
+        sides: Pixels that faces are upsampled to, an equal share of the run each; the last is
+            what is served. Empty for a network that takes them as they are.
+        fine_tuning: For a network on a pretrained backbone.
+        distillation: For a network that learns from others.
+        votes: Weight in the loss of a second head, which answers as the people of FER+ voted; the
+            labels have the rest. 0 for a network with one head.
+    """
+
+    network: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    label_smoothing: float
+    ema_momentum: float
+    clip_norm: float
+    augmentation: Augmentation
+    precision: str
+    steps_per_execution: int
+    cosine: bool = True
+    mixup: float = 0.0
+    mixup_until: float = 0.9
+    sides: tuple[int, ...] = ()
+    fine_tuning: FineTuning | None = None
+    distillation: Distillation | None = None
+    votes: float = 0.0
+
+    @property
+    def side(self) -> int | None:
+        """Pixels that faces are upsampled to when the network is served."""
+        return self.sides[-1] if self.sides else None
+
+
+CUSTOM_CNN = Recipe(
+    network="custom_cnn",
+    epochs=40,
+    batch_size=128,
+    learning_rate=2e-3,
+    warmup=0.1,
+    weight_decay=0.05,
+    label_smoothing=0.1,
+    ema_momentum=0.999,
+    clip_norm=1.0,
+    augmentation=Augmentation(),
+    precision="auto",
+    steps_per_execution=1,
+)
+
+CUSTOM_CNN_LONG = replace(
+    CUSTOM_CNN,
+    epochs=250,
+    batch_size=256,
+    warmup=0.05,
+    mixup=0.2,
+    augmentation=Augmentation(rotation=15.0, shift=0.1, scale=0.15, erasing=0.5),
+    steps_per_execution=8,
+)
+"""For a GPU: as many epochs as stronger augmentation asks for."""
+
+LIGHT = replace(
+    CUSTOM_CNN,
+    network="light",
+    epochs=100,
+    warmup=0.05,
+    mixup=0.2,
+    augmentation=Augmentation(rotation=15.0, shift=0.08, scale=0.15, erasing=0.3),
+    votes=0.5,
+)
+
+VGG16 = Recipe(
+    network="vgg16",
+    epochs=30,
+    batch_size=128,
+    learning_rate=5e-5,
+    warmup=0.05,
+    weight_decay=0.05,
+    label_smoothing=0.1,
+    ema_momentum=0.999,
+    clip_norm=1.0,
+    augmentation=Augmentation(rotation=15.0, shift=0.1, scale=0.1, erasing=0.25),
+    precision="auto",
+    steps_per_execution=8,
+    mixup=0.2,
+    sides=(224,),
+    fine_tuning=FineTuning(),
+)
+
+RESNET50V2 = replace(VGG16, network="resnet50v2", epochs=50, learning_rate=1e-4)
+
+# On two CPU cores: fewer pixels, at first fewer than are served, for more epochs in the time; for
+# VGG16 the lower stages as published. Keeping the frozen stages' outputs instead would save half of
+# an epoch's time and cost the augmentation, which is worth more.
+VGG16_CPU = replace(
+    VGG16,
+    epochs=10,
+    batch_size=64,
+    steps_per_execution=1,
+    mixup=0.0,
+    sides=(64, 96),
+    fine_tuning=FineTuning(trainable_from="block3"),
+)
+
+RESNET50V2_CPU = replace(
+    RESNET50V2,
+    epochs=20,
+    batch_size=64,
+    learning_rate=3e-4,  # where the pretrained weights end at conv4, conv5 starts at random
+    steps_per_execution=1,
+    mixup=0.0,
+    sides=(64, 96, 96, 96),  # 64 pixels take three quarters of the time of 96
+)
+
+CONTINUED = FineTuning(head_only=0.0, head_multiple=3.0, frozen_normalisation=True)
+"""From a released model on. Its head is no longer new. With batches' own statistics the released
+ResNet50V2 is another network: in each batch of 64 the happiest face has 10,000 times the energy of
+the others behind the last stage, and so rules their normalisation."""
+
+VGG16_CONTINUE = replace(
+    VGG16_CPU,
+    learning_rate=1e-4,
+    sides=(96,),
+    fine_tuning=replace(CONTINUED, trainable_from="block3"),
+)
+
+RESNET50V2_CONTINUE = replace(
+    RESNET50V2_CPU, learning_rate=1e-4, sides=(96,), fine_tuning=CONTINUED
+)
+
+
+def _reference(recipe: Recipe) -> Recipe:
+    """The reference project's settings: Adam, plain cross-entropy, faces as they are."""
+    return replace(
+        recipe,
+        epochs=30,
+        batch_size=64,
+        learning_rate=1e-3,
+        warmup=0.0,
+        cosine=False,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        ema_momentum=0.0,  # the average is then the newest weights
+        clip_norm=0.0,
+        augmentation=NO_AUGMENTATION,
+        precision="float32",
+        mixup=0.0,
+        fine_tuning=recipe.fine_tuning and FineTuning(HEAD, head_only=0.0, head_multiple=1.0),
+    )
+
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "custom_cnn": {
+        "default": CUSTOM_CNN,
+        "long": CUSTOM_CNN_LONG,
+        "distill": replace(CUSTOM_CNN_LONG, epochs=100, distillation=Distillation()),
+        "distill-cpu": replace(CUSTOM_CNN, distillation=Distillation(same_view=False)),
+        "reference": _reference(CUSTOM_CNN),
+    },
+    "light": {"default": LIGHT},
+    "vgg16": {
+        "default": VGG16,
+        "cpu": VGG16_CPU,
+        "continue": VGG16_CONTINUE,
+        "reference": _reference(VGG16),
+    },
+    "resnet50v2": {
+        "default": RESNET50V2,
+        "cpu": RESNET50V2_CPU,
+        "continue": RESNET50V2_CONTINUE,
+        "reference": _reference(RESNET50V2),
+    },
+}
+"""The recipes of each model that can be trained, by the model's name and the recipe's."""
+
+
+PRECISIONS = ("auto", "mixed_bfloat16", "float32")
+
+SMALLEST_SIDE = 32
+"""Both backbones halve the side five times."""
+
+
+class RecipeError(ValueError):
+    """There is no such recipe; the message names those there are."""
+
+
+def find_recipe(
+    model: str,
+    name: str,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    precision: str | None = None,
+    sides: str | None = None,
+    trainable_from: str | None = None,
+) -> Recipe:
+    """Finds a recipe, and changes what is asked for.
+
+    Args:
+        model: Key of :data:`RECIPES`.
+        name: The recipe's name below it.
+        epochs: Instead of the recipe's.
+        batch_size: Instead of the recipe's.
+        precision: Instead of the recipe's, one of :data:`PRECISIONS`.
+        sides: Instead of the recipe's, such as ``96,160,224``.
+        trainable_from: Instead of the recipe's.
+
+    Raises:
+        RecipeError: Unknown model or recipe, or a change that it does not allow.
+    """
+    if model not in RECIPES:
+        raise RecipeError(f"unknown model {model!r}; known: {', '.join(RECIPES)}")
+    if name not in RECIPES[model]:
+        raise RecipeError(f"{model} has no recipe {name!r}; it has {', '.join(RECIPES[model])}")
+    if precision not in (None, *PRECISIONS):
+        raise RecipeError(f"--precision {precision}: known are {', '.join(PRECISIONS)}")
+    recipe = RECIPES[model][name]
+    given = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
+    recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
+    if recipe.fine_tuning is None:
+        if sides or trainable_from is not None:
+            raise RecipeError(f"{model} takes neither --sides nor --trainable-from")
+        return recipe
+    if sides:
+        recipe = replace(recipe, sides=_parse_sides(sides))
+    if trainable_from is not None:
+        stages = replace(recipe.fine_tuning, trainable_from=trainable_from)
+        recipe = replace(recipe, fine_tuning=stages)
+    return recipe
+
+
+def _parse_sides(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) >= SMALLEST_SIDE for part in parts):
+        raise RecipeError(
+            f"--sides {text}: numbers of at least {SMALLEST_SIDE} with commas between"
+        )
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,136 @@
+"""The files of a training run, and networks read from them."""
+
+import csv
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+
+class RunError(RuntimeError):
+    """The run cannot be made as asked for; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run, all below ``root``.
+
+    Attributes:
+        root: The run's own folder, such as ``runs/custom_cnn``.
+    """
+
+    root: Path
+
+    @property
+    def weights(self) -> Path:
+        """Best averaged weights of the network, or the last where there was no hold-out."""
+        return self.root / "best.weights.h5"
+
+    @property
+    def description(self) -> Path:
+        """Recipe, data, pretrained weights, teachers and backend as JSON."""
+        return self.root / "run.json"
+
+    @property
+    def history(self) -> Path:
+        """A row an epoch."""
+        return self.root / "history.csv"
+
+    @property
+    def answers(self) -> Path:
+        """Teachers' answers to the training faces, where they were asked before the run."""
+        return self.root / "answers.npy"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Keras' backup: weights, optimizer and epoch."""
+        return self.root / "checkpoint"
+
+    def open(self, description: dict[str, Any], resume: bool) -> None:
+        """Starts the folder, or checks that the run in it is the one described.
+
+        Raises:
+            RunError: There is a run already and ``resume`` is false, or none and it is true, or
+                the one there was started with other settings.
+        """
+        started = self.description.exists()
+        if started and not resume:
+            raise RunError(f"{self.root} holds a run; go on with --resume, or give another --out")
+        if resume and not started:
+            raise RunError(f"{self.root} holds no run to resume")
+        if not resume:
+            self.root.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(description, indent=2)
+            self.description.write_text(text + "\n", encoding="utf-8")
+            return
+        earlier = self.read_description()
+        now = json.loads(json.dumps(description))
+        changed = [key for key in now if now[key] != earlier.get(key)]
+        if changed:
+            raise RunError(f"{self.root} was started with another {', '.join(changed)}")
+
+    def read_description(self) -> dict[str, Any]:
+        """Reads what :meth:`open` wrote."""
+        return json.loads(self.description.read_text(encoding="utf-8"))
+
+    def read_history(self) -> list[dict[str, str]]:
+        """Reads the rows of ``history.csv``; none before the first epoch's end."""
+        if not self.history.exists():
+            return []
+        with self.history.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def rewind_history(self) -> list[dict[str, str]]:
+        """Drops the rows that the checkpoint does not include, and returns the others.
+
+        An epoch after the last checkpoint is made again by a resumed run.
+        """
+        rows = self.read_history()
+        metadata = self.checkpoint / "training_metadata.json"
+        epochs = (
+            json.loads(metadata.read_text(encoding="utf-8"))["epoch"] if metadata.exists() else 0
+        )
+        kept = [row for row in rows if int(row["epoch"]) <= epochs]
+        if rows and not kept:
+            self.history.unlink()
+        elif len(kept) < len(rows):
+            with self.history.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=list(kept[0]))
+                writer.writeheader()
+                writer.writerows(kept)
+        return kept
+
+
+def build_network(name: str, side: int | None = None, heads: int = 1) -> keras.Model:
+    """Builds the network of ``ferserve_training.networks.<name>`` with random weights.
+
+    Args:
+        name: The network's module.
+        side: Pixels that it upsamples faces to; the module's own default if None.
+        heads: Answers of seven logits each, side by side.
+    """
+    settings = {} if side is None else {"side": side}
+    return importlib.import_module(f"ferserve_training.networks.{name}").build(
+        heads=heads, **settings
+    )
+
+
+def load_network(folder: RunFolder) -> keras.Model:
+    """Builds the network that a run trained, with its best weights, under the dtype policy set.
+
+    Raises:
+        RunError: There are no weights, or the folder is of another version.
+    """
+    if not folder.weights.exists() or not folder.description.exists():
+        raise RunError(f"{folder.root}: no {folder.weights.name} with {folder.description.name}")
+    recipe = folder.read_description()["recipe"]
+    sides = recipe.get("sides") or [None]
+    network = build_network(recipe["network"], sides[-1], heads=2 if recipe.get("votes") else 1)
+    try:
+        network.load_weights(folder.weights)
+    except (ValueError, OSError) as error:
+        raise RunError(f"{folder.weights}: not weights of {recipe['network']} ({error})") from error
+    return network
