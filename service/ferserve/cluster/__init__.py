@@ -2,7 +2,8 @@
 
 The application of ``ferserve.api.app`` is the ingress, in as many replicas as its load takes; it
 decodes images and finds faces. Each model is a deployment of its own, whose replicas are a
-``ServedModel`` each, so the batcher and the session are those of the single process. Only cut-out faces travel
+``ServedModel`` each, so the batcher and the session are those of the single process. Only cut-out
+faces travel
 between the two, 2.3 kB each.
 """
 
