@@ -54,8 +54,6 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: d
 # The scripts end with status 1 where a goal was missed, which must not keep the others from running.
 bench: $(VENV)/.dev-$(RUNTIME)  ## Benchmarks, on a machine that does nothing else
 	-$(BIN)/python bench/compare.py
-	-$(BIN)/python bench/tuning.py
-	-$(BIN)/python bench/side_by_side.py
 	-$(BIN)/python bench/latency.py
 	-$(BIN)/python bench/memory.py
 	-$(BIN)/python bench/streams.py

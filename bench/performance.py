@@ -14,10 +14,7 @@ from typing import Any
 
 from compare_plot import draw
 from load import REPOSITORY, RESULTS
-from peers.goals import median
-from performance_compare import machine, number, section, verdicts
-from performance_tuning import section as tuning
-from tuning_measuring import TITLES
+from performance_compare import machine, section, verdicts
 
 PAGE = REPOSITORY / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: bench/performance.py -->", "<!-- end of figures -->"
@@ -68,31 +65,6 @@ def latency(result: Result) -> str:
             *verdicts(result),
         ]
     )
-
-
-def side_by_side(result: Result) -> str:
-    """The service under several settings."""
-    method = result["method"]
-    lines = [
-        "## Other settings",
-        "",
-        f"{machine(result)}, shared with the generator; medians of {method['rounds']} rounds of "
-        f"{method['seconds']:g} s a measurement. `python bench/side_by_side.py`",
-        "",
-        "| model | settings | requests/s | processor ms a face | alone p50 | same load p50 | p99 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for model, ways in result["models"].items():
-        for name, runs in ways.items():
-            figures = (
-                number(median(runs, "saturation", "requests_per_second")),
-                number(median(runs, "saturation", "cpu_seconds_per_face"), 2, 1000),
-                number(median(runs, "alone", "latency_ms", "p50")),
-                number(median(runs, "same_rate", "latency_ms", "p50")),
-                number(median(runs, "same_rate", "latency_ms", "p99")),
-            )
-            lines.append(f"| {TITLES[model]} | {name} | {' | '.join(figures)} |")
-    return "\n".join([*lines, "", "*Same load* is half of the first settings' saturation."])
 
 
 def memory(result: Result) -> str:
@@ -149,8 +121,6 @@ def overload(result: Result) -> str:
 
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "compare": section,
-    "tuning": tuning,
-    "side_by_side": side_by_side,
     "latency": latency,
     "memory": memory,
     "benchmark_endpoint": benchmark_endpoint,
