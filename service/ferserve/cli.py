@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferserve.benchmark.commands import benchmark_command, robustness_command
-from ferserve.command_line import ModelsDir, fail, settings_of
+from ferserve.command_line import ModelsDir, fail, runtime_needed, settings_of
 from ferserve.loadtest.command import loadtest_command
 from ferserve.predict.command import predict_command
 from ferserve.score.command import score_command
@@ -69,7 +69,8 @@ def serve_command(
     if engine is Engine.RAY:
         _serve_cluster(settings)
         return
-    from ferserve.api import server
+    with runtime_needed():
+        from ferserve.api import server
 
     server.run(settings)
 
@@ -90,9 +91,12 @@ def _serve_cluster(settings: "Settings") -> None:
 def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """List the models that can be served, with their measured accuracy."""
     settings = settings_of(models_dir=models_dir)
-    from ferserve.bundle import ModelError, available_models, served_card
+    with runtime_needed():
+        from ferserve.bundle import ModelError, available_models, served_card
 
     names = settings.models or available_models(settings.models_dir)
+    if not names:
+        fail(f"{settings.models_dir}: holds no model (<name>.onnx with <name>.json)")
     try:
         cards = [served_card(settings.models_dir, name, settings.precision) for name in names]
     except ModelError as error:

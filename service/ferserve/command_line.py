@@ -1,5 +1,7 @@
 """What the commands of the service share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -36,6 +38,17 @@ def settings_of(**overrides: Any) -> "Settings":
             for fault in error.errors()
         )
         fail(faults, status=2)
+
+
+@contextmanager
+def runtime_needed() -> Iterator[None]:
+    """Ends the command with advice where an import in the block finds no ONNX Runtime."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise
+        fail("ONNX Runtime is not installed; pip install 'ferserve[cpu]', or 'ferserve[gpu]'")
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

@@ -3,11 +3,13 @@
 import csv
 import io
 import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 from ferserve.fer2013.reader import Fer2013
+from ferserve.fer2013.votes import CHOICES
 from PIL import Image
 
 FOLDERS = {"Training": "train", "PublicTest": "test", "PrivateTest": "test"}
@@ -49,4 +51,26 @@ def write_csv(path: Path, dataset: Fer2013) -> Path:
         for usage, split in zip(FOLDERS, splits, strict=True):
             for pixels, label in zip(split.faces, split.labels, strict=True):
                 writer.writerow([label, " ".join(map(str, pixels.ravel())), usage])
+    return path
+
+
+def write_votes(path: Path, counts: Mapping[str, Sequence[int]]) -> Path:
+    """Writes FER+ votes by image, in the order of ``CHOICES``."""
+    return _write_table(path, ["image", *CHOICES], ([name, *row] for name, row in counts.items()))
+
+
+def write_published_votes(path: Path, counts: Iterable[Sequence[int]]) -> Path:
+    """Writes the same votes in the layout of the published ``fer2013new.csv``, one row a face."""
+    header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt"
+    order = ["neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", *CHOICES[7:]]
+    rows = (
+        ["Training", f"fer{number:07}.png", *(row[CHOICES.index(name)] for name in order)]
+        for number, row in enumerate(counts)
+    )
+    return _write_table(path, [*header.split(","), "unknown", "NF"], rows)
+
+
+def _write_table(path: Path, header: list[str], rows: Iterable[list[object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
     return path

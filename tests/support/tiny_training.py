@@ -24,20 +24,22 @@ def tiny_recipe(**changes: object) -> Recipe:
     return replace(RECIPES["vgg16"]["default"], **(still | changes))
 
 
-def tiny_network(side: int = FACE_SIDE) -> keras.Model:
+def tiny_network(side: int = FACE_SIDE, heads: int = 1) -> keras.Model:
     faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8")
     x = Upsampling(side, name="upsampling")(keras.ops.cast(faces, "float32"))
     convolution = keras.layers.Conv2D(4, 5, 3, activation="relu", name="convolution")
     backbone = keras.Sequential([keras.Input((None, None, 1)), convolution], name="backbone")
     x = backbone(keras.ops.expand_dims(x, -1) / 128)
     x = keras.layers.GlobalMaxPooling2D()(x)
-    return keras.Model(faces, keras.layers.Dense(len(EMOTIONS), name="logits")(x))
+    return keras.Model(faces, keras.layers.Dense(heads * len(EMOTIONS), name="logits")(x))
 
 
 def tiny_model(recipe: Recipe, **settings: object) -> TrainingModel:
     """Builds and compiles it; the same weights every time."""
     keras.utils.set_random_seed(0)
-    model = TrainingModel(tiny_network(recipe.sides[-1]), recipe, **settings)
+    model = TrainingModel(
+        tiny_network(recipe.sides[-1], heads=2 if recipe.votes else 1), recipe, **settings
+    )
     model.compile(
         build_optimizer(recipe, model.network),
         keras.losses.CategoricalCrossentropy(from_logits=True),

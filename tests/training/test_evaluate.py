@@ -11,9 +11,11 @@ from ferserve.calibration import apply_power_scaling
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
+from ferserve.fer2013.votes import Votes
 from ferserve_training.evaluate import ModelFileError, evaluate, open_model, sample
 from ferserve_training.evaluation_page import write_report
 from scipy.special import softmax
+from synthetic_fer2013 import write_votes
 
 
 def always(emotion: int):
@@ -124,6 +126,68 @@ def test_table_shows_the_chosen_split_only(exported: Path, small_zip: Path):
     result = run(model, "--data", small_zip, "--split", "private")
     assert "private" in result.stdout
     assert "public" not in result.stdout
+
+
+def test_votes_add_their_figures_to_every_split(small_zip: Path):
+    dataset = read_fer2013(small_zip)
+    happy = dataset.private.ids[0].removesuffix(".jpg")
+    votes = Votes({happy: np.array([0, 0, 0, 8, 0, 0, 2, 0, 0, 0])})
+    report = evaluate(always(3), dataset, votes=votes)
+    figures = {name: scores["votes"] for name, scores in report.items()}
+    assert [figures[name]["n"] for name in ("all", "public", "private", "train")] == [1, 0, 1, 0]
+    assert figures["private"]["accuracy"] == 1
+    assert figures["private"]["reliability"][-1]["share"] == pytest.approx(0.8)
+    assert figures["public"]["accuracy"] is None
+    json.dumps(report, allow_nan=False)
+
+
+def test_without_votes_there_are_no_figures_of_votes(small_zip: Path):
+    report = evaluate(always(3), read_fer2013(small_zip), ["private"])
+    assert "votes" not in report["private"]
+
+
+@pytest.fixture(scope="module")
+def standin(write_standin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_standin(tmp_path_factory.mktemp("models"), "standin")
+
+
+@pytest.fixture(scope="module")
+def votes_csv(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten people who agree with the label of every private face."""
+    private = read_fer2013(small_zip).private
+    counts = 10 * np.eye(10, dtype=int)[private.labels]
+    rows = {name.removesuffix(".jpg"): row for name, row in zip(private.ids, counts, strict=True)}
+    return write_votes(tmp_path_factory.mktemp("votes") / "ferplus.csv", rows)
+
+
+def test_command_adds_the_figures_of_votes_to_its_json(
+    standin: Path, small_zip: Path, votes_csv: Path
+):
+    arguments = ("--data", small_zip, "--votes", votes_csv, "--split", "private")
+    result = run(standin, *arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    scores = json.loads(result.stdout)["private"]
+    assert scores["votes"]["n"] == scores["votes"]["n_shares"] == scores["n"]
+    assert scores["votes"]["accuracy"] == scores["accuracy"]
+    assert scores["votes"]["recall"]["happy"] == scores["per_class"]["happy"]["recall"]
+
+
+def test_command_prints_a_table_of_votes(standin: Path, small_zip: Path, votes_csv: Path):
+    chosen = ("--split", "private", "--split", "public")
+    result = run(standin, "--data", small_zip, "--votes", votes_csv, *chosen)
+    assert result.returncode == 0, result.stderr
+    _, table = result.stdout.split("Against people's votes")
+    assert "distance" in table
+    private, public = (next(r for r in table.splitlines() if s in r) for s in chosen[1::2])
+    assert " 28 " in private
+    assert "none" in public
+
+
+def test_votes_that_cannot_be_read_end_the_command(standin: Path, small_zip: Path, tmp_path: Path):
+    result = run(standin, "--data", small_zip, "--votes", tmp_path / "nowhere.csv")
+    assert result.returncode == 1
+    assert result.stderr.startswith("ferserve evaluate: ")
+    assert "nowhere.csv: no such file or directory" in result.stderr
 
 
 def test_unknown_split_and_missing_model_are_named(small_zip: Path, tmp_path: Path):

@@ -120,3 +120,35 @@ def test_a_student_learns_what_its_teacher_says_and_the_teacher_stays():
     learned = np.asarray(model.network(inputs[0])).argmax(axis=1)
     assert (learned == taught).mean() > 0.6
     assert all(np.array_equal(a, b) for a, b in zip(before, teacher.get_weights(), strict=True))
+
+
+def voted_data() -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """As ``tiny_data``, with people's shares: of the last face nobody saw an emotion."""
+    (faces, labels), _ = tiny_data()
+    shares = np.random.default_rng(1).dirichlet(np.ones(7), len(faces)).astype(np.float32)
+    shares[-1] = 0
+    return (faces, labels, shares), labels
+
+
+def test_votes_have_a_head_and_a_part_of_the_loss_of_their_own():
+    model, (inputs, labels) = tiny_model(tiny_recipe(votes=0.3)), voted_data()
+    outputs = model(inputs, training=True)
+    logits, vote_logits = np.asarray(outputs["logits"]), np.asarray(outputs["vote_logits"])
+    assert np.abs(logits - vote_logits).max() > 0.1
+    expected = 0.7 * cross_entropy(labels, logits) + 0.3 * cross_entropy(inputs[-1], vote_logits)
+    assert float(model.compute_loss(inputs, labels, outputs)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_accuracy_of_the_votes_leaves_out_faces_without_any():
+    model, (inputs, labels) = tiny_model(tiny_recipe(votes=0.3)), voted_data()
+    found = model.evaluate(inputs, labels, batch_size=8, verbose=0, return_dict=True)
+    answered = np.asarray(model.network(inputs[0]))[:, 7:].argmax(axis=1)
+    expected = (answered == inputs[-1].argmax(axis=1))[:-1].mean()
+    assert found["votes_accuracy"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_shares_are_mixed_as_the_labels_are():
+    model, ((faces, labels), _) = tiny_model(tiny_recipe(votes=0.3, mixup=0.4)), tiny_data()
+    outputs = model((faces, labels, labels), training=True)
+    assert np.abs(np.asarray(outputs["labels"]) - labels).max() > 0.1
+    assert np.allclose(outputs["shares"], outputs["labels"])

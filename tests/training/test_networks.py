@@ -1,7 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from ferserve_training.networks import custom_cnn
+from ferserve_training.networks import custom_cnn, light
+from ferserve_training.networks.head import select_head
 from ferserve_training.networks.layers import BatchNormalization
 from synthetic_fer2013 import face
 
@@ -44,3 +45,31 @@ def test_a_frozen_layer_uses_and_keeps_its_moving_statistics(inputs):
     layer.trainable = False
     assert np.allclose(layer(inputs, training=True), layer(inputs, training=False))
     assert np.array_equal(layer.moving_mean, np.zeros(5))
+
+
+def multiply_adds(network: keras.Model) -> float:
+    """Of all convolutions for one face: an output pixel times what is added up for it."""
+    total = 0
+    for layer in network.layers:
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+            pixels = np.prod(layer.output.shape[1:3])
+            total += pixels * np.prod(layer.kernel.shape)
+    return float(total)
+
+
+def test_the_light_network_and_its_mirror_take_60_million_multiply_adds():
+    assert 2 * multiply_adds(light.build()) <= 60e6
+    assert multiply_adds(custom_cnn.build()) > 450e6
+
+
+def test_each_head_of_a_network_is_a_network_of_its_own():
+    network = light.build(heads=2)
+    kernel = np.random.default_rng(0).normal(0, 1, network.get_layer("logits").kernel.shape)
+    network.get_layer("logits").kernel.assign(kernel)
+    faces = np.random.default_rng(1).integers(0, 256, (2, 48, 48), np.uint8)
+    both = np.asarray(network(faces, training=False))
+    assert both.shape == (2, 14)
+    for head in (0, 1):
+        alone = np.asarray(select_head(network, head)(faces, training=False))
+        assert np.allclose(alone, both[:, 7 * head : 7 * head + 7], atol=1e-5)
+    assert np.abs(both[:, :7] - both[:, 7:]).max() > 0.01

@@ -231,7 +231,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_pat
 
     with pytest.MonkeyPatch.context() as patch:
         for module in ("ferserve_training.train", "ferserve_training.released"):
-            patch.setattr(f"{module}.build_network", lambda name, side: small_cnn())
+            patch.setattr(f"{module}.build_network", lambda name, side, heads=1: small_cnn())
         with pytest.MonkeyPatch.context() as interruption:
             interruption.setattr("ferserve_training.train.History", Interrupted)
             with pytest.raises(KeyboardInterrupt):

@@ -65,6 +65,15 @@ def test_what_desktops_leave_behind_is_passed_over():
     assert opened(images(1) | litter).counts == dict.fromkeys(EMOTIONS, 1)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["angry/._0.png", ".ipynb_checkpoints/0.png", "angry/.ipynb_checkpoints/0-checkpoint.png",
+     "photos/__MACOSX/angry/0.png", "angry/thumbs.db"],
+)  # fmt: skip
+def test_hidden_files_and_folders_are_passed_over(name):
+    assert opened(images(1) | {name: b"x"}).counts == dict.fromkeys(EMOTIONS, 1)
+
+
 def test_entries_for_folders_are_no_images():
     folders = {f"{emotion}/": b"" for emotion in EMOTIONS}
     assert opened(folders | images(1)).counts == dict.fromkeys(EMOTIONS, 1)

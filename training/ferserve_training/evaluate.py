@@ -11,6 +11,8 @@ from ferserve.fer2013.reliability import reliability_bins
 from ferserve.fer2013.scoring import Scores, score
 from ferserve.fer2013.splits import evaluation_splits
 from ferserve.fer2013.statistics import wilson_interval
+from ferserve.fer2013.vote_scoring import score_votes
+from ferserve.fer2013.votes import Votes
 
 from ferserve_training.predictions import Predict, RememberedPredictions
 
@@ -59,6 +61,7 @@ def evaluate(
     splits: list[str] | None = None,
     *,
     train_faces: int | None = None,
+    votes: Votes | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Scores a model on the splits of :func:`evaluation_splits`.
 
@@ -67,10 +70,12 @@ def evaluate(
         dataset: FER2013.
         splits: Names of the splits; all five by default.
         train_faces: Score only so many of Training, drawn by :func:`sample`; all if None.
+        votes: FER+ votes, to score the model against people's answers too.
 
     Returns:
         By split: ``n, accuracy, interval`` (95 %, Wilson)``, macro_f1, ece, per_class, confusion,
-        reliability``; plain lists and numbers, fit for JSON.
+        reliability``; plain lists and numbers, fit for JSON. With votes also ``votes``, the
+        fields of ``VoteScores``.
     """
     available = evaluation_splits(dataset)
     if train_faces is not None:
@@ -84,6 +89,8 @@ def evaluate(
         report[name] = _as_json(scores) | {
             "reliability": [asdict(b) for b in reliability_bins(probabilities, split.labels)]
         }
+        if votes is not None:
+            report[name]["votes"] = asdict(score_votes(probabilities, votes.of(split)))
     return report
 
 

@@ -34,6 +34,10 @@ def evaluate_command(
     train_faces: Annotated[
         int | None, typer.Option(help="Score only so many Training images, drawn at random.")
     ] = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option(help="FER+ votes, CSV: score the model against people's answers too."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -45,6 +49,7 @@ def evaluate_command(
     """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from ferserve.fer2013.reader import DatasetError, read_fer2013
+    from ferserve.fer2013.votes import VotesError, read_votes
 
     from ferserve_training.evaluate import ModelFileError, evaluate, open_model
 
@@ -58,8 +63,10 @@ def evaluate_command(
         _fail(f"unknown split {', '.join(unknown)}; known: {', '.join(SPLITS)}")
     try:
         predict = open_model(path, mirror=mirror)
-        report = evaluate(predict, read_fer2013(data), split, train_faces=train_faces)
-    except (DatasetError, ModelFileError) as error:
+        dataset = read_fer2013(data)
+        counted = votes and read_votes(votes, dataset)
+        report = evaluate(predict, dataset, split, train_faces=train_faces, votes=counted)
+    except (DatasetError, ModelFileError, VotesError) as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
         _fail(f"evaluating needs {error.name}: pip install 'ferserve[train,cpu]'")
@@ -77,6 +84,8 @@ def evaluate_command(
         typer.echo(json.dumps(report, indent=2))
     else:
         _print(report)
+        if votes:
+            _print_votes({name: scores["votes"] for name, scores in report.items()})
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -95,6 +104,37 @@ def _print(report: dict[str, Any]) -> None:
             f"{scores['ece']:.3f}",
         )
     Console().print(table)
+
+
+def _print_votes(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "split",
+        "clear\nmajority",
+        "accuracy",
+        "mean\nrecall",
+        "with\nshares",
+        "cross-\nentropy",
+        "JS\ndistance",
+        title="Against people's votes",
+    )
+    for name, scores in report.items():
+        table.add_row(
+            name,
+            f"{scores['n']:,}",
+            _figure(scores["accuracy"], ".2%"),
+            _figure(scores["mean_recall"], ".2%"),
+            f"{scores['n_shares']:,}",
+            _figure(scores["cross_entropy"], ".3f"),
+            _figure(scores["js_distance"], ".3f"),
+        )
+    Console().print(table)
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "none" if value is None else format(value, form)
 
 
 def _fail(message: str) -> NoReturn:

@@ -45,4 +45,6 @@ def _has_gpu() -> bool:
         import torch
 
         return torch.cuda.is_available()
-    return bool(keras.distribution.list_devices("gpu"))
+    import jax
+
+    return jax.default_backend() == "gpu"

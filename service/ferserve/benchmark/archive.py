@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ferserve.fer2013.labels import EMOTIONS
+from ferserve.fer2013.names import emotion_label, is_litter
 
 MAX_RATIO = 200
 """Unpacked bytes over the zip's: images hardly shrink, blank BMPs about 100-fold; bombs start at
@@ -103,7 +104,7 @@ class LabelledArchive:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except DAMAGED as error:
             raise InvalidArchive("the zip is damaged") from error
-        entries = [entry for entry in self._zip.infolist() if not _is_litter(entry)]
+        entries = [entry for entry in self._zip.infolist() if not is_litter(entry.filename)]
         _check_size(entries, len(data), limits)
         for entry in entries:
             _check_entry(entry)
@@ -127,14 +128,6 @@ class LabelledArchive:
             return self._zip.read(file.entry)
         except DAMAGED as error:
             raise InvalidArchive(f"{file.name} is damaged in the zip") from error
-
-
-def _is_litter(entry: zipfile.ZipInfo) -> bool:
-    """Whether a desktop put the file there: macOS' resource forks, thumbnail caches."""
-    parts = PurePosixPath(entry.filename).parts
-    return bool(parts) and (
-        parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini")
-    )
 
 
 def _check_size(entries: Sequence[zipfile.ZipInfo], packed: int, limits: ArchiveLimits) -> None:
@@ -174,15 +167,16 @@ def _sort_into_classes(entries: Sequence[zipfile.ZipInfo]) -> list[LabelledFile]
         if entry.is_dir():
             continue
         path = PurePosixPath(entry.filename)
-        emotion = path.parent.name.lower()
-        if emotion not in EMOTIONS:
+        label = emotion_label(path.parent.name)
+        if label is None:
             raise InvalidArchive(
                 f"{_shown(entry)}: lies in no folder named for an emotion; expected {LAYOUT}"
             )
+        emotion = EMOTIONS[label]
         place = path.parent.parent / emotion / path.name
         if place in files:
             raise InvalidArchive(f"{_shown(entry)}: is there twice")
-        files[place] = LabelledFile(f"{emotion}/{path.name}", EMOTIONS.index(emotion), entry)
+        files[place] = LabelledFile(f"{emotion}/{path.name}", label, entry)
     roots = {place.parent.parent for place in files}
     if len(roots) > 1:
         raise InvalidArchive(

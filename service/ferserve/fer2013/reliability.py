@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ferserve.fer2013.scoring import ECE_BINS
+from ferserve.fer2013.scoring import ECE_BINS, confidence_bin
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def reliability_bins(
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
-    bin_of = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    bin_of = confidence_bin(confidence, bins)
     found = []
     for index in range(bins):
         inside = bin_of == index

@@ -83,9 +83,24 @@ def expected_calibration_error(
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
-    bin_of = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    bin_of = confidence_bin(confidence, bins)
     gaps = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def confidence_bin(confidence: NDArray[np.float64], bins: int = ECE_BINS) -> NDArray[np.int64]:
+    """Returns the bin of each confidence.
+
+    Bin ``i`` holds (i / bins, (i + 1) / bins]. The first bin holds 0 too.
+
+    Args:
+        confidence: float64 ``[N]``, 0..1.
+        bins: Number of equal-width bins over 0..1.
+
+    Returns:
+        int64 ``[N]``, 0..bins - 1.
+    """
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def _class_scores(confusion: NDArray[np.int64], index: int) -> ClassScores:

@@ -91,7 +91,10 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
                         f"expected names such as {next(iter(images))!r}"
                     )
                 if image in counts and images[image] == 1:
-                    raise VotesError(f"{path}: row {number}: image {image!r} has a row already")
+                    raise VotesError(
+                        f"{path}: row {number}: image {image!r} has a row already; "
+                        "expected one row an image"
+                    )
                 counts[image] = _parse_row(path, number, row, columns)
     except OSError as error:
         reason = error.strerror or str(error)

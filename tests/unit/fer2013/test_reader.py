@@ -159,5 +159,78 @@ def test_bad_csv_row_is_named(tmp_path: Path, row: str, message: str):
 def test_csv_without_the_columns_says_which(tmp_path: Path):
     path = tmp_path / "other.csv"
     path.write_text("name,age\nx,1\n")
-    with pytest.raises(DatasetError, match="no column Usage, emotion, pixels"):
+    with pytest.raises(DatasetError, match="no column Usage, emotion, pixels; found 'name', 'age'"):
         read_fer2013(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["\ufeffemotion,pixels,Usage", "emotion, pixels , Usage", "Emotion,PIXELS,usage",
+     '\ufeff"emotion","pixels"," Usage"'],
+    ids=["byte order mark", "blanks", "letter case", "quoted"],
+)  # fmt: skip
+def test_csv_header_may_be_written_otherwise(dataset: Fer2013, tmp_path: Path, header: str):
+    path = write_csv(tmp_path / "fer2013.csv", dataset)
+    rows = path.read_text(encoding="utf-8").split("\n", 1)[1]
+    path.write_text(f"{header}\n{rows}", encoding="utf-8")
+    assert read_fer2013(path).sha256() == dataset.sha256()
+
+
+def test_the_challenges_second_csv_is_read(dataset: Fer2013, tmp_path: Path):
+    path = write_csv(tmp_path / "icml_face_data.csv", dataset)
+    rows = [row.split(",") for row in path.read_text().splitlines()[1:]]
+    lines = ["emotion, Usage, pixels", *(f"{label},{usage},{px}" for label, px, usage in rows)]
+    path.write_text("\n".join(lines))
+    assert read_fer2013(path).sha256() == dataset.sha256()
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path):
+    path = tmp_path / "twice.csv"
+    path.write_text("emotion,pixels,Usage, usage\n")
+    with pytest.raises(
+        DatasetError, match=r"more than one column Usage; found 'emotion'.*' usage'"
+    ):
+        read_fer2013(path)
+
+
+def test_an_endless_csv_line_is_refused(tmp_path: Path):
+    path = tmp_path / "line.csv"
+    path.write_text("emotion,pixels,Usage\n" + "0," + "1 " * 50_000)
+    with pytest.raises(DatasetError, match="a line has more than 65536 characters"):
+        read_fer2013(path)
+
+
+def test_emotion_folders_may_be_capitalised(kaggle_zip: Path, dataset: Fer2013, tmp_path: Path):
+    with zipfile.ZipFile(kaggle_zip) as old, zipfile.ZipFile(tmp_path / "f.zip", "w") as new:
+        for name in old.namelist():
+            split, emotion, file = name.split("/")
+            new.writestr(f"{split}/{emotion.title()}/{file}", old.read(name))
+    assert read_fer2013(tmp_path / "f.zip").sha256() == dataset.sha256()
+
+
+def test_an_image_that_is_there_in_two_letter_cases_is_refused(kaggle_zip: Path, tmp_path: Path):
+    image = jpeg(face(0, np.random.default_rng(0)))
+    path = rewrite(kaggle_zip, tmp_path / "f.zip", **{"train/Angry/Training_0.jpg": image})
+    with pytest.raises(DatasetError, match=r"train/angry/Training_0\.jpg: is there twice"):
+        read_fer2013(path)
+
+
+LITTER = (
+    "__MACOSX/train/angry/._Training_0.jpg",
+    "train/angry/._Training_0.jpg",
+    "train/.DS_Store",
+    "train/angry/Thumbs.db",
+    "train/.ipynb_checkpoints/Training_0-checkpoint.jpg",
+    "train/angry/.ipynb_checkpoints/Training_0.jpg",
+    ".ipynb_checkpoints/fer2013-checkpoint.csv",
+)
+
+
+@pytest.mark.parametrize("form", ["zip", "folder"])
+def test_litter_is_passed_over(kaggle_zip: Path, dataset: Fer2013, tmp_path: Path, form: str):
+    path = rewrite(kaggle_zip, tmp_path / "f.zip", **dict.fromkeys(LITTER, b"x"))
+    if form == "folder":
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(tmp_path / "folder")
+        path = tmp_path / "folder"
+    assert read_fer2013(path).sha256() == dataset.sha256()

@@ -37,7 +37,7 @@ def build(
         x = keras.layers.ReLU()(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     x = keras.layers.Dropout(dropout)(x)
-    return keras.Model(faces, new_logits(x, heads), name="custom_cnn")
+    return keras.Model(faces, new_logits(x, heads, "glorot_uniform"), name="custom_cnn")
 
 
 def _convolution(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:

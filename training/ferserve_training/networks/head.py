@@ -4,13 +4,16 @@ import keras
 from ferserve.fer2013.labels import EMOTIONS
 
 
-def new_logits(features: keras.KerasTensor, heads: int = 1) -> keras.KerasTensor:
-    """Returns logits float32 ``[N, 7 · heads]`` of features ``[N, D]``; all emotions even at first.
+def new_logits(
+    features: keras.KerasTensor, heads: int = 1, kernel_initializer: str = "zeros"
+) -> keras.KerasTensor:
+    """Returns logits float32 ``[N, 7 · heads]`` of features ``[N, D]``.
 
-    A second head answers another question about the same face; see :func:`select_head`.
+    With a kernel of zeros all emotions are equally likely at first. A second head answers another
+    question about the same face; see :func:`select_head`.
     """
     layer = keras.layers.Dense(
-        len(EMOTIONS) * heads, kernel_initializer="zeros", dtype="float32", name="logits"
+        len(EMOTIONS) * heads, kernel_initializer=kernel_initializer, dtype="float32", name="logits"
     )
     return layer(features)
 

@@ -32,7 +32,7 @@ class Block:
     fused: bool = False
 
 
-STEM_CHANNELS, FEATURES = 16, 512
+STEM_CHANNELS, FEATURES = 16, 480
 
 BLOCKS = (
     Block(4, 24, stride=2, fused=True),

@@ -1,0 +1,67 @@
+"""What FER2013 is once it is read: three splits of labelled faces."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+USAGES = ("Training", "PublicTest", "PrivateTest")
+"""The data set's own split names: file name prefixes, and values of the CSV column ``Usage``."""
+
+
+class DatasetError(ValueError):
+    """The path holds no readable FER2013; the message names the file and what was expected."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled faces.
+
+    Attributes:
+        faces: uint8 ``[N, 48, 48]``, grey values 0..255.
+        labels: int64 ``[N]``, indices into ``EMOTIONS``.
+        ids: File names, or ``row-<number>`` for the CSV form; one a face.
+    """
+
+    faces: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, selection: NDArray[np.bool_] | NDArray[np.int64]) -> "Split":
+        """Returns the faces that a boolean mask or an index array ``[M]`` selects."""
+        rows = np.flatnonzero(selection) if selection.dtype == np.bool_ else selection
+        return Split(self.faces[rows], self.labels[rows], tuple(self.ids[i] for i in rows))
+
+    def __add__(self, other: "Split") -> "Split":
+        return Split(
+            np.concatenate([self.faces, other.faces]),
+            np.concatenate([self.labels, other.labels]),
+            self.ids + other.ids,
+        )
+
+
+@dataclass(frozen=True)
+class Fer2013:
+    """The whole data set; ``test`` is PublicTest followed by PrivateTest."""
+
+    train: Split
+    public: Split
+    private: Split
+
+    @property
+    def test(self) -> Split:
+        """All test images, the reference project's measure."""
+        return self.public + self.private
+
+    def sha256(self) -> str:
+        """Hash of every labelled image, whatever order or container they came in."""
+        digests = [
+            hashlib.sha256(usage.encode() + bytes([label]) + face.tobytes()).digest()
+            for usage, split in zip(USAGES, (self.train, self.public, self.private), strict=True)
+            for face, label in zip(split.faces, split.labels.tolist(), strict=True)
+        ]
+        return hashlib.sha256(b"".join(sorted(digests))).hexdigest()

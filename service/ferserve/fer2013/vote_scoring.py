@@ -1,0 +1,165 @@
+"""Scores of predicted probabilities against the votes of people (FER+)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferserve.fer2013.labels import EMOTIONS
+from ferserve.fer2013.scoring import ECE_BINS, confidence_bin
+from ferserve.fer2013.votes import CHOICES, majority, shares
+
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
+"""The cross-entropy counts smaller probabilities as this one, so that it stays finite."""
+
+
+@dataclass(frozen=True)
+class VoteBin:
+    """The faces whose highest score lies in (low, high].
+
+    Attributes:
+        low: Lower edge. The bin does not hold it, but the first bin holds 0.
+        high: Upper edge. The bin holds it.
+        n: Number of faces.
+        score: Their mean highest score, 0..1. None without faces.
+        share: Mean share of all people who chose the emotion with that score, 0..1. None without
+            faces.
+    """
+
+    low: float
+    high: float
+    n: int
+    score: float | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class VoteScores:
+    """Scores of one model on one split, against people's votes. A mean without faces is None.
+
+    Attributes:
+        n: Number of faces whose majority is unique and one of the seven emotions.
+        accuracy: Share of these faces whose most probable emotion is the majority, 0..1.
+        recall: The same share among the faces of each majority, in the order of ``EMOTIONS``.
+        mean_recall: Unweighted mean of the recalls that are not None.
+        n_shares: Number of faces with at least one vote for one of the seven emotions.
+        cross_entropy: Mean cross-entropy to the shares of votes on these faces, in nats.
+        js_distance: Mean Jensen-Shannon distance to the same shares, 0..1.
+        reliability: 15 bins of the highest score, on the faces with at least one vote of any kind.
+    """
+
+    n: int
+    accuracy: float | None
+    recall: dict[str, float | None]
+    mean_recall: float | None
+    n_shares: int
+    cross_entropy: float | None
+    js_distance: float | None
+    reliability: list[VoteBin]
+
+
+def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -> VoteScores:
+    """Scores probabilities against votes.
+
+    Args:
+        probabilities: float32 ``[N, 7]``, rows sum to 1.
+        counts: int64 ``[N, 10]`` in the order of ``CHOICES``; zeros for a face without votes.
+
+    Raises:
+        ValueError: The shapes do not belong together.
+    """
+    rows = len(counts)
+    if probabilities.shape != (rows, len(EMOTIONS)) or counts.shape != (rows, len(CHOICES)):
+        raise ValueError(
+            f"expected probabilities [N, 7] and counts [N, 10], "
+            f"got {probabilities.shape} and {counts.shape}"
+        )
+    people = majority(counts)
+    is_clear = people >= 0
+    is_right = probabilities.argmax(axis=1) == people
+    recall = {name: _mean(is_right[people == label]) for label, name in enumerate(EMOTIONS)}
+    chosen = counts[:, : len(EMOTIONS)].astype(np.float64)
+    has_shares = chosen.sum(axis=1) > 0
+    target = chosen[has_shares] / chosen[has_shares].sum(axis=1, keepdims=True)
+    predicted = probabilities[has_shares].astype(np.float64)
+    has_votes = counts.sum(axis=1) > 0
+    return VoteScores(
+        n=int(is_clear.sum()),
+        accuracy=_mean(is_right[is_clear]),
+        recall=recall,
+        mean_recall=_mean(np.array([share for share in recall.values() if share is not None])),
+        n_shares=int(has_shares.sum()),
+        cross_entropy=_mean(cross_entropy(predicted, target)),
+        js_distance=_mean(js_distance(predicted, target)),
+        reliability=_reliability(probabilities[has_votes], shares(counts[has_votes])),
+    )
+
+
+def cross_entropy(
+    probabilities: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns ``-sum(target * log(probabilities))`` of each row.
+
+    Barsoum et al. 2016 (arXiv 1608.01041) train with this cross-entropy to the shares of votes.
+
+    Args:
+        probabilities: float64 ``[N, 7]``. Values below :data:`SMALLEST_PROBABILITY` count as it.
+        target: float64 ``[N, 7]``, rows sum to 1.
+
+    Returns:
+        float64 ``[N]``, in nats.
+    """
+    logs = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
+    return -np.asarray((target * logs).sum(axis=1), np.float64)
+
+
+def js_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the square root of the Jensen-Shannon divergence with logarithms to base 2.
+
+    The divergence of P and Q is ``(KL(P, M) + KL(Q, M)) / 2`` with ``M = (P + Q) / 2`` (Lin 1991,
+    Divergence Measures Based on the Shannon Entropy). Its square root is a metric (Endres and
+    Schindelin 2003, A New Metric for Probability Distributions).
+
+    Args:
+        first: float64 ``[N, 7]``, rows sum to 1.
+        second: float64 ``[N, 7]``, rows sum to 1.
+
+    Returns:
+        float64 ``[N]``: 0 for equal rows, 1 for rows that share no emotion.
+    """
+    middle = (first + second) / 2
+    divergence = (_relative_entropy(first, middle) + _relative_entropy(second, middle)) / 2
+    return np.sqrt(np.clip(divergence, 0, 1))  # rounding may leave the range
+
+
+def _relative_entropy(
+    first: NDArray[np.float64], second: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """KL divergence of rows to base 2; ``second`` is positive wherever ``first`` is."""
+    ratio = np.divide(first, second, out=np.ones_like(first), where=first > 0)
+    return np.asarray((first * np.log2(ratio)).sum(axis=1), np.float64)
+
+
+def _reliability(probabilities: NDArray[np.float32], chosen: NDArray[np.float32]) -> list[VoteBin]:
+    """Bins the highest scores of ``probabilities`` [N, 7] with the shares ``chosen`` [N, 7]."""
+    score = probabilities.max(axis=1).astype(np.float64)
+    answers = probabilities.argmax(axis=1)
+    share = chosen[np.arange(len(chosen)), answers].astype(np.float64)
+    bin_of = confidence_bin(score)
+    found = []
+    for index in range(ECE_BINS):
+        inside = bin_of == index
+        found.append(
+            VoteBin(
+                low=index / ECE_BINS,
+                high=(index + 1) / ECE_BINS,
+                n=int(inside.sum()),
+                score=_mean(score[inside]),
+                share=_mean(share[inside]),
+            )
+        )
+    return found
+
+
+def _mean(values: NDArray[np.bool_] | NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if len(values) else None
