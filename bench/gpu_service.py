@@ -32,7 +32,7 @@ def measure(
     """Starts the service and drives it with several numbers of clients; returns the best.
 
     Args:
-        settings: Of the service; what the environment sets, such as front processes, stays.
+        settings: Of the service; what the environment sets stays.
         clients: Of the closed loops, tried one after another.
         seconds: Of each.
         log: File for what the service prints.

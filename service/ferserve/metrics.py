@@ -107,17 +107,9 @@ class Metrics(PipelineObserver, StreamObserver):
             registry=registry,
         )
 
-    def families(self) -> list[Metric]:
-        """Returns all, as they stand now."""
-        return list(self.registry.collect())
-
     def render(self) -> bytes:
         """Returns all in Prometheus' text format."""
         return generate_latest(self.registry)
-
-    async def page(self) -> bytes:
-        """Returns what ``/metrics`` answers; other processes may have to be asked for it."""
-        return self.render()
 
     def watch_readiness(self, is_ready: Callable[[], bool]) -> None:
         """Is given, once, a function that says whether the service is ready."""
@@ -134,11 +126,7 @@ class Metrics(PipelineObserver, StreamObserver):
     def serve_model(self, name: str, version: str, provider: str) -> BatchObserver:
         """Shows the model, and returns who counts its batches."""
         self._models.labels(name, version, provider).set(1)
-        return self.count_batches(name)
-
-    def count_batches(self, model: str) -> BatchObserver:
-        """Returns who counts a model's batches; the model may be served by another process."""
-        return _ModelBatches(self._batches, model)
+        return _ModelBatches(self._batches, name)
 
     def watch_images(self, count: Callable[[], int]) -> None:
         """Shows the images in decoding or waiting for it."""

@@ -105,8 +105,6 @@ class Settings(BaseSettings):
         port: Port to listen on.
         log_format: ``text`` for people, ``json`` for machines (one object a line).
         drain_seconds: Longest wait for requests under way at shutdown.
-        front_processes: Processes that decode images and find faces, before one more that owns the
-            models; 0 does all in one process.
     """
 
     model_config = SettingsConfigDict(env_prefix="FERSERVE_", env_ignore_empty=True, frozen=True)
@@ -152,7 +150,6 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     log_format: Literal["text", "json"] = "text"
     drain_seconds: int = Field(default=20, ge=0)
-    front_processes: int = Field(default=0, ge=0)
 
     @field_validator("models", "api_keys", "cors_origins", mode="before")
     @classmethod

@@ -9,9 +9,9 @@ from ferserve.card import Int8Card
 INT8 = Path(__file__).resolve().parents[2] / "models" / "int8"
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["one process", "a front process"])
-def client(request, start_server, tmp_path_factory):
-    settings = {"precision": "int8", "models": "custom_cnn", "front_processes": request.param}
+@pytest.fixture(scope="module")
+def client(start_server, tmp_path_factory):
+    settings = {"precision": "int8", "models": "custom_cnn"}
     log = tmp_path_factory.mktemp("int8") / "log"
     with start_server(log, **settings) as server, httpx.Client(base_url=server.base_url) as client:
         yield client

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
@@ -42,20 +41,10 @@ binary frames in, for each frame a JSON message out, with tracked faces and smoo
 """
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What callers may have, all together."""
-
-    guard: Guard
-    streams: Streams
-    uploads: UploadBudget
-
-
 def create_app(
     settings: Settings | None = None,
     recognizer: Recognizer | None = None,
     metrics: Metrics | None = None,
-    limits: Limits | None = None,
 ) -> FastAPI:
     """Makes the application; its start-up loads and warms the models.
 
@@ -63,16 +52,10 @@ def create_app(
         settings: Read from the environment where not given.
         recognizer: Made from ``settings`` already, by a caller who wants its errors first.
         metrics: Those that ``recognizer`` reports to.
-        limits: Made from ``settings`` where they hold for this application alone.
     """
     settings = settings or Settings()
     metrics = metrics or Metrics(count_emotions=settings.metrics_emotions)
-    limits = limits or Limits(
-        Guard(settings),
-        Streams(settings.max_streams, metrics),
-        UploadBudget(settings.upload_memory_bytes),
-    )
-    guard = limits.guard
+    guard = Guard(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -97,8 +80,8 @@ def create_app(
     app.state.recognizer = app.state.benchmarks = None
     app.state.metrics = metrics
     app.state.guard = guard
-    app.state.streams = limits.streams
-    app.state.upload_budget = limits.uploads
+    app.state.streams = Streams(settings.max_streams, metrics)
+    app.state.upload_budget = UploadBudget(settings.upload_memory_bytes)
     metrics.watch_readiness(lambda: _is_ready(app))
     app.add_middleware(AnswerFaults)
     if settings.cors_origins:

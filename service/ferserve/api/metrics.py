@@ -13,5 +13,5 @@ router = APIRouter(tags=["health"])
 @router.get("/metrics", response_class=PlainTextResponse, responses=openapi_responses(Unauthorized))
 async def get_metrics(request: Request) -> PlainTextResponse:
     """Returns counts and times in Prometheus' text format."""
-    page = await request.app.state.metrics.page()
+    page = request.app.state.metrics.render()
     return PlainTextResponse(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)

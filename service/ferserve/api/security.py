@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.params import Depends as Dependency
@@ -61,31 +61,20 @@ class RateLimiter:
                 raise RateLimited(f"at most {limit} are allowed", {"Retry-After": str(wait)})
 
 
-class Limiter(Protocol):
-    """Counts requests by caller: a ``RateLimiter`` here, or its like in another process."""
-
-    async def hit(self, caller: str) -> None:
-        """As ``RateLimiter.hit``."""
-
-
 class Guard:
     """Lets a request pass or refuses it, before its body is read.
 
     Args:
         settings: Keys, limits and origins.
-        limiter: Counts the calls, where they are not to be counted here.
-
-    Attributes:
-        limiter: Counts the calls.
     """
 
-    def __init__(self, settings: Settings, limiter: Limiter | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._keys = ApiKeys(key.get_secret_value() for key in settings.api_keys)
         self._needs_key = bool(settings.api_keys)
         self._counts = bool(settings.rate_limit)
         self._origins = frozenset(settings.cors_origins)
         limits = parse_many(settings.rate_limit) if settings.rate_limit else ()
-        self.limiter = limiter or RateLimiter(limits)
+        self._limiter = RateLimiter(limits)
 
     @property
     def calls(self) -> list[Dependency]:
@@ -111,7 +100,7 @@ class Guard:
             Unauthorized: The key is none of the service's.
         """
         caller = self._keys.find(presented) if presented else None
-        await self.limiter.hit(caller or _address(connection))  # who guesses keys is counted too
+        await self._limiter.hit(caller or _address(connection))  # who guesses keys is counted too
         if self._needs_key:
             _require(caller)
 

@@ -1,4 +1,4 @@
-"""The HTTP server: one process, or an engine and fronts, and an orderly end."""
+"""The HTTP server: one process, and an orderly end."""
 
 import asyncio
 import contextlib
@@ -9,17 +9,13 @@ import socket
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import uvicorn
-from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 from ferserve import logs
 from ferserve.api.app import create_app
 from ferserve.bundle import ModelError
-from ferserve.fronts import supervisor
-from ferserve.fronts.metrics import FleetMetrics
 from ferserve.garbage import leave_out_start_up
 from ferserve.metrics import Metrics
 from ferserve.recognizer import Recognizer
@@ -65,9 +61,6 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-AnyServer = TypeVar("AnyServer", bound=DrainingServer)
-
-
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, both of which end the process with status 0.
 
@@ -79,38 +72,13 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_format)
     # uvicorn raises the signal anew when it is done, to end as an unprepared process would.
     signal.signal(signal.SIGTERM, _exit)
-    kind = FleetMetrics if settings.front_processes else Metrics
-    metrics = kind(count_emotions=settings.metrics_emotions)
+    metrics = Metrics(count_emotions=settings.metrics_emotions)
     try:
         recognizer = Recognizer(settings, metrics)
     except ModelError as error:
         logger.critical("cannot start: %s", error)
         sys.exit(1)
-    if isinstance(metrics, FleetMetrics):
-        supervisor.run(settings, recognizer, metrics)
-        return
     app = create_app(settings, recognizer, metrics)
-    server = make_server(DrainingServer, app, recognizer, settings)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run()
-
-
-def make_server(
-    kind: type[AnyServer],
-    app: FastAPI,
-    recognizer: Recognizer,
-    settings: Settings,
-    outermost: ASGIApp | None = None,
-) -> AnyServer:
-    """Makes the server of an application.
-
-    Args:
-        kind: Of the server.
-        app: The application.
-        recognizer: The application's.
-        settings: Where to listen, and limits.
-        outermost: Takes the requests; ``app`` where it is not given.
-    """
 
     def begin_drain() -> None:
         recognizer.begin_drain()
@@ -118,7 +86,7 @@ def make_server(
         app.state.streams.begin_close()
 
     config = uvicorn.Config(
-        outermost or app,
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -129,7 +97,9 @@ def make_server(
         ws_max_size=2 * settings.max_upload_bytes,  # up to there a stream's frame gets its problem
         ws_per_message_deflate=False,  # frames are compressed already
     )
-    return kind(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
+    server = DrainingServer(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
