@@ -18,10 +18,10 @@ from ferserve_export.convert import convert
 from ferserve_export.verify import verify_parity
 from ferserve_training import released
 from ferserve_training.callbacks import History
-from ferserve_training.networks import custom_cnn
+from ferserve_training.networks import custom_cnn, light
 from ferserve_training.networks.layers import BatchNormalization
 from ferserve_training.recipes import find_recipe
-from ferserve_training.released import ReleasedError, read_released
+from ferserve_training.released import ReleasedError, load_start, read_released
 from ferserve_training.run_folder import RunError, RunFolder, load_network
 from ferserve_training.train import train
 from synthetic_fer2013 import face
@@ -193,6 +193,28 @@ def test_one_more_epoch_is_trained_from_the_file(small_zip: Path, tmp_path: Path
     assert np.corrcoef(*flat)[0, 1] > 0.95  # of random ones: 0
 
 
+def test_a_run_goes_on_from_the_weights_of_another(small_zip: Path, tmp_path: Path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    arguments = ("--data", small_zip, "--limit", 70, "--batch-size", 16, "--epochs", 1)
+    assert run("custom_cnn", *arguments, "--out", before).returncode == 0
+    weights = before / "best.weights.h5"
+    result = run("custom_cnn", *arguments, "--out", after, "--start-from", weights)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((after / "run.json").read_text())["started_from"]["model"] == weights.name
+    kernels = [
+        keras.ops.convert_to_numpy(load_network(RunFolder(folder)).get_layer("stage4_2").kernel)
+        for folder in (before, after)
+    ]
+    assert np.corrcoef(*(kernel.ravel() for kernel in kernels))[0, 1] > 0.95  # of random ones: 0
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path):
+    light.build().save_weights(tmp_path / "light.weights.h5")
+    recipe = find_recipe("custom_cnn", "default")
+    with pytest.raises(ReleasedError, match=r"light\.weights\.h5: not the weights of custom_cnn"):
+        load_start(custom_cnn.build(), tmp_path / "light.weights.h5", recipe, np.empty(0))
+
+
 def test_a_missing_file_is_told_before_anything_is_made(small_zip: Path, tmp_path: Path):
     arguments = ("--data", small_zip, "--out", tmp_path / "run")
     result = run("vgg16", *arguments, "--start-from", tmp_path / "none.onnx")
@@ -238,7 +260,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_pat
                 start()
         with pytest.raises(RunError, match="was started with another started_from"):
             start("other.onnx", resume=True)
-        patch.delattr("ferserve_training.train.read_released")  # the checkpoint holds all weights
+        patch.delattr("ferserve_training.train.load_start")  # the checkpoint holds all weights
         start(resume=True)
     with folder.history.open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]

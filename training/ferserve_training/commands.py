@@ -34,7 +34,7 @@ def train_command(
     ] = "imagenet",
     start_from: Annotated[
         Path | None,
-        typer.Option(help="Released model to go on from, such as models/resnet50v2.onnx."),
+        typer.Option(help="Go on from a released model, or a run's best.weights.h5."),
     ] = None,
     teacher: Annotated[
         list[Path] | None, typer.Option(help="Run to distill from; may stand several times.")

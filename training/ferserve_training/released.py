@@ -1,4 +1,4 @@
-"""Weights of a released ONNX file, as the network that it was exported from holds them."""
+"""Weights to go on from: a finished run's, or those of a released ONNX file."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from ferserve_training.batch_statistics import temporarily
+from ferserve_training.recipes import Recipe
 from ferserve_training.run_folder import build_network
 
 BATCH = 64
@@ -20,6 +21,28 @@ Layers = dict[str, list[np.ndarray]]
 
 class ReleasedError(ValueError):
     """The file's weights do not fit the network; the message says where."""
+
+
+def load_start(network: keras.Model, path: Path, recipe: Recipe, faces: np.ndarray) -> None:
+    """Gives a new network the weights that a run goes on from.
+
+    Args:
+        network: As the recipe describes it.
+        path: A finished run's ``best.weights.h5`` or a released ONNX file.
+        recipe: The new run's.
+        faces: See :func:`read_released`.
+
+    Raises:
+        ReleasedError: The file is missing or holds another network.
+    """
+    if path.suffix != ".h5":
+        network.set_weights(read_released(path, recipe.network, recipe.side, faces))
+        return
+    check_exists(path)
+    try:
+        network.load_weights(path)
+    except (ValueError, OSError) as error:
+        raise ReleasedError(f"{path}: not the weights of {recipe.network} ({error})") from error
 
 
 def read_released(path: Path, name: str, side: int | None, faces: np.ndarray) -> list[np.ndarray]:

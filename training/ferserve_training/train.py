@@ -28,7 +28,7 @@ from ferserve_training.optimizer import build_optimizer
 from ferserve_training.plots import plot_history
 from ferserve_training.precision import resolve_precision
 from ferserve_training.recipes import FineTuning, Recipe
-from ferserve_training.released import check_exists, read_released
+from ferserve_training.released import check_exists, load_start
 from ferserve_training.run_folder import RunError, RunFolder, build_network, load_network
 from ferserve_training.schedule import CosineSchedule, Stages
 
@@ -62,7 +62,8 @@ def train(
         folder: Where the run's files go.
         backbone_weights: ``imagenet``, the path of a file, or ``none``; without effect on a
             network without a pretrained backbone.
-        start_from: ONNX file of a released model to go on from, instead of ``backbone_weights``.
+        start_from: ONNX file of a released model, or weights of a finished run, to go on from
+            instead of ``backbone_weights``.
         teachers: Folders of runs to learn from, for a recipe with distillation.
         votes: For a recipe that learns from them too.
         holdout_share: Share of Training kept for choosing the best epoch; 0 fits on all of it
@@ -78,7 +79,7 @@ def train(
         RunError: There is a run already and ``resume`` is false, or none and it is true, or the
             one there was started with other settings; or a teacher cannot be read.
         BackboneError: The pretrained weights cannot be had.
-        ReleasedError: ``start_from`` is missing, or not an export of this network.
+        ReleasedError: ``start_from`` is missing, or holds another network.
         DeviceError: There are not so many devices.
     """
     console = console or Console()
@@ -114,7 +115,7 @@ def train(
         if start_from and not resume:
             # From all over: files are sorted by emotion.
             known = np.random.default_rng(seed).permutation(fitted.faces)[:STATISTICS_FACES]
-            network.set_weights(read_released(start_from, recipe.network, recipe.side, known))
+            load_start(network, start_from, recipe, known)
         folder.open(description, resume)
         taught_by = [load_network(RunFolder(path)) for path in teachers]
         fitted = _whole_batches(fitted, recipe.batch_size, count)
