@@ -11,7 +11,7 @@ from ferserve.bundle import ModelFacts
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.observers import PipelineObserver
-from ferserve.pool import WorkPool
+from ferserve.pool import DecodeMemory, WorkPool
 from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
 from ferserve.schemas import (
     DetectMode,
@@ -58,7 +58,8 @@ class Recognizer:
         self.settings = settings
         self._observer = observer or PipelineObserver()
         self._cpus = usable_cpus()
-        self._preparer = Preparer(load_detector(settings), settings.max_pixels)
+        memory = DecodeMemory(settings.decode_memory_bytes, settings.request_timeout_ms / 1000)
+        self._preparer = Preparer(load_detector(settings), settings.max_pixels, memory)
         self._models = load_models(settings, self._observer) if models is None else models
         self.default_model = settings.default_model or next(iter(self._models))
         self._pool = WorkPool(self._cpus, settings.max_queue, self._observer)
@@ -77,6 +78,8 @@ class Recognizer:
         """Why no more work should be sent here; None while all is well."""
         if self._state != "ready":
             return f"the service is {self._state}"
+        if self._pool.overdue:
+            return "every decoder is past its time"
         dead = [name for name, model in self._models.items() if not model.batcher.healthy]
         return f"a worker died, of: {', '.join(dead)}" if dead else None
 

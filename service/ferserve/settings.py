@@ -82,6 +82,8 @@ class Settings(BaseSettings):
         upload_memory_bytes: Most bytes of the bodies of all requests together, benchmarks apart;
             more is answered 429.
         max_pixels: Largest image, width times height.
+        decode_memory_bytes: Most bytes that all images being decoded take together; an image that
+            takes more alone is refused.
         max_faces: Most faces answered an image.
         detect_max_side: Images are scaled down to this longer side for face detection, pixels.
         max_streams: Most streams of ``/v1/emotion/stream`` open at a time; more is answered 429.
@@ -130,7 +132,8 @@ class Settings(BaseSettings):
     max_images: int = Field(default=32, ge=1, le=500)
     max_batch_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     upload_memory_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
-    max_pixels: int = Field(default=50_000_000, ge=1)
+    max_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970)  # Pillow's own limit
+    decode_memory_bytes: int = Field(default=144 * 1024 * 1024, ge=2 * 1024 * 1024)
     max_faces: int = Field(default=32, ge=1)
     detect_max_side: int = Field(default=640, ge=32)
     max_streams: int = Field(default=64, ge=0)
