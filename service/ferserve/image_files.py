@@ -76,7 +76,7 @@ def _profile(profile: bytes) -> bytes | None:
 
 # --- JPEG (ITU-T T.81, annex B) ---
 
-MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """The next marker, restart markers and stuffed bytes passed over."""
 
 START, END, START_OF_SCAN, EXIF, ICC = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2
@@ -229,8 +229,10 @@ def strip_png(data: bytes) -> ImageFile:
     """Keeps the header, the palette and the pixels of the still image.
 
     Raises:
-        UnsupportedMediaType: It has too many chunks.
+        UnsupportedMediaType: It has too many chunks, or is of Apple's own kind.
     """
+    if data[12:16] == b"CgBI":
+        raise UnsupportedMediaType("a PNG in the form of iOS apps (CgBI) is not supported")
     kept, orientation, profile = [data[:8]], 1, None
     at = 8
     for _ in range(MAX_PARTS):
@@ -346,15 +348,17 @@ def strip_bmp(data: bytes) -> ImageFile:
         UnsupportedMediaType: A kind of BMP that is not decoded.
     """
     old = data[14] == 12
-    bits, compression = 8, 0
-    if not old and len(data) >= 34:
-        bits, compression = struct.unpack_from("<HI", data, 28)
+    bits, compression, colours = 8, 0, 0
+    if not old and len(data) >= 50:
+        bits, compression, colours = struct.unpack_from("<HI12xI", data, 28)
     elif old and len(data) >= 26:
         (bits,) = struct.unpack_from("<H", data, 24)
     if bits not in (1, 4, 8, 16, 24, 32):
         raise UnsupportedMediaType(f"a BMP with {bits} bits a pixel is not supported")
     if compression not in (0, 3):  # Pillow takes seconds for run lengths, and knows no others
         raise UnsupportedMediaType(f"a BMP with compression {compression} is not supported")
+    if bits > 1 and colours == 2:  # Pillow takes black and white for one bit a pixel
+        raise UnsupportedMediaType(f"a BMP of {bits} bits with two colours is not supported")
     return ImageFile(data)
 
 
@@ -418,11 +422,13 @@ class _Directory:
     def raw(self, tag: int) -> tuple[str, bytes]:
         """Returns the type and the bytes of a tag's values."""
         kind, count, inline = self.entries[tag]
-        form = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}.get(kind, "")
+        form = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q"}.get(kind, "")
         length = count * struct.calcsize("=" + form)
         if length <= len(inline):
             return form, inline[:length]
         (at,) = struct.unpack(self._order + ("Q" if self._big else "I"), inline)
+        if at + length > len(self._data):
+            raise UndecodableImage("the TIFF file is damaged or truncated")
         return form, self._data[at : at + length]
 
     def numbers(self, tag: int, *default: int) -> tuple[int, ...]:
@@ -492,6 +498,7 @@ def _strip_tiff(directory: _Directory, data: bytes) -> ImageFile:
             raise UnsupportedMediaType(
                 f"a TIFF with over {most} values of tag {tag} is not supported"
             )
+        directory.raw(tag)
     width, height = directory.number(WIDTH), directory.number(HEIGHT)
     part = (
         directory.number(TILE_WIDTH) * directory.number(TILE_HEIGHT)

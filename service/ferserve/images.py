@@ -8,7 +8,7 @@ import io
 import math
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -251,51 +251,53 @@ def _factor(image: Image.Image, side: int | None) -> int:
 
 
 def _to_pixels(image: Image.Image, file: ImageFile, side: int | None) -> NDArray[np.uint8]:
-    """Converts a loaded image, some rows at a time: whole copies of it would add up."""
+    """Shrinks and converts a loaded image, some rows at a time: copies of it would add up."""
     factor = _factor(image, side)
-    convert = _converter(image, file)
-    rows = max(1, BAND_PIXELS // (factor * image.width)) * factor
-    pixels: NDArray[np.uint8] | None = None
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        whole = bottom - top == image.height
-        band = convert(image if whole else image.crop((0, top, image.width, bottom)))
-        part = np.asarray(band.reduce(factor) if factor > 1 else band)
-        if whole:
+    is_deep = image.mode.startswith(("I", "F"))
+    white = _white(image) if is_deep else 0.0
+    is_grey = is_deep or image.mode in ("L", "LA", "La")
+    mode = "L" if is_grey else image.mode if image.mode in ("CMYK", "LAB") else "RGB"
+    transform = _to_srgb(mode, file.profile)
+    stays_grey = is_grey and not file.profile and (is_deep or not image.has_transparency_data)
+
+    def convert(band: Image.Image) -> Image.Image:
+        if is_deep:
+            band = _eight_bits(band, white, file.white_is_zero)
+        elif band.has_transparency_data:
+            band = band.convert("RGBA")
+        elif band.mode != mode:
+            band = band.convert(mode)
+        if factor > 1:
+            band = band.reduce(factor)
+        if stays_grey:
+            return band
+        alpha = band.getchannel("A") if band.mode == "RGBA" else None
+        band = band.convert(mode)
+        band = transform.apply(band) if transform else band.convert("RGB")
+        if alpha:
+            band = Image.composite(band, Image.new("RGB", band.size, "white"), alpha)
+        return band
+
+    size = (-(-image.height // factor), -(-image.width // factor))
+    pixels = np.empty(size if stays_grey else (*size, 3), np.uint8)
+    at = 0
+    for band in _bands(image, factor):
+        part = np.asarray(convert(band))
+        if len(part) == len(pixels):
             return part
-        if pixels is None:
-            pixels = np.empty((-(-image.height // factor), *part.shape[1:]), np.uint8)
-        pixels[top // factor : top // factor + len(part)] = part
-    if pixels is None:
-        raise UndecodableImage("the image has no rows")
+        pixels[at : at + len(part)] = part
+        at += len(part)
     return pixels
 
 
-def _converter(image: Image.Image, file: ImageFile) -> Callable[[Image.Image], Image.Image]:
-    """Returns what makes any mode RGB, over white and in sRGB; plain grey stays as it is."""
-    deep = image.mode.startswith(("I", "F"))
-    white = _white(image) if deep else 0.0
-    grey = deep or image.mode in ("L", "LA", "La")
-    mode = "L" if grey else image.mode if image.mode in ("CMYK", "LAB") else "RGB"
-    transform = _to_srgb(mode, file.profile)
-
-    def convert(part: Image.Image) -> Image.Image:
-        if deep:
-            part = _eight_bits(part, white, file.white_is_zero)
-        alpha = None
-        if part.has_transparency_data:
-            part = part.convert("RGBA")
-            alpha = part.getchannel("A")
-        elif grey and not file.profile:
-            return part
-        if part.mode != mode:
-            part = part.convert(mode)
-        part = (transform.apply(part) if transform else None) or part.convert("RGB")
-        if alpha is None:
-            return part
-        return Image.composite(part, Image.new("RGB", part.size, "white"), alpha)
-
-    return convert
+def _bands(image: Image.Image, factor: int = 1) -> Iterator[Image.Image]:
+    """Cuts an image into pieces of few rows, a multiple of the factor; a small one is its own."""
+    rows = max(1, BAND_PIXELS // (factor * image.width)) * factor
+    if rows >= image.height:
+        yield image
+        return
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _white(image: Image.Image) -> float:
@@ -307,8 +309,8 @@ def _white(image: Image.Image) -> float:
     Raises:
         UnsupportedMediaType: The values have no agreed white.
     """
-    values = np.asarray(image)
-    low, high = float(values.min()), float(values.max())
+    ends = [(values.min(), values.max()) for values in map(np.asarray, _bands(image))]
+    low, high = float(np.min(ends)), float(np.max(ends))
     if image.mode == "F":
         if not (low >= 0 and high <= 255):
             raise UnsupportedMediaType(

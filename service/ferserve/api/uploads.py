@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+import string
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,12 @@ MAX_PARTS = 1000
 QUICK_BYTES = 64 * 1024
 """Up to here, parsing a body costs less than handing it to a thread."""
 
+_WITHOUT_BLANKS = dict.fromkeys(map(ord, string.whitespace))
+"""Deletes them in place, where splitting the text would make an object of every word."""
+
+JSON_COPIES = 3
+"""An image in JSON is held as text, as text without blanks and decoded, beside the body."""
+
 DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 
@@ -59,6 +66,8 @@ async def read_image(request: Request, max_bytes: int, take: Take) -> bytes:
     body = await read_body(request, max_bytes, take)
     if not body:
         raise MalformedRequest("the request body is empty")
+    if unpack is _from_json:
+        take(JSON_COPIES * len(body))
     if unpack is None:
         image = body
     elif len(body) <= QUICK_BYTES:
@@ -285,6 +294,6 @@ def decode_base64(field: str, text: str) -> bytes:
             raise MalformedRequest(f"{field}: the data URI is not in base64")
         text = text[header.end() :]
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(text.translate(_WITHOUT_BLANKS), validate=True)
     except (binascii.Error, ValueError) as error:
         raise MalformedRequest(f"{field}: not base64") from error
