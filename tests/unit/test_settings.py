@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from ferserve.settings import Settings, installed_models, usable_cpus
+from PIL import Image
 from pydantic import ValidationError
 
 
@@ -94,3 +95,10 @@ def test_a_data_set_that_is_not_there_is_told_at_the_start(tmp_path):
 def test_one_upload_must_fit_into_the_memory_for_all():
     with pytest.raises(ValidationError, match="upload_memory_bytes"):
         Settings(upload_memory_bytes=1000)
+
+
+def test_more_pixels_than_pillow_takes_are_refused_at_the_start():
+    most = 2 * Image.MAX_IMAGE_PIXELS
+    assert Settings(max_pixels=most).max_pixels == most
+    with pytest.raises(ValidationError, match="max_pixels"):
+        Settings(max_pixels=most + 1)
