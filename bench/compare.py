@@ -7,8 +7,7 @@ taken; ferserve runs as it comes. Cases:
 
 - faces of 48x48 pixels to the Custom CNN: one client alone; saturation; half of the service's own
   saturation; and half of ferserve's, so that all have the same load;
-- the same to the Custom CNN with its convolutions in int8, and to ResNet50V2, saturation only: all
-  are given the file that ferserve makes of the model with ``FERSERVE_PRECISION=int8``;
+- the same to ResNet50V2, saturation only;
 - photos of 640x480 pixels with a face to be found: ferserve beside its own functions in a loop. The
   peers are frameworks and bring no detector; with ferserve's in them it would be measured twice.
 
@@ -31,18 +30,15 @@ from typing import Any
 
 from compare_cases import Faces, Photos
 from compare_time import SECONDS, round_minutes, tuning_minutes
-from ferserve.card import Int8Card
-from ferserve.runtime.int8 import to_int8
 from ferserve.settings import installed_models
 from load import REPOSITORY, RESULTS, described, write_result
-from peers.common import INT8
 from peers.environments import environment as peer_programs
 from peers.environments import versions
 from peers.goals import goals
 from peers.measuring import SETTLE_SECONDS, WARM_UP_SECONDS, Bench, reason
 from peers.registry import FERSERVE, OWN_PROGRAMS, PEERS, Peer
 
-CASES = {"faces": (8, 32), "int8": (32,), "resnet50v2": (16,), "photos": (8,)}
+CASES = {"faces": (8, 32), "resnet50v2": (16,), "photos": (8,)}
 """Clients of a closed loop that are tried for saturation. 16 let two workers have batches of 8."""
 
 
@@ -112,19 +108,8 @@ def prepare_cases(
         elif name == "photos":
             cases.append(Photos(bench, model, CASES[name][0], results[name]))
         else:
-            if name == "int8":
-                model = written_in_int8(model, bench.cache)
             cases.append(Faces(bench, model, services, CASES[name], name == "faces", results[name]))
     return cases
-
-
-def written_in_int8(model: Path, folder: Path) -> Path:
-    """Writes the file that ferserve makes of a model for ``FERSERVE_PRECISION=int8``."""
-    ranges = Int8Card.read(model.parent / "int8" / f"{model.stem}.json").ranges
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{model.stem}{INT8}.onnx"
-    path.write_bytes(to_int8(model.read_bytes(), model.name, ranges))
-    return path
 
 
 def parse_arguments() -> argparse.Namespace:

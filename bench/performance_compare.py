@@ -66,25 +66,6 @@ def slow_faces(result: Result, case: Result) -> list[str]:
     ]
 
 
-def int8_faces(result: Result, case: Result) -> list[str]:
-    """Faces to the Custom CNN in int8."""
-    title = ["### Faces of 48×48, Custom CNN in int8", ""]
-    if "skipped" in case:
-        return [*title, f"Not measured: {case['skipped']}."]
-    return [
-        *title,
-        "Convolutions compute in int8 ([what that costs in accuracy](results.md#in-int8)). "
-        "ferserve makes such a model itself, with `FERSERVE_PRECISION=int8`; the peers and the "
-        "bare loop are given the file.",
-        "",
-        *saturation_table(result, case),
-        "",
-        "How each was tuned:",
-        "",
-        *tuning(result, case),
-    ]
-
-
 def photos(result: Result, case: Result) -> list[str]:
     """Whole photos."""
     return [
@@ -104,7 +85,7 @@ LOADS = {
     "same_rate": "same load",
 }
 
-PARTS = {"faces": faces, "int8": int8_faces, "resnet50v2": slow_faces, "photos": photos}
+PARTS = {"faces": faces, "resnet50v2": slow_faces, "photos": photos}
 
 
 def faces_table(result: Result, case: Result) -> list[str]:

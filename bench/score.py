@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import skimage.data
-from ferserve.bundle import load_bundle
 from ferserve.faces import crop_face
 from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.models import load_model
 from ferserve.serving import load_detector
+from ferserve.sessions import Runtime
 from ferserve.settings import Settings, usable_cpus
 from load import REPOSITORY, RESULTS, described, write_result
 from PIL import Image
@@ -109,7 +110,7 @@ def write_images(folder: Path, count: int) -> None:
 def bare_rate(count: int) -> float:
     """Returns the images a second of the sessions alone, fed from memory."""
     settings = Settings()
-    bundle = load_bundle(settings.models_dir, MODEL, provider="cpu")
+    model = load_model(settings.models_dir, MODEL, Runtime(provider="cpu"))
     detector = load_detector(settings)
     decoded = [(is_photo, np.asarray(image)) for is_photo, image in images(count)]
 
@@ -117,7 +118,7 @@ def bare_rate(count: int) -> float:
         is_photo, pixels = entry
         if is_photo:
             pixels = crop_face(pixels, detector.detect(pixels, max_faces=1)[0].box)
-        bundle.predict(pixels[np.newaxis])
+        model.predict(pixels[np.newaxis])
 
     for entry in decoded[: 2 * PHOTO_EVERY]:
         rate(entry)

@@ -24,7 +24,6 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime as ort
-from common import in_int8
 
 BATCHES = (1, 4, 8, 16, 32)
 
@@ -58,8 +57,7 @@ def faces_loop(options: argparse.Namespace, threads: int, intra: int, batch: int
     """Runs ``threads`` loops over one session whose runs use ``intra`` threads each."""
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads, session_options.inter_op_num_threads = intra, 1
-    restored = "0" if in_int8(options.model) else "1"
-    session_options.add_session_config_entry("session.disable_quant_qdq", restored)
+    session_options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = ort.InferenceSession(options.model, session_options, ["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     least = max(1, batch // 2) if options.vary else batch
@@ -78,10 +76,11 @@ def faces_loop(options: argparse.Namespace, threads: int, intra: int, batch: int
 
 def photo_loop(options: argparse.Namespace) -> dict[str, Any]:
     """Runs a loop a processor from the bytes of a photo to the probabilities of its faces."""
-    from ferserve.bundle import load_bundle
     from ferserve.faces import load_face_detector
+    from ferserve.models import load_model
     from ferserve.preparation import Preparer
     from ferserve.schemas import EmotionOptions
+    from ferserve.sessions import Runtime
     from ferserve.settings import Settings
 
     defaults = Settings()
@@ -89,12 +88,12 @@ def photo_loop(options: argparse.Namespace) -> dict[str, Any]:
         options.model.parent / "face_detector.onnx", defaults.detect_max_side
     )
     preparer = Preparer(detector, defaults.max_pixels)
-    bundle = load_bundle(options.model.parent, options.model.stem, provider="cpu")
+    model = load_model(options.model.parent, options.model.stem, Runtime(provider="cpu"))
     photo = options.photo.read_bytes()
 
     def once() -> int:
         found = preparer.prepare(photo, EmotionOptions(), defaults.max_faces, time.monotonic())
-        bundle.predict(np.stack([face.crop for face in found.faces]))
+        model.predict(np.stack([face.crop for face in found.faces]))
         return len(found.faces)
 
     return {"loops": options.cores, **measure(once, options.cores, options.seconds)}

@@ -52,15 +52,6 @@ class Settings:
         )
 
 
-INT8 = "_int8"
-"""Ends the name of a model's file whose convolutions compute in int8."""
-
-
-def in_int8(model: Path) -> bool:
-    """Whether a file's quantization is to be kept; else its weights are only stored so."""
-    return model.stem.endswith(INT8)
-
-
 class Classifier:
     """The model in a session with ferserve's own options: one thread a run, none that spin."""
 
@@ -68,9 +59,7 @@ class Classifier:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry(
-            "session.disable_quant_qdq", "0" if in_int8(model) else "1"
-        )
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         self._session = ort.InferenceSession(str(model), options, ["CPUExecutionProvider"])
         self._labels = json.loads(self._session.get_modelmeta().custom_metadata_map["labels"])
 

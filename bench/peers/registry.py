@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ferserve.loadtest.payloads import Payload
-from ferserve.settings import installed_models
-from peers.common import INT8, in_int8
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -104,19 +102,15 @@ class Peer:
 
 
 def environment(model: Path, port: int, cores: int, variant: Variant) -> dict[str, str]:
-    """Returns the variables that any of the services is started with.
-
-    A file in int8 is what ferserve makes of a model's own, so ferserve is given that.
-    """
+    """Returns the variables that any of the services is started with."""
     common = {
         "PYTHONPATH": f"{HERE}{os.pathsep}{REPOSITORY}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PEER_MODEL": model,
         "PEER_PORT": port,
         "PEER_CORES": cores,
-        "FERSERVE_MODELS_DIR": installed_models() if in_int8(model) else model.parent,
-        "FERSERVE_MODELS": model.stem.removesuffix(INT8),
-        "FERSERVE_PRECISION": "int8" if in_int8(model) else "float32",
+        "FERSERVE_MODELS_DIR": model.parent,
+        "FERSERVE_MODELS": model.stem,
         "FERSERVE_PORT": port,
         "MLSERVER_HTTP_PORT": port,
         "MLSERVER_GRPC_PORT": free_port(),

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from ferserve.bundle import read_card
 from ferserve.calibration import apply_power_scaling, apply_temperature
 from ferserve.card import EnsembleMember, ModelCard
 from ferserve.fer2013.reader import Fer2013, Split
+from ferserve.models import read_card
 from ferserve_training.evaluate import evaluate, open_onnx
 from ferserve_training.evaluation_page import write_report
 from ferserve_training.holdout import split_training

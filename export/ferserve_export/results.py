@@ -14,8 +14,6 @@ from ferserve.card import ModelCard, SplitMetrics
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.statistics import wilson_interval
 
-from ferserve_export import results_int8
-
 ROOT = Path(__file__).resolve().parents[2]
 
 TITLES = {
@@ -128,7 +126,6 @@ def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[st
         "## Distillation\n\n" + _distillation_table(root) + "\n\n" + DISTILLATION_NOTE,
         "## Calibration\n\n" + _calibration_table(cards) + "\n\n" + CALIBRATION_NOTE,
         *_mirror_section(root, cards),
-        *results_int8.section(root / "models", cards, TITLES | SPLITS),
         "## Others\n\n" + _peers_table(),
         *(_model_section(card, reports[card.name]) for card in cards),
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from ferserve.bundle import read_card
+from ferserve.models import read_card
 from ferserve_training.callbacks import STATISTICS_FACES
 from ferserve_training.released import read_released
 from ferserve_training.run_folder import RunFolder, build_network, load_network

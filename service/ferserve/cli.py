@@ -92,13 +92,14 @@ def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> Non
     """List the models that can be served, with their measured accuracy."""
     settings = settings_of(models_dir=models_dir)
     with runtime_needed():
-        from ferserve.bundle import ModelError, available_models, served_card
+        from ferserve.models import available_models, read_card
+        from ferserve.sessions import ModelError
 
     names = settings.models or available_models(settings.models_dir)
     if not names:
         fail(f"{settings.models_dir}: holds no model (<name>.onnx with <name>.json)")
     try:
-        cards = [served_card(settings.models_dir, name, settings.precision) for name in names]
+        cards = [read_card(settings.models_dir, name) for name in names]
     except ModelError as error:
         fail(str(error))
     if as_json:

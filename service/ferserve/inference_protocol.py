@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, StrictInt, ValidationError, computed_field
 
-from ferserve.bundle import INPUT, OUTPUT
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+from ferserve.models import INPUT, OUTPUT
 from ferserve.schemas import ProblemDetails
 
 PREFIX = "/v2"

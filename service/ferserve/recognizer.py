@@ -7,9 +7,9 @@ from functools import partial
 from time import monotonic
 
 from ferserve.batcher import Answer, BatcherClosed
-from ferserve.bundle import ModelFacts
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.models import Model, Scores
 from ferserve.observers import PipelineObserver
 from ferserve.pool import WorkPool
 from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
@@ -22,7 +22,7 @@ from ferserve.schemas import (
     Recognition,
     Timing,
 )
-from ferserve.serving import Scores, ServedModel, load_detector, load_models
+from ferserve.serving import ServedModel, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
 
 
@@ -59,7 +59,7 @@ class Recognizer:
         self._observer = observer or PipelineObserver()
         self._cpus = usable_cpus()
         self._preparer = Preparer(load_detector(settings), settings.max_pixels)
-        self._models = load_models(settings, self._observer) if models is None else models
+        self._models = serve_models(settings, self._observer) if models is None else models
         self.default_model = settings.default_model or next(iter(self._models))
         self._pool = WorkPool(self._cpus, settings.max_queue, self._observer)
         self._under_way = 0
@@ -70,21 +70,21 @@ class Recognizer:
     @property
     def cards(self) -> list[ModelCard]:
         """The cards of the served models."""
-        return [model.bundle.card for model in self._models.values()]
+        return [served.model.card for served in self._models.values()]
 
     @property
     def not_ready_reason(self) -> str | None:
         """Why no more work should be sent here; None while all is well."""
         if self._state != "ready":
             return f"the service is {self._state}"
-        dead = [name for name, model in self._models.items() if not model.batcher.healthy]
+        dead = [name for name, served in self._models.items() if not served.batcher.healthy]
         return f"a worker died, of: {', '.join(dead)}" if dead else None
 
     async def start(self) -> None:
         """Warms every model and starts the workers; ready afterwards."""
-        for model in self._models.values():
-            await asyncio.to_thread(model.bundle.warm_up)
-            model.batcher.start()
+        for served in self._models.values():
+            await asyncio.to_thread(served.model.warm_up)
+            served.batcher.start()
         await asyncio.to_thread(self._preparer.warm_up)
         self._state = "ready"
 
@@ -98,7 +98,7 @@ class Recognizer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), self.settings.drain_seconds)
         self._state = "stopped"
-        await asyncio.gather(*(model.batcher.close() for model in self._models.values()))
+        await asyncio.gather(*(served.batcher.close() for served in self._models.values()))
         await self._pool.close()
 
     @property
@@ -195,11 +195,11 @@ class Recognizer:
             batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
             batcher.BatchFailed: The inference failed.
         """
-        model = self.served(name)
+        served = self.served(name)
         with self._admitted():
-            answers = await model.batcher.submit(faces, self._deadline(seconds))
+            answers = await served.batcher.submit(faces, self._deadline(seconds))
         for answer in answers:
-            self._observer.face_rated(model.bundle.labels[answer.value.argmax()])
+            self._observer.face_rated(served.model.labels[answer.value.argmax()])
         return answers
 
     def served(self, name: str) -> ServedModel:
@@ -253,7 +253,7 @@ class Recognizer:
     ) -> Recognition:
         started = monotonic()
         name = options.model or self.default_model
-        model = self.served(name)
+        served = self.served(name)
         max_faces = self._pick_max_faces(options.max_faces)
         work = partial(self._preparer.prepare, data, options, max_faces, submitted=started)
         quick = self._preparer.is_quick(data, options)
@@ -261,10 +261,10 @@ class Recognizer:
         self._observer.image_prepared(
             prepared.decode, prepared.detect if prepared.detector_ran else None
         )
-        answers = await model.batcher.submit([face.crop for face in prepared.faces], deadline)
-        card = model.bundle.card
+        answers = await served.batcher.submit([face.crop for face in prepared.faces], deadline)
+        card = served.model.card
         faces = [
-            _describe(face, answer.value, model.bundle, options.landmarks)
+            _describe(face, answer.value, served.model, options.landmarks)
             for face, answer in zip(prepared.faces, answers, strict=True)
         ]
         for face in faces:
@@ -283,14 +283,14 @@ class Recognizer:
         return wanted or limit
 
 
-def _describe(face: FoundFace, scores: Scores, bundle: ModelFacts, landmarks: bool) -> FaceEmotion:
-    emotions = dict(zip(bundle.labels, scores.tolist(), strict=True))
+def _describe(face: FoundFace, scores: Scores, model: Model, landmarks: bool) -> FaceEmotion:
+    emotions = dict(zip(model.labels, scores.tolist(), strict=True))
     dominant = max(emotions, key=emotions.__getitem__)
     confidence = emotions[dominant]
     warnings: list[FaceWarning] = []
     if face.side < FACE_SIDE:
         warnings.append("small_face")
-    if confidence < bundle.card.low_confidence_threshold:
+    if confidence < model.card.low_confidence_threshold:
         warnings.append("low_confidence")
     if face.clipped:
         warnings.append("clipped_face")

@@ -8,7 +8,7 @@ from limits import parse_many
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ferserve.runtime.options import ConvLayout, ConvSearch, Precision, ProviderChoice, Strategy
+ProviderChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -55,16 +55,8 @@ class Settings(BaseSettings):
         default_model: Answers requests that name no model; unset means the first served.
         provider: ``auto`` takes CUDA where it works and the CPU elsewhere; ``cuda`` or
             ``tensorrt`` that does not work is a start-up error.
-        device_id: CUDA device.
-        precision: Arithmetic of the networks: ``float32``; ``tf32``, of GPUs only; ``float16``;
-            ``int8``, of the CPU only.
-        batch_strategy: How batches are run, see ``ferserve.runtime.runners``; unset means
-            ``dynamic`` on the CPU, ``padded`` on CUDA and ``sessions`` with TensorRT.
-        cudnn_conv_algo_search: How cuDNN chooses its convolutions.
-        conv_layout: Order of the axes in CUDA's convolutions.
-        gpu_memory_limit_bytes: Most memory that the arena of one session takes on a GPU.
-        cache_dir: Folder that keeps float16 and int8 models and TensorRT's engines between
-            starts; unset writes nothing. Whoever can write there decides what is computed.
+        provider_options: ONNX Runtime's options of that provider on a GPU, as JSON, such as
+            ``{"device_id": 1, "gpu_mem_limit": 4294967296}``.
         intra_op_threads: Threads inside one inference on the CPU. One is fastest together with
             several workers.
         inference_workers: Worker threads a model; unset means one a processor on the CPU and
@@ -113,13 +105,7 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = ()
     default_model: str | None = None
     provider: ProviderChoice = "auto"
-    device_id: int = Field(default=0, ge=0)
-    precision: Precision = "float32"
-    batch_strategy: Strategy | None = None
-    cudnn_conv_algo_search: ConvSearch = "exhaustive"
-    conv_layout: ConvLayout = "nchw"
-    gpu_memory_limit_bytes: int | None = Field(default=None, ge=1)
-    cache_dir: Path | None = None
+    provider_options: dict[str, str | int | float | bool] = {}
     intra_op_threads: int = Field(default=1, ge=1)
     inference_workers: int | None = Field(default=None, ge=1)
     max_batch: int = Field(default=32, ge=1)

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from ferserve.bundle import ModelError
 from ferserve.card import ModelCard
 from ferserve_export.results import BEGIN, END, SPLITS, StaleError, between_marks, pages
 
@@ -17,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "README.md", tmp_path)
-    for folder in ("models", "models/int8", "docs/results"):
+    for folder in ("models", "docs/results"):
         (tmp_path / folder).mkdir(parents=True)
         for path in (ROOT / folder).glob("*.json"):
             shutil.copy(path, tmp_path / folder)
@@ -52,26 +51,6 @@ def test_another_accuracy_changes_the_tables(copy: Path):
         path.write_text(json.dumps(document))
     after = pages(copy)
     assert all("12.3" in after[path] and "12.3" not in before[path] for path in before)
-
-
-def test_what_int8_does_stands_on_the_page(copy: Path):
-    path = copy / "models" / "int8" / "custom_cnn.json"
-    document = json.loads(path.read_text())
-    document["metrics"]["all"]["accuracy"] = 0.43219
-    path.write_text(json.dumps(document))
-    _, page = pages(copy).values()
-    section = page.partition("## In int8")[2].partition("\n## ")[0]
-    (row,) = [line for line in section.splitlines() if line.startswith("| Custom CNN")]
-    plain = ModelCard.read(copy / "models" / "custom_cnn.json").metrics["all"].accuracy
-    assert f"| {100 * plain:.2f} | 43.22 |" in row
-    assert row.endswith(f"| {100 * document['same_answer']:.1f} |")
-
-
-def test_figures_of_another_file_in_int8_are_refused(copy: Path):
-    path = copy / "models" / "int8" / "custom_cnn.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": "0" * 64}))
-    with pytest.raises(ModelError, match="was made of another custom_cnn"):
-        pages(copy)
 
 
 def test_a_report_of_another_model_is_refused(copy: Path):

@@ -131,7 +131,7 @@ async def test_a_model_whose_worker_died_is_not_ready_and_the_others_are(client)
 @pytest.mark.parametrize("count", [1, 3, 40])
 async def test_probabilities_are_those_of_the_model(client, count):
     crops = faces(count)
-    expected = client.app.state.recognizer.served("first").bundle.predict(crops)
+    expected = client.app.state.recognizer.served("first").model.predict(crops)
     response = await client.post(f"{MODEL}/infer", json=document(crops))
     answer = response.json()
     assert response.status_code == 200
@@ -177,14 +177,14 @@ async def test_what_changes_nothing_is_ignored(client, changes):
 
 
 async def test_it_shares_deadlines_and_metrics_with_the_other_routes(client):
-    bundle = client.app.state.recognizer.served("first").bundle
-    whole, released = bundle.predict, threading.Event()
+    model = client.app.state.recognizer.served("first").model
+    whole, released = model.predict, threading.Event()
 
     def held(crops: np.ndarray) -> np.ndarray:
         assert released.wait(20)
         return whole(crops)
 
-    bundle.predict = held
+    model.predict = held
     hurry = {"X-Request-Timeout-Ms": "50"}
     late = await client.post(f"{MODEL}/infer", json=document(faces(40)), headers=hurry)
     released.set()

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 from ferserve.batcher import BatcherClosed, DeadlineExceeded, QueueFull
-from ferserve.bundle import ModelError
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.images import TooManyPixels, UnsupportedMediaType
 from ferserve.recognizer import InvalidOption, Recognizer, UnknownModel
 from ferserve.schemas import EmotionOptions
+from ferserve.sessions import ModelError
 from ferserve.settings import Settings
 from PIL import Image
 

@@ -130,15 +130,16 @@ def _without_mirror(path: Path, model: bytes) -> bytes:
 
 
 def _open_ensemble(card: Path) -> Predict:
-    from ferserve.bundle import ModelError
-    from ferserve.ensemble import load_bundles
+    from ferserve.models import load_models
+    from ferserve.sessions import ModelError, Runtime
 
     try:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        bundles = load_bundles(card.parent, [card.stem], provider="cpu", intra_op_threads=threads)
+        runtime = Runtime(provider="cpu", intra_op_threads=threads)
+        models = load_models(card.parent, [card.stem], runtime)
     except ModelError as error:
         raise ModelFileError(str(error)) from error
-    return bundles[card.stem].predict
+    return models[card.stem].predict
 
 
 def _open_run(path: Path) -> Predict:

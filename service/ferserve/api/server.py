@@ -15,10 +15,10 @@ import uvicorn
 
 from ferserve import logs
 from ferserve.api.app import create_app
-from ferserve.bundle import ModelError
 from ferserve.garbage import leave_out_start_up
 from ferserve.metrics import Metrics
 from ferserve.recognizer import Recognizer
+from ferserve.sessions import ModelError
 from ferserve.settings import Settings
 
 NOTICE_SECONDS = 1.0

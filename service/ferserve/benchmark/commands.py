@@ -133,8 +133,8 @@ def robustness_command(
 
     from ferserve.benchmark import robustness
     from ferserve.benchmark.dataset import OperatorDataset
-    from ferserve.bundle import ModelError
     from ferserve.fer2013.reader import DatasetError
+    from ferserve.sessions import ModelError
     from ferserve.settings import Settings
 
     folder = models_dir or Settings().models_dir

@@ -152,11 +152,11 @@ class Benchmarks:
 
         await _together([stream() for _ in range(served.background_streams)])
         seconds = monotonic() - started
-        card = served.bundle.card
-        in_order = [served.bundle.labels.index(emotion) for emotion in EMOTIONS]
+        card = served.model.card
+        in_order = [served.model.labels.index(emotion) for emotion in EMOTIONS]
         return Measurement(
             model=ModelReference(name=name, version=card.version, sha256=card.sha256),
-            provider=served.bundle.provider,
+            provider=served.model.provider,
             probabilities=probabilities[:, in_order],
             batch_seconds=batch_seconds,
             seconds=seconds,

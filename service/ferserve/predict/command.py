@@ -67,11 +67,11 @@ def predict_command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from ferserve.bundle import ModelError
     from ferserve.predict.outputs import writer_of
     from ferserve.predict.run import Predictor
     from ferserve.predict.sources import find_sources
     from ferserve.schemas import EmotionOptions
+    from ferserve.sessions import ModelError
 
     sources = find_sources(inputs)
     if not sources:
