@@ -14,7 +14,7 @@ URL ?= http://localhost:$(PORT)
 # ONNX Runtime would else report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: serve test test-cluster lint format train export evaluate results robustness bench fuzz overload disconnects streams hostile image-check clean
+.PHONY: docs serve test test-cluster lint format train export evaluate results robustness bench fuzz overload disconnects streams hostile image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
@@ -43,6 +43,9 @@ export: $(VENV)/.dev-$(RUNTIME)  ## make export MODEL=custom_cnn DATA=path/to/fe
 
 evaluate: $(VENV)/.dev-$(RUNTIME)  ## Every figure of a model's card, measured again
 	$(BIN)/ferserve evaluate $(MODEL) --data $(DATA)
+
+docs: $(VENV)/.dev-$(RUNTIME)  ## The table of settings in docs/operations.md
+	$(BIN)/python docs/settings_table.py
 
 results: $(VENV)/.dev-$(RUNTIME)  ## The tables of README.md and docs/results.md
 	$(BIN)/python -m ferserve_export.results

@@ -46,96 +46,136 @@ def usable_cpus() -> int:
     return max(allowed, 1)
 
 
+MEBI = 1024 * 1024
+
+
 class Settings(BaseSettings):
     """Everything an operator can set; field ``x`` is the variable ``FERSERVE_X``.
 
-    Attributes:
-        models_dir: Folder of ``<name>.onnx``, ``<name>.json`` and ``face_detector.onnx``.
-        models: Names to serve, comma-separated in the environment; empty means all found.
-        default_model: Answers requests that name no model; unset means the first served.
-        provider: ``auto`` takes CUDA where it works and the CPU elsewhere; ``cuda`` or
-            ``tensorrt`` that does not work is a start-up error.
-        provider_options: ONNX Runtime's options of that provider on a GPU, as JSON, such as
-            ``{"device_id": 1, "gpu_mem_limit": 4294967296}``.
-        intra_op_threads: Threads inside one inference on the CPU. One is fastest together with
-            several workers.
-        inference_workers: Worker threads a model; unset means one a processor on the CPU and
-            two on a GPU, so that the next batch is ready when one ends.
-        max_batch: Most faces in one inference; on a CPU 8 at most.
-        max_wait_ms: How long a face may wait for others to fill its batch, counted from its
-            arrival. 0 never waits: batches form while the workers are busy.
-        max_queue: Most faces waiting for inference, a model; the same number of images may be
-            in decoding and face detection. More is answered 429.
-        request_timeout_ms: Time from a whole upload to its answer; past it 504. A request may
-            shorten it.
-        max_upload_bytes: Largest request body, base64 and multipart framing included.
-        max_images: Most images in one request of ``/v1/emotion/batch``.
-        max_batch_upload_bytes: Largest body of such a request.
-        upload_memory_bytes: Most bytes of the bodies of all requests together, benchmarks apart;
-            more is answered 429.
-        max_pixels: Largest image, width times height.
-        max_faces: Most faces answered an image.
-        detect_max_side: Images are scaled down to this longer side for face detection, pixels.
-        max_streams: Most streams of ``/v1/emotion/stream`` open at a time; more is answered 429.
-        stream_max_fps: Most frames a second answered in a stream; what comes faster is dropped.
-        stream_idle_seconds: How long a stream may bring no frame, or take no answer.
-        stream_max_seconds: How long a stream may last.
-        dataset: FER2013 for benchmarks: the Kaggle zip, its unpacked folder or ``fer2013.csv``;
-            unset means that only uploads can be benchmarked.
-        benchmark_queue: Most benchmarks waiting beside the one that runs; more is answered 429.
-        benchmark_max_upload_bytes: Largest zip, kept in memory until its benchmark has run.
-        benchmark_max_entries: Most files and folders in a zip.
-        benchmark_max_unpacked_bytes: Most bytes of a zip's files together, unpacked.
-        api_keys: Keys that may use ``/v1``, ``/v2`` and ``/metrics``, comma-separated in the
-            environment; empty means that everyone may.
-        rate_limit: Most requests to ``/v1`` and ``/v2`` by key, or by address where there is none,
-            such as ``100/minute`` or ``10/second;1000/hour``; unset means no limit.
-        cors_origins: Origins whose pages may call the service, comma-separated in the
-            environment; empty means none.
-        metrics_emotions: Whether ``/metrics`` counts faces by dominant emotion.
-        host: Address to listen on.
-        port: Port to listen on.
-        log_format: ``text`` for people, ``json`` for machines (one object a line).
-        drain_seconds: Longest wait for requests under way at shutdown.
+    ``make docs`` copies what stands below each field to ``docs/operations.md``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FERSERVE_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FERSERVE_",
+        env_ignore_empty=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
 
     models_dir: Path = Field(default_factory=installed_models)
+    """Folder of `<name>.onnx`, `<name>.json` and `face_detector.onnx`; by default the models that
+    come with ferserve."""
+
     models: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names to serve, comma-separated; by default all that are found."""
+
     default_model: str | None = None
+    """Answers requests that name no model; by default the first served."""
+
     provider: ProviderChoice = "auto"
+    """`auto` takes CUDA where it works and the CPU elsewhere; `cuda` or `tensorrt` that does not
+    work is an error at the start ([GPUs](gpu.md))."""
+
     provider_options: dict[str, str | int | float | bool] = {}
+    """ONNX Runtime's options of that provider, as JSON: `{"device_id": 1, "use_tf32": 1}`."""
+
     intra_op_threads: int = Field(default=1, ge=1)
+    """Threads inside one inference on the CPU. As many as there are processors, with
+    `INFERENCE_WORKERS=1`, answer a lone request sooner and fewer requests in all
+    ([figures](performance.md#what-the-cpu-path-was-chosen-from))."""
+
     inference_workers: int | None = Field(default=None, ge=1)
+    """Worker threads a model; by default one a processor, and two on a GPU, so that the next batch
+    is ready when one ends."""
+
     max_batch: int = Field(default=32, ge=1)
+    """Most faces in one inference; on the CPU, where more are no faster, at most 8."""
+
     max_wait_ms: float = Field(default=0, ge=0, le=1000)
+    """How long a face may wait for others to fill its batch, from its arrival. With 0, batches form
+    while the workers are busy."""
+
     max_queue: int = Field(default=256, ge=1)
+    """Most faces waiting for a model, and most images in decoding; more is answered 429. Also the
+    most faces of one request to [`/v2`](inference-protocol.md)."""
+
     request_timeout_ms: float = Field(default=10_000, gt=0)
-    max_upload_bytes: int = Field(default=20 * 1024 * 1024, ge=1)
+    """From a whole upload to its answer; past it 504. A request may shorten it with the header
+    `X-Request-Timeout-Ms`."""
+
+    max_upload_bytes: int = Field(default=20 * MEBI, ge=1)
+    """Largest request body, base64 and multipart framing included."""
+
     max_images: int = Field(default=32, ge=1, le=500)
-    max_batch_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
-    upload_memory_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    """Most images in one request of `/v1/emotion/batch`."""
+
+    max_batch_upload_bytes: int = Field(default=64 * MEBI, ge=1)
+    """Largest body of such a request."""
+
+    upload_memory_bytes: int = Field(default=512 * MEBI, ge=1)
+    """Most bytes of the bodies of all requests together, benchmarks apart; more is answered 429."""
+
     max_pixels: int = Field(default=50_000_000, ge=1)
+    """Largest image, width × height."""
+
     max_faces: int = Field(default=32, ge=1)
+    """Most faces answered an image."""
+
     detect_max_side: int = Field(default=640, ge=32)
+    """Images are scaled down to this longer side for face detection, in pixels."""
+
     max_streams: int = Field(default=64, ge=0)
+    """Most [streams](stream.md) open at a time; more is answered 429."""
+
     stream_max_fps: float = Field(default=30, gt=0)
+    """Most frames a second answered in a stream; what comes faster is dropped."""
+
     stream_idle_seconds: float = Field(default=30, gt=0)
+    """How long a stream may bring no frame, or take no answer."""
+
     stream_max_seconds: float = Field(default=3600, gt=0)
+    """How long a stream may last."""
+
     dataset: Path | None = None
+    """FER2013 for [benchmarks](benchmark.md): the Kaggle zip, its folder or `fer2013.csv`."""
+
     benchmark_queue: int = Field(default=3, ge=0)
-    benchmark_max_upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1)
+    """Most benchmarks waiting beside the one that runs; more is answered 429."""
+
+    benchmark_max_upload_bytes: int = Field(default=128 * MEBI, ge=1)
+    """Largest zip to benchmark on; it is held in memory until its benchmark has run."""
+
     benchmark_max_entries: int = Field(default=50_000, ge=1)
-    benchmark_max_unpacked_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
+    """Most files and folders in a zip."""
+
+    benchmark_max_unpacked_bytes: int = Field(default=1024 * MEBI, ge=1)
+    """Most bytes of a zip's files together, unpacked."""
+
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
+    """Keys of at least 16 characters that may call, comma-separated; by default everyone may
+    ([security](security.md))."""
+
     rate_limit: str | None = None
+    """Most requests to `/v1` and `/v2` by key, or by address where there is none: `100/minute`,
+    `10/second;1000/hour`."""
+
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may call, comma-separated."""
+
     metrics_emotions: bool = False
+    """Whether `/metrics` counts faces by dominant emotion."""
+
     host: str = "127.0.0.1"
+    """Address to listen on."""
+
     port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on."""
+
     log_format: Literal["text", "json"] = "text"
+    """`text`, or `json`: one line a request with method, path, status, time and request id."""
+
     drain_seconds: int = Field(default=20, ge=0)
+    """Longest wait for requests under way at shutdown."""
 
     @field_validator("models", "api_keys", "cors_origins", mode="before")
     @classmethod
