@@ -54,9 +54,7 @@ def page(root: Path) -> str:
         "**Intended use.**\n\n" + _list(shared.intended_use),
         "**Not intended for.**\n\n" + _list(shared.not_intended_for),
         "**Limits of the data.**\n\n" + _list(shared.data_set_limits) + "\n\n" + UNMEASURED,
-        "**Law.**\n\n"
-        + _list([f"{rule.reference}, from {rule.applies_from}: {rule.says}" for rule in shared.law])
-        + "\n\nMore in [privacy](privacy.md).",
+        "**Law.** See [privacy](privacy.md#what-the-law-asks-for).",
         INTERFACE,
         f"**Licences.** {'; '.join(licences)}.",
         *(_section(card, licences) for card in cards),
@@ -121,7 +119,7 @@ def _metrics(metrics: dict[str, SplitMetrics]) -> str:
             low, high = wilson_interval(round(scores.accuracy * scores.n), scores.n)
             lines.append(
                 f"| {title} | {scores.n:,} "
-                f"| {100 * scores.accuracy:.2f} ({100 * low:.1f} to {100 * high:.1f}) "
+                f"| {100 * scores.accuracy:.2f} ({100 * low:.1f}–{100 * high:.1f}) "
                 f"| {scores.macro_f1:.3f} | {scores.ece:.3f} |"
             )
     return "\n".join(lines)

@@ -144,22 +144,19 @@ Nothing was chosen on a test image. **All** 7,178 test images are the reference 
 the 95 % interval (Wilson) of one run's share; a run with another seed differs by about as much."""
 
 DISTILLATION_NOTE = """\
-The second is the one that is served. Beside the labels, it learned to answer as the mean of the
-first, VGG16 and ResNet50V2 (recipe `distill-cpu`: the teachers see every face once, as it is;
-temperature 4, their part of the loss 0.7). It kept a hold-out for its temperature, its threshold
-and the ensemble's weights. This was decided before its test figures were known, on condition of
-69.0 % on the hold-out. The first teacher was fitted to all of Training, so its answers to other
-faces carried some of the hold-out's labels over. On the hold-out, stored as int8, the second alone
-is right on 69.2 %; the mean of all three is right on 69.1 to 69.3 if its weight is 0.8 or more, and
-on 67.9 with equal weights. So it got nearly all of the ensemble's weight."""
+The second is served. Beside the labels, it learned to answer as the mean of the first, VGG16 and
+ResNet50V2 (recipe `distill-cpu`: temperature 4, weight of the teachers 0.7). It kept a hold-out for
+its temperature, its threshold and the ensemble's weights; this was decided before its test figures
+were known, on condition of 69.0 % on the hold-out. The first teacher was fitted to all of Training,
+so its answers to other faces carried some of the hold-out's labels over. On the hold-out, stored as
+int8, the second alone is right on 69.2 %; the mean of all three is right on 69.1 to 69.3 if its
+weight is 0.8 or more, and on 67.9 with equal weights. So it got nearly all of that weight."""
 
 CALIBRATION_NOTE = """\
 The expected calibration error (ECE, 15 bins) is the mean gap between how sure the answers are and
-how often they are right; *before* is without temperature and power scaling. Temperature, then
-*power scaling* (scale, exponent; [how](training.md#export)) are fitted on the hold-out, a tenth of
-Training. *Threshold*: answers above it were right at least four times in five on the hold-out;
-others carry the warning `low_confidence`. *Mirror*: what averaging a face with its mirror image
-adds on the hold-out, in points."""
+how often they are right; *before* is without temperature and power scaling
+([how](training.md#export)), which are fitted on the hold-out, a tenth of Training. [Model
+cards](model-cards.md) have the fitted values and the ECE of every split."""
 
 MIRROR_NOTE = """\
 The files in `models/` average each face with its mirror image, which doubles the work;
@@ -199,25 +196,13 @@ def _distillation_table(root: Path) -> str:
 
 
 def _calibration_table(cards: list[ModelCard]) -> str:
-    lines = [
-        "| | hold-out | temperature | power scaling | ECE before, after | threshold | mirror | "
-        "ECE all | ECE PrivateTest |",
-        "|---|" + "---|" * 8,
-    ]
+    lines = ["| | hold-out | ECE before | after |", "|---|" + "---|" * 3]
     for card in cards:
-        fitted = card.calibration
-        served = " (served)" if card.mirror_averaging else " (not served)"
-        gain = "" if fitted is None or fitted.mirror_gain is None else fitted.mirror_gain
-        power = card.power_scaling
-        lines.append(
-            f"| {TITLES[card.name]} | {f'{fitted.n:,}' if fitted else 'none'} "
-            f"| {card.temperature:.3f} "
-            f"| {f'{power.scale:.3f}, {power.exponent:.3f}' if power else ''} "
-            f"| {f'{fitted.ece_before:.3f}, {fitted.ece_after:.3f}' if fitted else ''} "
-            f"| {card.low_confidence_threshold:.3f} "
-            f"| {f'{100 * gain:+.2f}{served}' if gain != '' else ''} "
-            f"| {card.metrics['all'].ece:.3f} | {card.metrics['private'].ece:.3f} |"
-        )
+        if fitted := card.calibration:
+            lines.append(
+                f"| {TITLES[card.name]} | {fitted.n:,} "
+                f"| {fitted.ece_before:.3f} | {fitted.ece_after:.3f} |"
+            )
     return "\n".join(lines)
 
 
@@ -277,19 +262,18 @@ def _model_section(card: ModelCard, report: dict[str, Any]) -> str:
     if card.members:
         parts = ", ".join(f"{part.name} {part.weight:.3f}" for part in card.members)
         lines.append(f"Weights: {parts}.")
+    classes = report["all"]["per_class"]
+    heads = [f"{name} ({classes[name]['support']})" for name in EMOTIONS]
     lines += [
         "",
-        "| all test images | " + " | ".join(EMOTIONS) + " |",
+        f"| all test images | {' | '.join(heads)} |",
         "|---|" + "---|" * len(EMOTIONS),
         *(
             f"| {measure} | "
-            + " | ".join(f"{report['all']['per_class'][name][measure]:.3f}" for name in EMOTIONS)
+            + " | ".join(f"{classes[name][measure]:.3f}" for name in EMOTIONS)
             + " |"
             for measure in ("precision", "recall", "f1")
         ),
-        "| images | "
-        + " | ".join(str(report["all"]["per_class"][name]["support"]) for name in EMOTIONS)
-        + " |",
         "",
         f"![Confusions, F1, reliability, learning curve](results/{card.name}.png)",
     ]
