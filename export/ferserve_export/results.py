@@ -150,7 +150,8 @@ its temperature, its threshold and the ensemble's weights; this was decided befo
 were known, on condition of 69.0 % on the hold-out. The first teacher was fitted to all of Training,
 so its answers to other faces carried some of the hold-out's labels over. On the hold-out, stored as
 int8, the second alone is right on 69.2 %; the mean of all three is right on 69.1 to 69.3 if its
-weight is 0.8 or more, and on 67.9 with equal weights. So it got nearly all of that weight."""
+weight is 0.8 or more, and on 67.9 with equal weights. So the second got nearly
+all of the ensemble's weight."""
 
 CALIBRATION_NOTE = """\
 The expected calibration error (ECE, 15 bins) is the mean gap between how sure the answers are and
