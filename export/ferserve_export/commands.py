@@ -52,12 +52,11 @@ def export_command(
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        from ferserve_training.released import ReleasedError
-        from ferserve_training.run_folder import RunError
+        from ferserve_training.errors import TrainingError
 
-        from ferserve_export.ensemble import NAME, EnsembleError, export_ensemble
-        from ferserve_export.pipeline import DESCRIPTIONS, ExportError, export_run
-        from ferserve_export.verify import CompressionError, ParityError
+        from ferserve_export.ensemble import NAME, export_ensemble
+        from ferserve_export.errors import ExportError
+        from ferserve_export.pipeline import DESCRIPTIONS, export_run
     except ModuleNotFoundError as error:
         _fail("export", f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
     from ferserve.bundle import ModelError
@@ -79,16 +78,7 @@ def export_command(
             card = export_ensemble(members, dataset, out, **common)
         else:
             card = export_run(model, folder, dataset, out, mirror=mirror, int8=int8, **common)
-    except (
-        CompressionError,
-        DatasetError,
-        EnsembleError,
-        ExportError,
-        ModelError,
-        ParityError,
-        ReleasedError,
-        RunError,
-    ) as error:
+    except (ExportError, DatasetError, ModelError, TrainingError) as error:
         _fail("export", str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))
     typer.echo(f"{out / model}.json written, sha256 {card.sha256}")
