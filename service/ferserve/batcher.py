@@ -19,35 +19,16 @@ from functools import partial
 from time import monotonic
 from typing import Generic
 
-from ferserve.lanes import Answer, Entry, Item, Lane, Queue, QueueFull, Result
+from ferserve.errors import DeadlineExceeded, InternalError, NotReady, QueueFull
+from ferserve.lanes import Answer, Entry, Item, Lane, Queue, Result
 from ferserve.observers import BatchObserver
 
-__all__ = [
-    "Answer",
-    "BatchFailed",
-    "Batcher",
-    "BatcherClosed",
-    "DeadlineExceeded",
-    "Lane",
-    "QueueFull",
-]
+__all__ = ["Answer", "Batcher", "Lane"]
 
 RESTART_SECONDS = 1.0
 """Pause before a dead worker is replaced: what kills every worker at once must not spin."""
 
 logger = logging.getLogger(__name__)
-
-
-class DeadlineExceeded(Exception):  # noqa: N818 - a condition, not a fault
-    """The answer was not there by the deadline."""
-
-
-class BatcherClosed(Exception):  # noqa: N818
-    """The batcher takes no items: not started, closed, or a worker died and is not yet back."""
-
-
-class BatchFailed(Exception):  # noqa: N818
-    """The function raised on this item's batch; its exception is the ``__cause__``."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -134,8 +115,9 @@ class Batcher(Generic[Item, Result]):
         Raises:
             QueueFull: The items do not fit in the lane's queue.
             DeadlineExceeded: The answers were not there by ``deadline``.
-            BatchFailed: The function raised on a batch with one of these items.
-            BatcherClosed: No worker will take the items.
+            InternalError: The function raised on a batch with one of these items; its exception
+                is the ``__cause__``.
+            NotReady: No worker will take the items.
         """
         loop = asyncio.get_running_loop()
         now = monotonic()
@@ -171,7 +153,7 @@ class Batcher(Generic[Item, Result]):
     def _enqueue(self, entries: list[Entry[Item, Result]], lane: Lane) -> None:
         with self._condition:
             if not self._open:
-                raise BatcherClosed("no worker is running")
+                raise NotReady("no worker is running")
             try:
                 self._queues[lane].add(entries)
             except QueueFull:
@@ -298,11 +280,11 @@ class Batcher(Generic[Item, Result]):
         for queue in self._queues.values():
             queue.waiting.clear()
         self._condition.notify_all()
-        _settle_soon([(entry, BatcherClosed(reason)) for entry in left])
+        _settle_soon([(entry, NotReady(reason)) for entry in left])
 
 
-def _caused_by(error: Exception) -> BatchFailed:
-    failure = BatchFailed(f"the batch failed: {type(error).__name__}")
+def _caused_by(error: Exception) -> InternalError:
+    failure = InternalError(f"the batch failed: {type(error).__name__}")
     failure.__cause__ = error
     return failure
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TypeVar
 
-from ferserve.batcher import DeadlineExceeded, QueueFull
+from ferserve.errors import DeadlineExceeded, QueueFull
 from ferserve.observers import PipelineObserver
 
 T = TypeVar("T")

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
-from ferserve.batcher import Answer, BatcherClosed
+from ferserve.batcher import Answer
 from ferserve.card import ModelCard
+from ferserve.errors import InvalidParameter, NotReady, UnknownModel
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.models import Model, Scores
 from ferserve.observers import PipelineObserver
@@ -24,14 +25,6 @@ from ferserve.schemas import (
 )
 from ferserve.serving import ServedModel, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
-
-
-class UnknownModel(ValueError):  # noqa: N818 - named for the API's problem
-    """No model of this name is served; the message lists those that are."""
-
-
-class InvalidOption(ValueError):  # noqa: N818
-    """An option is over a limit of the settings."""
 
 
 class Recognizer:
@@ -111,7 +104,7 @@ class Recognizer:
 
         Raises:
             UnknownModel: ``options.model`` is not served.
-            InvalidOption: ``options.max_faces`` is over the limit.
+            InvalidParameter: ``options.max_faces`` is over the limit.
         """
         self.served(options.model or self.default_model)
         self._pick_max_faces(options.max_faces)
@@ -130,12 +123,12 @@ class Recognizer:
 
         Raises:
             UnknownModel: ``options.model`` is not served.
-            InvalidOption: ``options.max_faces`` is over the limit.
-            images.ImageError: The bytes are no image within the limits.
-            batcher.QueueFull: Too much work is waiting.
-            batcher.DeadlineExceeded: It took longer than the timeout.
-            batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
-            batcher.BatchFailed: The inference failed.
+            InvalidParameter: ``options.max_faces`` is over the limit.
+            Refusal: The bytes are no image within the limits.
+            QueueFull: Too much work is waiting.
+            DeadlineExceeded: It took longer than the timeout.
+            NotReady: The service has not started, has stopped, or a worker died.
+            InternalError: The inference failed.
         """
         with self._admitted():
             return await self._recognize(data, options, self._deadline(seconds))
@@ -155,8 +148,8 @@ class Recognizer:
 
         Raises:
             UnknownModel: ``options.model`` is not served.
-            InvalidOption: ``options.max_faces`` is over the limit.
-            batcher.BatcherClosed: The service has not started or has stopped.
+            InvalidParameter: ``options.max_faces`` is over the limit.
+            NotReady: The service has not started or has stopped.
         """
         self.check(options)
         deadline = self._deadline(seconds)
@@ -190,10 +183,10 @@ class Recognizer:
 
         Raises:
             UnknownModel: The model is not served.
-            batcher.QueueFull: The faces do not fit in the queue.
-            batcher.DeadlineExceeded: It took longer than the timeout.
-            batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
-            batcher.BatchFailed: The inference failed.
+            QueueFull: The faces do not fit in the queue.
+            DeadlineExceeded: It took longer than the timeout.
+            NotReady: The service has not started, has stopped, or a worker died.
+            InternalError: The inference failed.
         """
         served = self.served(name)
         with self._admitted():
@@ -224,7 +217,7 @@ class Recognizer:
             uint8 ``[48, 48]``, or None where no face is found.
 
         Raises:
-            images.ImageError: The bytes are no image within the limits.
+            Refusal: The bytes are no image within the limits.
         """
         options = EmotionOptions(detect=detect)
         found = self._preparer.prepare(data, options, max_faces=1, submitted=monotonic()).faces
@@ -234,7 +227,7 @@ class Recognizer:
     def _admitted(self) -> Iterator[None]:
         """Counts what is under way, which ``close`` waits for."""
         if self._state in ("starting", "stopped"):
-            raise BatcherClosed(f"the service is {self._state}")
+            raise NotReady(f"the service is {self._state}")
         self._under_way += 1
         self._idle.clear()
         try:
@@ -279,7 +272,7 @@ class Recognizer:
     def _pick_max_faces(self, wanted: int | None) -> int:
         limit = self.settings.max_faces
         if wanted is not None and wanted > limit:
-            raise InvalidOption(f"max_faces: Input should be at most {limit}")
+            raise InvalidParameter(f"max_faces: Input should be at most {limit}")
         return wanted or limit
 
 

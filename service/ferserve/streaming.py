@@ -8,26 +8,11 @@ from enum import Enum
 from time import monotonic
 from typing import Any, Protocol
 
+from ferserve.errors import MalformedRequest, NotReady, QueueFull
 from ferserve.observers import StreamObserver
 from ferserve.schemas import Recognition, StreamCounts
 from ferserve.settings import Settings
 from ferserve.tracking import FaceTracker, SeenFace, Track
-
-
-class ClientLeft(Exception):  # noqa: N818 - a condition, not a fault
-    """The connection is gone."""
-
-
-class UnknownMessage(Exception):  # noqa: N818
-    """The client sent what is no frame."""
-
-
-class TooManyStreams(Exception):  # noqa: N818
-    """As many streams are open as the settings allow."""
-
-
-class StreamsClosed(Exception):  # noqa: N818
-    """The service takes no more streams."""
 
 
 class End(Enum):
@@ -197,9 +182,9 @@ class FrameStream:
         """Answers frames until the client, a limit or the service ends the stream.
 
         Args:
-            receive: Waits for a frame; None after the last. May raise ``ClientLeft`` and
-                ``UnknownMessage``.
-            send: Sends an answer; may raise ``ClientLeft``.
+            receive: Waits for a frame; None after the last. May raise ``ConnectionError`` and
+                ``MalformedRequest``.
+            send: Sends an answer; may raise ``ConnectionError``.
         """
         answering = asyncio.create_task(self._answer_all(send))
         answering.add_done_callback(lambda _: self.stop(End.FAILED))
@@ -230,9 +215,9 @@ class FrameStream:
                     if frame is None:
                         return End.FINISHED
                     self._frames.put(frame)
-            except ClientLeft:
+            except ConnectionError:
                 return End.CLIENT_LEFT
-            except UnknownMessage:
+            except MalformedRequest:
                 return End.UNKNOWN_MESSAGE
             finally:
                 came = coming.done()
@@ -250,7 +235,7 @@ class FrameStream:
             started = monotonic()
             try:
                 await self._answer(frame, send)
-            except ClientLeft:
+            except ConnectionError:
                 self.stop(End.CLIENT_LEFT)
                 break
             except TimeoutError:  # the client takes no answers
@@ -309,13 +294,13 @@ class Streams:
         """Holds a place for a stream.
 
         Raises:
-            TooManyStreams: There is none.
-            StreamsClosed: The service ends.
+            QueueFull: There is none.
+            NotReady: The service ends.
         """
         if self._closing:
-            raise StreamsClosed("the service is shutting down")
+            raise NotReady("the service is shutting down")
         if len(self._open) >= self._max_streams:
-            raise TooManyStreams(f"{len(self._open)} streams are open; there is no place for more")
+            raise QueueFull(f"{len(self._open)} streams are open; there is no place for more")
         self._open.add(stream)
         try:
             yield

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from ferserve.batcher import BatcherClosed, DeadlineExceeded, Lane, QueueFull
+from ferserve.batcher import Lane
+from ferserve.errors import DeadlineExceeded, NotReady, QueueFull
 from in_process import serving
 from synthetic_fer2013 import write_zip
 from waiting import until
@@ -194,7 +195,7 @@ async def test_what_a_replica_refuses_is_raised_as_if_it_were_here(queue):
 
 async def test_a_replica_with_another_version_is_never_taken_for_this_one(queue):
     queue._sha256 = "0" * 64
-    with pytest.raises(BatcherClosed, match="another version"):
+    with pytest.raises(NotReady, match="another version"):
         await queue.submit(faces(3), time.monotonic() + 30)
     page = queue.metrics.render().decode()
     for name in ("retried", "lost"):
@@ -369,5 +370,5 @@ async def test_sigterm_ends_the_application_and_leaves_the_cluster(process, clie
     answer = client.get("/v1/models")  # Ray's proxy still listens
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
     await until(lambda: not queue.healthy)
-    with pytest.raises((BatcherClosed, DeadlineExceeded)):
+    with pytest.raises((NotReady, DeadlineExceeded)):
         await queue.submit(faces(1), time.monotonic() + 5)

@@ -5,7 +5,7 @@ import threading
 from time import monotonic
 
 import pytest
-from ferserve.batcher import DeadlineExceeded, QueueFull
+from ferserve.errors import DeadlineExceeded, QueueFull
 from ferserve.observers import PipelineObserver
 from ferserve.pool import WorkPool
 from waiting import until

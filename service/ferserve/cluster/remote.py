@@ -10,9 +10,9 @@ import numpy as np
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from ferserve.batcher import Answer, BatcherClosed, BatchFailed, DeadlineExceeded, Lane, QueueFull
+from ferserve.batcher import Answer, Lane
 from ferserve.cluster.metrics import ClusterMetrics
-from ferserve.cluster.replica import Refusal
+from ferserve.errors import DeadlineExceeded, InternalError, NotReady, QueueFull, Refusal
 from ferserve.preparation import FaceImage
 from ferserve.serving import Description, Scores, ServedModel
 
@@ -38,7 +38,7 @@ async def connect(
     while True:
         try:
             found: Description = await _ask(handle.describe.remote())
-        except (BatcherClosed, QueueFull, BatchFailed) as problem:
+        except (NotReady, QueueFull, InternalError) as problem:
             logger.info("waiting for %s: %s", handle.deployment_name, problem)
         else:
             if found.card.sha256 == sha256:
@@ -95,11 +95,11 @@ class RemoteQueue:
         Raises:
             QueueFull: They do not fit in the replica's queue, or every replica has too many calls.
             DeadlineExceeded: The answers were not there by ``deadline``.
-            BatchFailed: The inference failed; the replica's log says why.
-            BatcherClosed: Two replicas were lost, or none answers.
+            InternalError: The inference failed; the replica's log says why.
+            NotReady: Two replicas were lost, or none answers.
         """
         if self._closed:
-            raise BatcherClosed("the service is stopped")
+            raise NotReady("the service is stopped")
         if not items:
             return []
         faces = np.stack(items)
@@ -129,7 +129,7 @@ class RemoteQueue:
                 if lane is Lane.LIVE:
                     raise
                 await asyncio.sleep(FULL_PAUSE)
-            except BatcherClosed as problem:
+            except NotReady as problem:
                 if lost_before:
                     self._metrics.faces_lost(self._name, lane, len(faces))
                     raise
@@ -144,7 +144,7 @@ class RemoteQueue:
                 async with asyncio.timeout(PROBE_SECONDS):
                     found: Description = await _ask(self._handle.describe.remote())
                 healthy = found.card.sha256 == self._sha256
-            except (TimeoutError, BatcherClosed, BatchFailed):
+            except (TimeoutError, NotReady, InternalError):
                 healthy = False
             except QueueFull:  # busy, but there
                 healthy = True
@@ -161,17 +161,17 @@ async def _ask(response: Any) -> Any:
 
     Raises:
         QueueFull: Ray holds too many calls already.
-        BatchFailed: The replica's code failed.
-        BatcherClosed: The replica was lost, or there is none.
+        InternalError: The replica's code failed.
+        NotReady: The replica was lost, or there is none.
     """
     try:
         outcome = await response
     except BackPressureError:
         raise QueueFull("every replica has too many requests waiting") from None
     except RayTaskError as error:
-        raise BatchFailed("the replica failed") from error
+        raise InternalError("the replica failed") from error
     except (RayError, RayServeException) as error:
-        raise BatcherClosed(f"no replica answered: {type(error).__name__}") from error
+        raise NotReady(f"no replica answered: {type(error).__name__}") from error
     except asyncio.CancelledError:
         response.cancel()
         raise

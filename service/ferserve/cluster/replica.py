@@ -10,15 +10,13 @@ from typing import Any
 from ray import serve
 
 from ferserve import logs
-from ferserve.batcher import Answer, BatcherClosed, BatchFailed, DeadlineExceeded, Lane, QueueFull
+from ferserve.batcher import Answer, Lane
 from ferserve.bundle import ModelError
 from ferserve.cluster.metrics import metrics_here
+from ferserve.errors import InternalError, NotReady, Refusal
 from ferserve.preparation import FaceImage
 from ferserve.serving import Description, Scores, describe, load_models
 from ferserve.settings import Settings
-
-Refusal = QueueFull | DeadlineExceeded | BatcherClosed | BatchFailed
-"""What the batcher raises. Replicas return it: Ray would wrap, and log, what they raise."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ class ModelReplica:
     async def describe(self) -> Description | Refusal:
         """Returns what all replicas together are; for as long as this one's workers live."""
         if not self._model.batcher.healthy:
-            return BatcherClosed("a worker died")
+            return NotReady("a worker died")
         return self._description
 
     async def rate(
@@ -68,15 +66,15 @@ class ModelReplica:
             sha256: Of the model that the caller takes this one for.
         """
         if sha256 != self._description.card.sha256:
-            return BatcherClosed("the replica has another version of the model")
+            return NotReady("the replica has another version of the model")
         deadline = monotonic() + seconds if math.isfinite(seconds) else math.inf
         try:
             return await self._model.batcher.submit(list(faces), deadline, lane)
-        except BatchFailed as failure:
+        except InternalError as failure:
             logger.error("a batch failed", exc_info=failure)  # its cause does not travel
             return failure
-        except (QueueFull, DeadlineExceeded, BatcherClosed) as refusal:
-            return refusal
+        except Refusal as refusal:
+            return refusal  # not raised: Ray would wrap, and log it
 
     async def families(self) -> list[Any]:
         """Returns this replica's metrics, for ``/metrics``."""
@@ -85,4 +83,4 @@ class ModelReplica:
     def check_health(self) -> None:
         """Has Ray replace the replica when its workers stay dead."""
         if not self._model.batcher.healthy:
-            raise BatcherClosed("a worker died")
+            raise NotReady("a worker died")

@@ -7,9 +7,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ferserve import logs
-from ferserve.batcher import BatcherClosed, BatchFailed
 from ferserve.bundle import ModelError
-from ferserve.errors import PayloadTooLarge, as_problem
+from ferserve.errors import InternalError, NotReady, PayloadTooLarge, Refusal
 from ferserve.recognizer import Recognizer
 from ferserve.schemas import EmotionOptions, ModelReference, Recognition
 from ferserve.score.outputs import OK, PROBLEM, SCHEMA
@@ -69,13 +68,12 @@ class Scorer:
             try:
                 data = row["image"] if "image" in row else await self._read(row["path"])
                 recognition = await self._recognizer.recognize(data or b"", self._options)
-            except (BatchFailed, BatcherClosed):
+            except (InternalError, NotReady):
                 raise  # not this image's fault
             except OSError as error:
                 return self._row(row["id"], code=UNREADABLE, detail=str(error.strerror or error))
-            except Exception as error:
-                problem = as_problem(error)
-                return self._row(row["id"], code=problem.code, detail=problem.detail)
+            except Refusal as refusal:
+                return self._row(row["id"], code=refusal.code, detail=refusal.detail)
         return self._row(row["id"], recognition)
 
     async def _read(self, path: str) -> bytes:
