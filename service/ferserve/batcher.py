@@ -21,7 +21,7 @@ from typing import Generic
 
 from ferserve.errors import DeadlineExceeded, InternalError, NotReady, QueueFull
 from ferserve.lanes import Answer, Entry, Item, Lane, Queue, Result
-from ferserve.observers import BatchObserver
+from ferserve.metrics import BatchMetrics, Metrics
 
 __all__ = ["Answer", "Batcher", "Lane"]
 
@@ -50,7 +50,7 @@ class Batcher(Generic[Item, Result]):
             have to wait for.
         max_background_queue: Most items waiting in the background lane.
         name: Name of the threads, for logs and debuggers.
-        observer: Hears what happens, for metrics.
+        metrics: Of the model; of no one by default.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class Batcher(Generic[Item, Result]):
         max_background_batch: int = 32,
         max_background_queue: int = 256,
         name: str = "batcher",
-        observer: BatchObserver | None = None,
+        metrics: BatchMetrics | None = None,
     ) -> None:
         self._run = run
         self._linger = linger
         self._one_by_one = one_by_one
         self._name = name
-        self._observer = observer or BatchObserver()
+        self._metrics = metrics or Metrics().serve_model(name, "", "")
         self._condition = threading.Condition()
         self._queues: dict[Lane, Queue[Item, Result]] = {
             Lane.LIVE: Queue(Lane.LIVE, max_batch, max_queue, max_wait),
             Lane.BACKGROUND: Queue(Lane.BACKGROUND, max_background_batch, max_background_queue),
         }
         for lane, queue in self._queues.items():
-            self._observer.watch_queue(lane, partial(len, queue))
+            self._metrics.watch_queue(lane, partial(len, queue))
         self._idle_workers = 0
         self._dead_workers: set[int] = set()
         self._open = False
@@ -133,10 +133,10 @@ class Batcher(Generic[Item, Result]):
                     return [await futures[0]]
                 return await asyncio.gather(*futures)
         except (TimeoutError, DeadlineExceeded):
-            self._observer.expired(lane, _unanswered(futures))
+            self._metrics.dropped(lane, "expired", _unanswered(futures))
             raise DeadlineExceeded("the answer took too long") from None
         except asyncio.CancelledError:
-            self._observer.cancelled(lane, _unanswered(futures))
+            self._metrics.dropped(lane, "cancelled", _unanswered(futures))
             raise
         finally:
             for future in futures:
@@ -157,7 +157,7 @@ class Batcher(Generic[Item, Result]):
             try:
                 self._queues[lane].add(entries)
             except QueueFull:
-                self._observer.rejected(lane, len(entries))
+                self._metrics.dropped(lane, "rejected", len(entries))
                 raise
             self._condition.notify(len(entries))
 
@@ -184,7 +184,7 @@ class Batcher(Generic[Item, Result]):
             logger.critical(
                 "a worker died: %s-%d; what waits is given up", self._name, index, exc_info=True
             )
-            self._observer.worker_died()
+            self._metrics.worker_died()
             with self._condition:
                 self._dead_workers.add(index)
                 self._give_up("a worker died", also=batch)
@@ -247,7 +247,7 @@ class Batcher(Generic[Item, Result]):
         _settle_soon([(e, DeadlineExceeded("the queue was too long")) for e in expired])
         if batch:
             waits = [now - entry.enqueued_at for entry in batch]
-            self._observer.batch_released(queue.lane, waits, queue.why_released(len(batch)))
+            self._metrics.batch_released(queue.lane, waits, queue.why_released(len(batch)))
         return batch
 
     def _share(self, queue: Queue[Item, Result]) -> int:
@@ -270,7 +270,7 @@ class Batcher(Generic[Item, Result]):
         except Exception as error:
             # One exception each: requests that raise a shared one would share its traceback.
             outcomes = [(entry, _caused_by(error)) for entry in batch]
-        self._observer.batch_done(monotonic() - started)
+        self._metrics.batch_done(monotonic() - started)
         _settle_soon(outcomes)
 
     def _give_up(self, reason: str, also: Sequence[Entry[Item, Result]] = ()) -> None:

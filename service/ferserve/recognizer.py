@@ -10,8 +10,8 @@ from ferserve.batcher import Answer
 from ferserve.card import ModelCard
 from ferserve.errors import InvalidParameter, NotReady, UnknownModel
 from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.metrics import Metrics
 from ferserve.models import Model, Scores
-from ferserve.observers import PipelineObserver
 from ferserve.pool import WorkPool
 from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
 from ferserve.schemas import (
@@ -35,7 +35,7 @@ class Recognizer:
 
     Args:
         settings: Which models to serve, and all limits.
-        observer: Hears what happens, for metrics.
+        metrics: Where everything is counted.
         models: By name, where they are not to be loaded into this process.
 
     Raises:
@@ -45,16 +45,16 @@ class Recognizer:
     def __init__(
         self,
         settings: Settings,
-        observer: PipelineObserver | None = None,
+        metrics: Metrics | None = None,
         models: Mapping[str, ServedModel] | None = None,
     ) -> None:
         self.settings = settings
-        self._observer = observer or PipelineObserver()
+        self._metrics = metrics or Metrics()
         self._cpus = usable_cpus()
         self._preparer = Preparer(load_detector(settings), settings.max_pixels)
-        self._models = serve_models(settings, self._observer) if models is None else models
+        self._models = serve_models(settings, self._metrics) if models is None else models
         self.default_model = settings.default_model or next(iter(self._models))
-        self._pool = WorkPool(self._cpus, settings.max_queue, self._observer)
+        self._pool = WorkPool(self._cpus, settings.max_queue, self._metrics)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -192,7 +192,7 @@ class Recognizer:
         with self._admitted():
             answers = await served.batcher.submit(faces, self._deadline(seconds))
         for answer in answers:
-            self._observer.face_rated(served.model.labels[answer.value.argmax()])
+            self._metrics.face_rated(served.model.labels[answer.value.argmax()])
         return answers
 
     def served(self, name: str) -> ServedModel:
@@ -251,7 +251,7 @@ class Recognizer:
         work = partial(self._preparer.prepare, data, options, max_faces, submitted=started)
         quick = self._preparer.is_quick(data, options)
         prepared = work() if quick else await self._pool.run(work, deadline)
-        self._observer.image_prepared(
+        self._metrics.image_prepared(
             prepared.decode, prepared.detect if prepared.detector_ran else None
         )
         answers = await served.batcher.submit([face.crop for face in prepared.faces], deadline)
@@ -261,7 +261,7 @@ class Recognizer:
             for face, answer in zip(prepared.faces, answers, strict=True)
         ]
         for face in faces:
-            self._observer.face_rated(face.dominant_emotion)
+            self._metrics.face_rated(face.dominant_emotion)
         return Recognition(
             model=ModelReference(name=name, version=card.version, sha256=card.sha256),
             image=prepared.image,

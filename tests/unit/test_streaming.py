@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from ferserve.errors import MalformedRequest, NotReady, QueueFull
-from ferserve.observers import StreamObserver
+from ferserve.metrics import Metrics
 from ferserve.schemas import (
     Box,
     FaceEmotion,
@@ -53,10 +53,11 @@ class Memory:
         self.left += count
 
 
-class Observer(StreamObserver):
+class Observer(Metrics):
     """Remembers what it heard."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.answered = self.refused = self.dropped = 0
         self.ends: list[str] = []
 

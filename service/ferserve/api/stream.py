@@ -71,7 +71,7 @@ async def stream_emotions(websocket: WebSocket) -> None:
             stream = await _prepare(websocket, streams)
             held.enter_context(streams.place(stream))
         except Exception as error:
-            streams.observer.stream_ended("refused")
+            streams.metrics.stream_ended("refused")
             await channel.close(*_refusal(websocket, error))
             return
         end = await stream.run(channel.receive, channel.send)
@@ -100,7 +100,7 @@ async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
         recognizer.settings,
         await get_budget(websocket),
         options.smoothing_seconds,
-        streams.observer,
+        streams.metrics,
     )
 
 
