@@ -26,7 +26,6 @@ __all__ = [
     "Bundle",
     "ModelBundle",
     "ModelError",
-    "ModelFacts",
     "available_models",
     "load_bundle",
     "read_card",
@@ -35,8 +34,8 @@ __all__ = [
 ]
 
 
-class ModelFacts(Protocol):
-    """What is to know of a model, wherever it computes."""
+class Bundle(Protocol):
+    """What is served under a model's name: a :class:`ModelBundle`, or several of them."""
 
     @property
     def card(self) -> ModelCard:
@@ -52,10 +51,6 @@ class ModelFacts(Protocol):
 
     def warm_up(self) -> None:
         """Makes the first request as quick as the next."""
-
-
-class Bundle(ModelFacts, Protocol):
-    """What is served under a model's name: a :class:`ModelBundle`, or several of them."""
 
     def predict(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Returns probabilities float32 ``[N, 7]`` of faces uint8 ``[N, 48, 48]``."""

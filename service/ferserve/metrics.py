@@ -1,13 +1,12 @@
 """Prometheus metrics of one application, in a registry of its own."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    Metric,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
@@ -177,21 +176,6 @@ class Metrics(PipelineObserver, StreamObserver):
         """Counts a face, where the operator wants this."""
         if self._emotions:
             self._emotions.labels(emotion).inc()
-
-
-def render_families(families: Iterable[Metric]) -> bytes:
-    """Renders families that are in no registry in Prometheus' text format."""
-    return generate_latest(_Page(families))
-
-
-class _Page:
-    """What ``generate_latest`` takes for a registry."""
-
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
 
 
 class _BatchMetrics:

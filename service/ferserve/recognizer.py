@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from time import monotonic
 
 from ferserve.batcher import Answer, BatcherClosed
-from ferserve.bundle import ModelFacts
+from ferserve.bundle import Bundle
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.observers import PipelineObserver
@@ -43,23 +43,17 @@ class Recognizer:
     Args:
         settings: Which models to serve, and all limits.
         observer: Hears what happens, for metrics.
-        models: By name, where they are not to be loaded into this process.
 
     Raises:
         ModelError: A model or the face detector cannot be served; the message says why.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        observer: PipelineObserver | None = None,
-        models: Mapping[str, ServedModel] | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, observer: PipelineObserver | None = None) -> None:
         self.settings = settings
         self._observer = observer or PipelineObserver()
         self._cpus = usable_cpus()
         self._preparer = Preparer(load_detector(settings), settings.max_pixels)
-        self._models = load_models(settings, self._observer) if models is None else models
+        self._models = load_models(settings, self._observer)
         self.default_model = settings.default_model or next(iter(self._models))
         self._pool = WorkPool(self._cpus, settings.max_queue, self._observer)
         self._under_way = 0
@@ -283,7 +277,7 @@ class Recognizer:
         return wanted or limit
 
 
-def _describe(face: FoundFace, scores: Scores, bundle: ModelFacts, landmarks: bool) -> FaceEmotion:
+def _describe(face: FoundFace, scores: Scores, bundle: Bundle, landmarks: bool) -> FaceEmotion:
     emotions = dict(zip(bundle.labels, scores.tolist(), strict=True))
     dominant = max(emotions, key=emotions.__getitem__)
     confidence = emotions[dominant]

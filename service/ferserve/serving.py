@@ -1,16 +1,13 @@
 """A served model: what is known of it, and what every inference goes through."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferserve import faces
-from ferserve.batcher import Answer, Batcher, Lane
-from ferserve.bundle import CPU, Bundle, ModelError, ModelFacts, available_models
-from ferserve.card import ModelCard
+from ferserve.batcher import Batcher
+from ferserve.bundle import CPU, Bundle, ModelError, available_models
 from ferserve.ensemble import load_bundles
 from ferserve.observers import PipelineObserver
 from ferserve.preparation import FaceImage
@@ -36,25 +33,6 @@ MAX_BACKGROUND_BATCH = 4
 Scores = NDArray[np.float32]
 
 
-class FaceQueue(Protocol):
-    """What a model's faces go through: a ``Batcher`` here, or its like on other machines."""
-
-    @property
-    def healthy(self) -> bool:
-        """Whether faces are taken and answered."""
-
-    def start(self) -> None:
-        """Begins to take faces; once only, in the event loop that will submit them."""
-
-    async def submit(
-        self, items: Sequence[FaceImage], deadline: float, lane: Lane = Lane.LIVE
-    ) -> list[Answer[Scores]]:
-        """As ``Batcher.submit``."""
-
-    async def close(self) -> None:
-        """Fails what still waits."""
-
-
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model and what is in front of it.
@@ -67,36 +45,10 @@ class ServedModel:
             worker busy; more do not fit in the background lane.
     """
 
-    bundle: ModelFacts
-    batcher: FaceQueue
+    bundle: Bundle
+    batcher: Batcher[FaceImage, Scores]
     background_batch: int
     background_streams: int
-
-
-@dataclass(frozen=True)
-class Description:
-    """What other processes need to know of a model, as in ``ServedModel``."""
-
-    card: ModelCard
-    labels: tuple[str, ...]
-    provider: str
-    background_batch: int
-    background_streams: int
-
-    def warm_up(self) -> None:
-        """Does nothing: the process that computes is warm before it answers."""
-
-
-def describe(model: ServedModel) -> Description:
-    """Describes a model of this process to others."""
-    facts = model.bundle
-    return Description(
-        facts.card,
-        facts.labels,
-        facts.provider,
-        model.background_batch,
-        model.background_streams,
-    )
 
 
 def serve_bundle(bundle: Bundle, settings: Settings, observer: PipelineObserver) -> ServedModel:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-PROCESSORS = 4
-"""What replicas reserve; Ray keeps account of them only."""
+PROCESSORS = 2
+"""What replicas and workers reserve; Ray keeps account of them only."""
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """The least that Ray takes, rounded up: containers often have little shared memory."""
@@ -20,7 +20,7 @@ def ray_machine() -> Iterator[None]:
     """A cluster of one machine, which this process is connected to."""
     pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
     import ray
-    from ferserve.cluster.machine import start_ray
+    from ferserve.cluster import start_ray
 
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
     start_ray(PROCESSORS, object_store_bytes=OBJECT_STORE_BYTES, folder=folder)
