@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import uuid
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -59,7 +58,7 @@ METRICS_PORTS = 100
 """How many ports are tried, from the settings' one on."""
 
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
-"""Memory for what travels between processes: large uploads, while they are being read."""
+"""Shared memory for large uploads on their way; a mapped file where ``/dev/shm`` has too little."""
 
 RAYS_PATHS = "/-/"
 """Health and routes of Ray's proxy itself begin so."""
@@ -129,19 +128,12 @@ def benchmarks(args: dict[str, Any]) -> "Application":
     return _application(Settings(**args), ClusterSettings(), 1, 1)
 
 
-def start_ray(
-    processors: float,
-    *,
-    object_store_bytes: int = OBJECT_STORE_BYTES,
-    folder: Path | None = None,
-) -> None:
+def start_ray(processors: float) -> None:
     """Joins the cluster that ``RAY_ADDRESS`` names, or else starts Ray on this machine.
 
     Args:
         processors: How many a Ray started here may give away, at least as many as there are. It
             is an account only, which may exceed what is there.
-        object_store_bytes: Shared memory, or memory-mapped files where ``/dev/shm`` has too little.
-        folder: Of its logs and sockets, with a short path; by default ``/tmp/ray``.
     """
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(address, logging_level=logging.WARNING)
@@ -153,11 +145,10 @@ def start_ray(
         "local",
         num_cpus=max(usable_cpus(), math.ceil(processors)),
         include_dashboard=False,
-        object_store_memory=object_store_bytes,
+        object_store_memory=OBJECT_STORE_BYTES,
         logging_level=logging.WARNING,
         # Images must not reach a disk, not even when memory is short.
         _system_config={"automatic_object_spilling_enabled": False},
-        _temp_dir=str(folder) if folder else None,
     )
 
 

@@ -59,24 +59,8 @@ SCHEMA = pa.schema(
 """A row an image. ``status`` is ``ok`` or ``problem``; ``faces`` is null where there is a problem
 and empty where there is no face; boxes are as in the API."""
 
-ITEMS = pa.schema(
-    {
-        "name": pa.string(),
-        "path": pa.string(),
-        "column": pa.string(),
-        "group": pa.int64(),
-        "first": pa.int64(),
-        "rows": pa.int64(),
-    }
-)
-"""What workers are handed: an image file; or, where there is a column, a row group of a Parquet
-file, with the number of its first row and how many it has."""
-
 ROWS_PER_FILE = 10_000
 """What is not in a file yet is done again by the next run."""
-
-BATCHES_PER_TASK = 4
-"""What a dead worker leaves to be done again."""
 
 MOST_TASKS = 10_000
 """Of a run, whatever its size: Ray keeps account of each."""
@@ -129,9 +113,9 @@ def score(
     if PurePosixPath(_locate(target)[1]).is_relative_to(path):
         raise ValueError(f"{target}: is inside of the input")
     output = _Output(*_locate(target), (model.sha256, options.detect))
-    left = [item for item in items if not output.done.issuperset(_ids(item))]
-    total = sum(item["rows"] for item in items)
-    skipped = sum(id_ in output.done for item in items for id_ in _ids(item))
+    left = [item for item in items if not output.done.issuperset(item["ids"])]
+    total = sum(len(item["ids"]) for item in items)
+    skipped = sum(id_ in output.done for item in items for id_ in item["ids"])
     scorer = (cluster.for_replica(settings), options, filesystem, batch_size)
     faces, problems, seconds = 0, Counter[str](), 0.0
     progress(skipped, total)
@@ -188,7 +172,7 @@ class Scorer:
         self._threads = ThreadPoolExecutor(READERS)
 
     def __call__(self, items: pa.Table) -> Iterator[pa.Table]:
-        """Scores the images of some ``ITEMS``: yields rows of ``SCHEMA``."""
+        """Scores the images of items as ``_find`` returns them: yields rows of ``SCHEMA``."""
         for ids, images in self._images(items.to_pylist()):
             answers = iter(self._recognize([image for image in images if isinstance(image, bytes)]))
             outcomes = [next(answers) if isinstance(image, bytes) else image for image in images]
@@ -198,12 +182,12 @@ class Scorer:
     def _images(
         self, items: list[dict[str, Any]]
     ) -> Iterator[tuple[list[str], list[bytes | Exception]]]:
-        if items[0]["column"] is None:
+        if "column" not in items[0]:
             paths = [item["path"] for item in items]
-            yield [item["name"] for item in items], list(self._threads.map(self._read, paths))
+            yield [item["ids"][0] for item in items], list(self._threads.map(self._read, paths))
             return
         for item in items:
-            ids = iter(_ids(item))
+            ids = iter(item["ids"])
             with self._filesystem.open_input_file(item["path"]) as source:
                 for batch in parquet.ParquetFile(source).iter_batches(
                     self._batch_size, row_groups=[item["group"]], columns=[item["column"]]
@@ -293,13 +277,10 @@ def _score(
     """Yields the rows of the output as they come."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells of every step
     data.DataContext.get_current().enable_progress_bars = False
-    at_a_time = 1 if items[0]["column"] else scorer[-1]
+    at_a_time = 1 if "column" in items[0] else scorer[-1]
     batches = math.ceil(len(items) / at_a_time)
     workers = workers or max(1, int(ray.cluster_resources()["CPU"] // cluster.replica_cpus))
-    scores = data.from_arrow(
-        pa.Table.from_pylist(items, ITEMS),
-        override_num_blocks=min(MOST_TASKS, math.ceil(batches / BATCHES_PER_TASK)),
-    ).map_batches(
+    scores = data.from_items(items, override_num_blocks=min(batches, MOST_TASKS)).map_batches(
         Scorer,
         fn_constructor_args=scorer,
         batch_size=at_a_time,
@@ -339,35 +320,37 @@ def _locate(address: str) -> tuple[fs.FileSystem, str]:
 
 
 def _find(filesystem: fs.FileSystem, path: str, column: str | None) -> list[dict[str, Any]]:
-    """Returns what is to be scored, as ``ITEMS``. Of a folder with Parquet, only that is read."""
+    """Returns what is to be scored: ``path`` and ``ids`` of each file, or of each row group.
+
+    Of a folder with any Parquet file, only those are read; they have ``column`` and ``group``, too.
+    """
     here = filesystem.get_file_info(path)
     if here.type == fs.FileType.NotFound:
         raise ValueError(f"{path}: no such file or folder")
-    found = (
-        [here] if here.is_file else filesystem.get_file_info(fs.FileSelector(path, recursive=True))
-    )
-    base = PurePosixPath(path).parent if here.is_file else path
-    files = {
-        str(PurePosixPath(info.path).relative_to(base)): info.path for info in found if info.is_file
-    }
+    folder = str(PurePosixPath(path).parent) if here.is_file else path
+    below = fs.FileSelector(path, recursive=True)
+    found = [here] if here.is_file else filesystem.get_file_info(below)
+    files = {info.path.removeprefix(f"{folder}/"): info.path for info in found if info.is_file}
     names = [name for name in sorted(files) if "/." not in f"/{name}"]  # hidden ones are not meant
     in_parquet = [name for name in names if name.endswith(".parquet")]
-    if column and not in_parquet:
-        raise ValueError(f"{path}: no Parquet file, so there is no column {column!r}")
     if not names:
         raise ValueError(f"{path}: the folder is empty")
+    if column and not in_parquet:
+        raise ValueError(f"{path}: no Parquet file, so there is no column {column!r}")
     if not in_parquet:
-        return [{"name": name, "path": files[name], "column": None, "rows": 1} for name in names]
+        return [{"path": files[name], "ids": [name]} for name in names]
+    column = column or "image"
     return [
-        {"name": name, "path": files[name], **group}
+        {"path": files[name], "column": column, "group": group, "ids": ids}
         for name in in_parquet
-        for group in _row_groups(filesystem, files[name], column or "image")
+        for group, ids in _row_groups(filesystem, files[name], name, column)
     ]
 
 
 def _row_groups(
-    filesystem: fs.FileSystem, path: str, column: str
-) -> Iterator[dict[str, str | int]]:
+    filesystem: fs.FileSystem, path: str, name: str, column: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Yields the row groups of a Parquet file: number and ids."""
     try:
         metadata = parquet.read_metadata(path, filesystem=filesystem)
     except (pa.ArrowException, OSError) as error:
@@ -377,19 +360,10 @@ def _row_groups(
     if kind and pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
     if kind not in (pa.binary(), pa.large_binary()):
-        raise ValueError(
-            f"{path}: has no column {column!r} of images' bytes; its columns are: "
-            + ", ".join(schema.names)
-        )
-    first = 0
+        columns = ", ".join(schema.names)
+        raise ValueError(f"{path}: no column {column!r} of images' bytes; it has: {columns}")
+    row = 0
     for group in range(metadata.num_row_groups):
-        rows = metadata.row_group(group).num_rows
-        yield {"column": column, "group": group, "first": first, "rows": rows}
-        first += rows
-
-
-def _ids(item: dict[str, Any]) -> list[str]:
-    """Returns the ids of an item's images: the file's name, in Parquet ``name#row``."""
-    if item["column"] is None:
-        return [item["name"]]
-    return [f"{item['name']}#{item['first'] + row}" for row in range(item["rows"])]
+        end = row + metadata.row_group(group).num_rows
+        yield group, [f"{name}#{number}" for number in range(row, end)]
+        row = end

@@ -95,8 +95,8 @@ def test_a_file_that_cannot_be_read_costs_one_row(standin_models, grey_crop, tmp
     (tmp_path / "crop.png").write_bytes(grey_crop)
     settings = Settings(models_dir=standin_models, models="first")
     scorer = scoring.Scorer(settings, EmotionOptions(), LocalFileSystem(), 8)
-    items = [{"name": name, "path": str(tmp_path / name)} for name in ("crop.png", "gone.png")]
-    (scored,) = scorer(pa.Table.from_pylist(items, scoring.ITEMS))
+    items = [{"ids": [name], "path": str(tmp_path / name)} for name in ("crop.png", "gone.png")]
+    (scored,) = scorer(pa.Table.from_pylist(items))
     assert scored["problem_code"].to_pylist() == [None, "unreadable_file"]
 
 
@@ -162,7 +162,7 @@ def test_rows_of_parquet_are_scored_and_resumed(
     pq.write_table(table.slice(0, 3), source / "b.parquet")
     more = run(source, target, standin_models, column="face")
     assert (more["skipped"], more["scored"]) == (12, 3)
-    with pytest.raises(ValueError, match="its columns are: face, label"):
+    with pytest.raises(ValueError, match="it has: face, label"):
         run(source, tmp_path / "none", standin_models)
     with pytest.raises(ValueError, match="no column 'label' of images"):
         run(source, tmp_path / "none", standin_models, column="label")
