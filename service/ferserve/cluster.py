@@ -104,11 +104,9 @@ def run(settings: Settings, cluster: ClusterSettings) -> None:
     logger.info("ready on http://%s:%d", settings.host, settings.port)
     stop.wait()
     logger.info("stopping")
-    try:
-        for name in (SERVICE, BENCHMARKS):
+    for name in (SERVICE, BENCHMARKS):
+        with contextlib.suppress(TimeoutError):  # Ray goes on to stop replicas that still work
             serve.delete(name)
-    except TimeoutError:
-        logger.warning("some replicas are still working; Ray goes on to stop them")
     ray.shutdown()  # with it ends what was started here
 
 
