@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from time import monotonic
 
@@ -36,23 +36,17 @@ class Recognizer:
     Args:
         settings: Which models to serve, and all limits.
         metrics: Where everything is counted.
-        models: By name, where they are not to be loaded into this process.
 
     Raises:
         ModelError: A model or the face detector cannot be served; the message says why.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        metrics: Metrics | None = None,
-        models: Mapping[str, ServedModel] | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self.settings = settings
         self._metrics = metrics or Metrics()
         self._cpus = usable_cpus()
         self._preparer = Preparer(load_detector(settings), settings.max_pixels)
-        self._models = serve_models(settings, self._metrics) if models is None else models
+        self._models = serve_models(settings, self._metrics)
         self.default_model = settings.default_model or next(iter(self._models))
         self._pool = WorkPool(self._cpus, settings.max_queue, self._metrics)
         self._under_way = 0

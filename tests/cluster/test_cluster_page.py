@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ferserve.cluster.settings import ClusterSettings
-from ferserve.settings import Settings
+from ferserve.settings import ClusterSettings, Settings
 from pydantic import ValidationError
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text()
@@ -35,13 +34,12 @@ def test_every_setting_stands_on_the_page_with_its_default():
     ],
 )
 def test_a_replica_computes_on_what_it_reserves(cluster, settings, replica):
-    chosen = ClusterSettings(**cluster).of_replica(Settings(models="a,b", **settings), "b")
-    assert (chosen.models, chosen.default_model) == (("b",), "b")
+    chosen = ClusterSettings(**cluster).for_replica(Settings(**settings))
     assert {name: getattr(chosen, name) for name in replica} == replica
 
 
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="REPLICA_GPUS"):
-        ClusterSettings().of_replica(Settings(provider="cuda"), "a")
+        ClusterSettings().for_replica(Settings(provider="cuda"))
     with pytest.raises(ValidationError, match="min_replicas is above max_replicas"):
         ClusterSettings(min_replicas=2)
