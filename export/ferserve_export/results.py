@@ -135,38 +135,33 @@ INTRODUCTION = """\
 
 Made by `make results` from the cards in `models/` and the reports in `docs/results/`; measured
 through ONNX Runtime on the committed files. `ferserve evaluate MODEL --data fer2013.zip --out
-docs/results` makes a report anew.
+docs/results` repeats a report.
 
-Nothing was chosen on a test image. **All** is the reference project's measure, all 7,178 test
-images; 568 of them are, pixel for pixel, Training images too, and **leak-free** leaves these out.
-± is half of the 95 % interval (Wilson) of one run's share; another run with another seed differs by
-about as much."""
+Nothing was chosen on a test image. **All** 7,178 test images are the reference project's measure.
+568 of them are, pixel for pixel, Training images too; **leak-free** leaves these out. ± is half of
+the 95 % interval (Wilson) of one run's share; a run with another seed differs by about as much."""
 
 DISTILLATION_NOTE = """\
-The second learned, beside the labels, to answer as the mean of the first, VGG16 and ResNet50V2
-(recipe `distill-cpu`: the teachers see every face once, as it is; temperature 4, their part of
-the loss 0.7). It is the one that is served: it kept a hold-out, on which its temperature, its
-threshold and the ensemble's weights could be chosen. That was decided before its test figures
-were known, on condition of 69.0 % on the hold-out. One caution: the first teacher was fitted to
-all of Training, so the hold-out's labels reached the second through that teacher's answers to
-other faces. On the hold-out, stored as int8, it alone is right on 69.2 %, the mean of all three on
-69.1 to 69.3 where its weight is 0.8 or more, and on 67.9 with equal weights: so nearly all of the
-ensemble's weight went to it."""
+The second is the one that is served. Beside the labels, it learned to answer as the mean of the
+first, VGG16 and ResNet50V2 (recipe `distill-cpu`: the teachers see every face once, as it is;
+temperature 4, their part of the loss 0.7). It kept a hold-out for its temperature, its threshold
+and the ensemble's weights. This was decided before its test figures were known, on condition of
+69.0 % on the hold-out. The first teacher was fitted to all of Training, so its answers to other
+faces carried some of the hold-out's labels over. On the hold-out, stored as int8, the second alone
+is right on 69.2 %; the mean of all three is right on 69.1 to 69.3 if its weight is 0.8 or more, and
+on 67.9 with equal weights. So it got nearly all of the ensemble's weight."""
 
 CALIBRATION_NOTE = """\
 The expected calibration error (ECE, 15 bins) is the mean gap between how sure the answers are and
-how often they are right. The temperature is fitted on the hold-out, one tenth of Training that the
-model was not fitted to; a model without one keeps temperature 1. *Power scaling*, its scale and
-exponent, is fitted after it on the same images ([how](training.md#export)); a model that was
-exported before there was such a step has none. *Before* is without either. *Threshold*: answers
-surer than this were right at least four times in five on the hold-out; others carry the warning
-`low_confidence`. *Mirror*: what averaging a face with its mirror image adds on the hold-out, in
-points; it doubles the work of a face."""
+how often they are right; *before* is without temperature and power scaling. Temperature, then
+*power scaling* (scale, exponent; [how](training.md#export)) are fitted on the hold-out, a tenth of
+Training. *Threshold*: answers above it were right at least four times in five on the hold-out;
+others carry the warning `low_confidence`. *Mirror*: what averaging a face with its mirror image
+adds on the hold-out, in points."""
 
 MIRROR_NOTE = """\
-The files in `models/` average each face with its mirror image, which costs twice the arithmetic;
-`ferserve evaluate MODEL --no-mirror` takes that out of the graph. The calibration is that of the
-mean both times: it does not change which emotion is the likeliest."""
+The files in `models/` average each face with its mirror image, which doubles the work;
+`ferserve evaluate MODEL --no-mirror` takes that out of the graph."""
 
 MIRROR_SPLITS = ("all", "private", "leak_free")
 
@@ -266,8 +261,9 @@ def _peers_table() -> str:
             if peer.name == name and (kind != "reference" or split == "all")
         }
         cells = [figures.get(split, "") for split in ("all", "private", "leak_free")]
-        lines.append(f"| {name} | {' | '.join(cells)} | {KINDS[kind]} |")
-    return "\n".join([*lines, "", PEOPLE])
+        lines.append(f"| {name} | {' | '.join(cells)} | {kind} |")
+    kinds = [f"*{kind}*: {KINDS[kind]}." for kind in dict.fromkeys(names.values())]
+    return "\n".join([*lines, "", " ".join([*kinds, PEOPLE])])
 
 
 def _model_section(card: ModelCard, report: dict[str, Any]) -> str:

@@ -266,5 +266,11 @@ class ClusterSettings(BaseSettings):
         if workers is None and provider == "cpu":
             workers = max(1, round(self.replica_cpus))
         # Ray shows a replica only the GPUs it was given.
-        update = {"provider": provider, "device_id": 0, "inference_workers": workers}
-        return settings.model_copy(update=update)
+        options = {k: v for k, v in settings.provider_options.items() if k != "device_id"}
+        return settings.model_copy(
+            update={
+                "provider": provider,
+                "provider_options": options,
+                "inference_workers": workers,
+            }
+        )

@@ -28,7 +28,11 @@ def test_every_setting_stands_on_the_page_with_its_default():
         ({"replica_cpus": 4}, {}, {"provider": "cpu", "inference_workers": 4}),
         ({"replica_cpus": 0.2}, {}, {"provider": "cpu", "inference_workers": 1}),
         ({"replica_gpus": 0.25}, {}, {"provider": "cuda", "inference_workers": None}),
-        ({"replica_gpus": 1}, {"device_id": 3}, {"provider": "cuda", "device_id": 0}),
+        (
+            {"replica_gpus": 1},
+            {"provider_options": {"device_id": 3, "use_tf32": 1}},
+            {"provider": "cuda", "provider_options": {"use_tf32": 1}},
+        ),
         ({"replica_gpus": 1}, {"provider": "cpu"}, {"provider": "cpu"}),
         ({}, {"inference_workers": 2}, {"inference_workers": 2}),
     ],

@@ -16,7 +16,6 @@ from ferserve.card import ModelCard, PowerScaling
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
-from ferserve.runtime.float16 import to_float16
 from ferserve_export.calibrate import (
     confidence_threshold,
     fit_power_scaling,
@@ -26,6 +25,7 @@ from ferserve_export.calibrate import (
 from ferserve_export.compress import compress
 from ferserve_export.convert import OPSET, convert, power_scaled
 from ferserve_export.errors import ExportError
+from ferserve_export.float16 import to_float16
 from ferserve_export.verify import verify_compression, verify_parity
 from ferserve_training.evaluate import open_onnx
 from ferserve_training.holdout import split_training
@@ -142,7 +142,7 @@ def test_int8_weights_and_float16_leave_power_scaling_as_it_is(faces):
     assert len(small.SerializeToString()) < 0.5 * len(model.SerializeToString())
     rows = probabilities(model, faces)
     assert np.abs(probabilities(small, faces) - rows).max() < 0.02
-    half = open_onnx(to_float16(model.SerializeToString(), "wide"))(faces)
+    half = open_onnx(to_float16(model.SerializeToString()).SerializeToString())(faces)
     assert np.abs(half - rows).max() < 0.004
 
 
