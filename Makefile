@@ -14,7 +14,7 @@ URL ?= http://localhost:$(PORT)
 # ONNX Runtime would else report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: docs serve test test-cluster lint format train export evaluate results robustness bench fuzz overload disconnects streams hostile image-check clean
+.PHONY: docs serve test test-cluster lint format train export evaluate results robustness bench fuzz image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
@@ -55,24 +55,15 @@ results: $(VENV)/.dev-$(RUNTIME)  ## The tables of README.md and docs/results.md
 robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: docs/robustness.md
 	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --update-card
 
-# The scripts end with status 1 where a goal was missed, which must not keep the others from running.
-bench: $(VENV)/.dev-$(RUNTIME)  ## Benchmarks, on a machine that does nothing else
-	-$(BIN)/python bench/compare.py
-	-$(BIN)/python bench/latency.py
-	-$(BIN)/python bench/memory.py
-	-$(BIN)/python bench/streams.py
-	$(BIN)/python bench/benchmark_endpoint.py --data $(DATA)
-	$(BIN)/python bench/plots.py
+# A script ends with status 1 where a goal was missed, which does not keep the others from running.
+bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: 40 minutes
+	-for name in compare latency memory streams overload disconnects hostile_memory; do \
+		$(BIN)/python bench/$$name.py; done
+	-$(BIN)/python bench/benchmark_endpoint.py --data $(DATA)
 	$(BIN)/python bench/performance.py
 
 fuzz: $(VENV)/.dev-$(RUNTIME)  ## schemathesis against the service at URL
 	$(BIN)/schemathesis --config-file tests/fuzz/schemathesis.toml run $(URL)/openapi.json --max-examples 150
-
-overload disconnects streams: $(VENV)/.dev-$(RUNTIME)  ## Four times the capacity; clients that leave; eight cameras
-	$(BIN)/python bench/$@.py
-
-hostile: $(VENV)/.dev-$(RUNTIME)  ## Memory after three rounds of hostile input
-	$(BIN)/python bench/hostile_memory.py
 
 image-check: $(VENV)/.dev-$(RUNTIME)  ## The image, built without Docker and tested; as root
 	$(BIN)/python -m pytest tests/deploy

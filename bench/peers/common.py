@@ -7,49 +7,20 @@ import io
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+# ONNX Runtime reads this when it is imported, and would else report to its maker.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How a server is to run; each field ``x`` is the environment variable ``PEER_X``.
-
-    Attributes:
-        model: The ONNX file.
-        port: To listen on, at 127.0.0.1.
-        cores: Processors the server may use.
-        workers: Processes or replicas that classify.
-        threads: Threads that classify, where the server has such a setting.
-        max_batch: Most faces in a batch; 1 means no batching.
-        batch_wait: Seconds a request may wait for others.
-    """
-
-    model: Path
-    port: int
-    cores: int
-    workers: int = 1
-    threads: int = 1
-    max_batch: int = 1
-    batch_wait: float = 0.0
-
-    @classmethod
-    def from_environment(cls) -> "Settings":
-        """Reads them."""
-        return cls(
-            model=Path(os.environ["PEER_MODEL"]),
-            port=int(os.environ["PEER_PORT"]),
-            cores=int(os.environ["PEER_CORES"]),
-            workers=int(os.environ.get("PEER_WORKERS", "1")),
-            threads=int(os.environ.get("PEER_THREADS", "1")),
-            max_batch=int(os.environ.get("PEER_MAX_BATCH", "1")),
-            batch_wait=float(os.environ.get("PEER_BATCH_WAIT", "0")),
-        )
+MODEL = Path(os.environ.get("PEER_MODEL", ""))
+PORT = int(os.environ.get("PEER_PORT", "0"))
+CORES = int(os.environ.get("PEER_CORES", "1"))
+"""How a server is to run: its model, its port at 127.0.0.1, and the processors it may use."""
 
 
 class Classifier:
@@ -63,10 +34,15 @@ class Classifier:
         self._session = ort.InferenceSession(str(model), options, ["CPUExecutionProvider"])
         self._labels = json.loads(self._session.get_modelmeta().custom_metadata_map["labels"])
 
+    def run(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Rates a batch ``[N, 48, 48]``: probabilities ``[N, 7]``."""
+        (rows,) = self._session.run(None, {"faces": faces})
+        return rows
+
     def __call__(self, faces: Iterable[NDArray[np.uint8]]) -> list[dict[str, float]]:
         """Rates faces ``[48, 48]``: the probability of each emotion, by name."""
-        (rows,) = self._session.run(None, {"faces": np.stack(list(faces))})
-        return [dict(zip(self._labels, row, strict=True)) for row in rows.tolist()]
+        rows = self.run(np.stack(list(faces))).tolist()
+        return [dict(zip(self._labels, row, strict=True)) for row in rows]
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:

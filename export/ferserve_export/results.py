@@ -14,6 +14,8 @@ from ferserve.card import ModelCard, SplitMetrics
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.statistics import wilson_interval
 
+from ferserve_export.errors import ExportError
+
 ROOT = Path(__file__).resolve().parents[2]
 
 TITLES = {
@@ -46,10 +48,6 @@ TRAINING_IMAGES = 28709
 BEGIN, END = "<!-- made by `make results`: -->", "<!-- until here -->"
 
 
-class StaleError(RuntimeError):
-    """A page or a report does not belong to the models' cards; the message says which."""
-
-
 def pages(root: Path) -> dict[Path, str]:
     """Returns the contents that README.md and docs/results.md should have.
 
@@ -57,7 +55,7 @@ def pages(root: Path) -> dict[Path, str]:
         root: Of the repository.
 
     Raises:
-        StaleError: A report in ``docs/results`` is of another model than its card's.
+        ExportError: A report in ``docs/results`` is of another model than its card's.
     """
     cards = [
         ModelCard.read(path)
@@ -76,12 +74,12 @@ def between_marks(text: str, table: str) -> str:
     """Puts ``table`` between the marks in ``text``.
 
     Raises:
-        StaleError: The marks are missing.
+        ExportError: The marks are missing.
     """
     before, found, rest = text.partition(BEGIN)
     _, closed, after = rest.partition(END)
     if not found or not closed:
-        raise StaleError(f"README.md: expected {BEGIN} and {END}")
+        raise ExportError(f"README.md: expected {BEGIN} and {END}")
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
@@ -112,7 +110,7 @@ def _report(root: Path, card: ModelCard) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for split, scores in card.metrics.items():
         if report[split]["accuracy"] != scores.accuracy:
-            raise StaleError(
+            raise ExportError(
                 f"{path.name} is not of the model that {card.name}.json describes; "
                 f"ferserve evaluate {card.name} --out docs/results makes it anew"
             )
@@ -211,7 +209,7 @@ def _mirror_section(root: Path, cards: list[ModelCard]) -> list[str]:
     """The section on what mirroring does, if it was measured of any model; else none.
 
     Raises:
-        StaleError: A report is of another file than its card's.
+        ExportError: A report is of another file than its card's.
     """
     rows = []
     for card in cards:
@@ -220,7 +218,7 @@ def _mirror_section(root: Path, cards: list[ModelCard]) -> list[str]:
             continue
         without = json.loads(path.read_text(encoding="utf-8"))
         if without["model_sha256"] != card.sha256:
-            raise StaleError(
+            raise ExportError(
                 f"{path.name} is not of {card.name}.onnx; ferserve evaluate {card.name} "
                 "--no-mirror --out docs/results makes it anew"
             )
