@@ -13,8 +13,9 @@ from typing import Any
 import gpu_tables
 import numpy as np
 import onnx
+from ferserve_training.multiply_adds import multiply_adds
 from gpu_cells import MIXED
-from gpu_limits import operations_per_face, peak
+from gpu_limits import peak
 from gpu_machine import card, first_lines
 from gpu_plan import Combination, combinations, estimate_seconds, precisions
 from gpu_results import Results
@@ -59,7 +60,7 @@ class Bench:
         """Counts the operations of each model."""
         for name in self._options.models:
             model = onnx.load(self._options.models_dir / f"{name}.onnx")
-            operations = operations_per_face(model)
+            operations = 2 * multiply_adds(model)  # as data sheets count
             peaks = {p: peak(card(), p) for p in self._options.precisions if self._on_gpu}
             self._results.document["models"][name] = {
                 "gflop_per_face": operations / 1e9,

@@ -90,6 +90,8 @@ class Settings(BaseSettings):
         stream_max_seconds: How long a stream may last.
         dataset: FER2013 for benchmarks: the Kaggle zip, its unpacked folder or ``fer2013.csv``;
             unset means that only uploads can be benchmarked.
+        votes: FER+ votes about these faces, a CSV, for benchmarks against people's majority; unset
+            means that there are none.
         benchmark_queue: Most benchmarks waiting beside the one that runs; more is answered 429.
         benchmark_max_upload_bytes: Largest zip, kept in memory until its benchmark has run.
         benchmark_max_entries: Most files and folders in a zip.
@@ -138,6 +140,7 @@ class Settings(BaseSettings):
     stream_idle_seconds: float = Field(default=30, gt=0)
     stream_max_seconds: float = Field(default=3600, gt=0)
     dataset: Path | None = None
+    votes: Path | None = None
     benchmark_queue: int = Field(default=3, ge=0)
     benchmark_max_upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1)
     benchmark_max_entries: int = Field(default=50_000, ge=1)
@@ -158,7 +161,7 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
-    @field_validator("dataset")
+    @field_validator("dataset", "votes")
     @classmethod
     def _is_there(cls, value: Path | None) -> Path | None:
         if value is not None and not value.exists():

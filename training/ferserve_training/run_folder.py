@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from ferserve_training.networks.head import select_head
+
 
 class RunError(RuntimeError):
     """The run cannot be made as asked for; the message says what to do."""
@@ -118,19 +120,29 @@ def build_network(name: str, side: int | None = None, heads: int = 1) -> keras.M
     )
 
 
-def load_network(folder: RunFolder) -> keras.Model:
+def load_network(folder: RunFolder, head: int = 0) -> keras.Model:
     """Builds the network that a run trained, with its best weights, under the dtype policy set.
 
+    Args:
+        folder: The run.
+        head: 0 answers with the labels; 1, of a run that learned from votes, as people would.
+
+    Returns:
+        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7]``.
+
     Raises:
-        RunError: There are no weights, or the folder is of another version.
+        RunError: There are no weights, the folder is of another version, or it has no such head.
     """
     if not folder.weights.exists() or not folder.description.exists():
         raise RunError(f"{folder.root}: no {folder.weights.name} with {folder.description.name}")
     recipe = folder.read_description()["recipe"]
     sides = recipe.get("sides") or [None]
-    network = build_network(recipe["network"], sides[-1], heads=2 if recipe.get("votes") else 1)
+    heads = 2 if recipe.get("votes") else 1
+    if head >= heads:
+        raise RunError(f"{folder.root}: it learned from no votes; train with --votes")
+    network = build_network(recipe["network"], sides[-1], heads)
     try:
         network.load_weights(folder.weights)
     except (ValueError, OSError) as error:
         raise RunError(f"{folder.weights}: not weights of {recipe['network']} ({error})") from error
-    return network
+    return network if heads == 1 else select_head(network, head)

@@ -118,8 +118,13 @@ def class_table(per_class: dict[str, ClassResult]) -> str:
     )
 
 
-def reliability_diagram(bins: Sequence[ReliabilityBin]) -> str:
-    """Accuracy by confidence, the gap to the ideal diagonal, and how many faces are where."""
+def reliability_diagram(bins: Sequence[ReliabilityBin], right: str) -> str:
+    """Accuracy by confidence, the gap to the ideal diagonal, and how many faces are where.
+
+    Args:
+        bins: The faces by confidence.
+        right: What accuracy is of: how often the answer is right, or how many people agree.
+    """
     left, top, width, height, counts_top, counts_height = 44, 8, 404, 230, 252, 56
     bottom = top + height
     most = max(one.n for one in bins)
@@ -142,7 +147,7 @@ def reliability_diagram(bins: Sequence[ReliabilityBin]) -> str:
         tall = counts_height * one.n / most
         shapes.append(
             f"<g><title>{one.n} faces, {100 * one.confidence:.1f} % sure on average, "
-            f"{100 * one.accuracy:.1f} % right</title>"
+            f"{right}: {100 * one.accuracy:.1f} %</title>"
             f'<rect class="bin" x="{x:.1f}" y="{bottom - accuracy:.1f}" width="{step:.1f}" '
             f'height="{accuracy:.1f}"/>'
             f'<rect class="gap" x="{x:.1f}" y="{gap_top:.1f}" width="{step:.1f}" '
@@ -156,7 +161,7 @@ def reliability_diagram(bins: Sequence[ReliabilityBin]) -> str:
         f'<text x="{left + width / 2}" y="{counts_top + counts_height + 34}" '
         'text-anchor="middle">how sure the model is, %</text>'
         f'<text x="12" y="{top + height / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 12 {top + height / 2})">how often it is right, %</text>'
+        f'transform="rotate(-90 12 {top + height / 2})">{right}, %</text>'
     )
     return (
         f'<svg viewBox="0 0 460 {counts_top + counts_height + 42}" role="img" '

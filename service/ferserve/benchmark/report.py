@@ -1,5 +1,6 @@
 """A benchmark as one HTML page that needs nothing else: no script, no file, no network."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from html import escape
 
@@ -16,6 +17,7 @@ from ferserve.benchmark.peers import PEERS, PEOPLE
 from ferserve.benchmark.results import Mistake, Outcome
 from ferserve.benchmark.schemas import BenchmarkResult, Comparison, ModelResult
 from ferserve.benchmark.style import STYLE
+from ferserve.card import VoteMetrics
 
 SPLITS = {
     "all": "all FER2013 test images",
@@ -58,6 +60,8 @@ def _header(when: datetime, about: str) -> str:
 
 def _about(job: Job) -> str:
     about = SPLITS[job.spec.split] if job.spec.split else "an uploaded set of images"
+    if job.spec.against == "votes":
+        about += ", against people’s majority (FER+)"
     return f"{about}, a sample" if job.spec.limit else about
 
 
@@ -105,14 +109,14 @@ def _hero(job: Job, results: list[ModelResult]) -> str:
         f'<section class="card head"><h1>{escape(one.model.name)} '
         f"{escape(one.model.version)}</h1>"
         f'<div class="number">{100 * one.accuracy:.2f}<i>%</i></div>'
-        f"<p>of {one.n:,} faces right</p>"
+        f"<p>of {one.n:,} faces {'answered as most people do' if one.votes else 'right'}</p>"
         f'<span class="badge">95 % interval {100 * one.accuracy_interval.low:.2f} to '
         f"{percent(one.accuracy_interval.high, 2)}</span></section>"
         for one in best_first
     )
-    peers = PEERS.get(job.spec.split or "", ())
+    peers = PEERS.get(job.spec.split or "", ()) if job.spec.against == "labels" else ()
     heading = "Beside others" if peers else "Accuracy"
-    notes = PEOPLE if peers else "Figures of other systems are on other images."
+    notes = PEOPLE if peers else "No figures of other systems are measured the same way."
     many = " many" if len(results) > 1 else ""
     return (
         f'<div class="hero"><div class="heads{many}">{heads}</div>'
@@ -173,12 +177,18 @@ def _model(result: ModelResult) -> str:
             (f"{result.faces_per_second:,.0f}", "faces per second, below live traffic"),
             (f"{latency.p50:.1f}\u00a0ms", f"median batch; 99th percentile {latency.p99:.1f} ms"),
             (percent(lowest, 1), f"lowest recall: {escape(hardest)}"),
+            *_vote_figures(result.votes),
         )
+    )
+    label, right = (
+        ("what most people said", "how many people agree")
+        if result.votes
+        else ("the label", "how often it is right")
     )
     return (
         f"<h2>{escape(result.model.name)} <small>{escape(result.model.version)}</small></h2>"
         f'<div class="tiles">{tiles}</div><div class="grid">'
-        '<section class="card"><h3>What is taken for what</h3><p class="note">Row: the label. '
+        f'<section class="card"><h3>What is taken for what</h3><p class="note">Row: {label}. '
         "Column: the answer. Large: % of the row; small: faces.</p>"
         f"{confusion_table(result.confusion)}</section>"
         '<section class="card"><h3>Emotion by emotion</h3><p class="note">'
@@ -187,10 +197,18 @@ def _model(result: ModelResult) -> str:
         f"{class_table(result.per_class)}</section>"
         '<section class="card"><h3>Is it as right as it is sure?</h3><p class="note">'
         "Bars on the dashed line would be ideal; the shaded part is the gap.</p>"
-        f"{reliability_diagram(result.reliability)}</section>"
+        f"{reliability_diagram(result.reliability, right)}</section>"
         '<section class="card"><h3>Most frequent confusions</h3>'
         f'<ul class="words">{_confusions(result)}</ul></section></div>'
     )
+
+
+def _vote_figures(votes: VoteMetrics | None) -> Iterator[tuple[str, str]]:
+    if votes and votes.mean_recall is not None:
+        yield percent(votes.mean_recall, 1), "mean recall of the emotions"
+    if votes and votes.cross_entropy is not None and votes.js_distance is not None:
+        yield f"{votes.cross_entropy:.3f}", "cross-entropy to the shares of people, nats"
+        yield f"{votes.js_distance:.3f}", "Jensen-Shannon distance to the same shares"
 
 
 def _confusions(result: ModelResult) -> str:
@@ -205,8 +223,8 @@ def _confusions(result: ModelResult) -> str:
     return (
         "".join(
             f"<li><b>{escape(labels[row])}</b> taken for <b>{escape(labels[column])}</b>: "
-            f"{count:,} faces, {percent(count / sum(counts[row]))} of those labelled "
-            f"{escape(labels[row])}</li>"
+            f"{count:,} faces, {percent(count / sum(counts[row]))} of those that "
+            f"are {escape(labels[row])}</li>"
             for count, row, column in pairs[:CONFUSIONS]
         )
         or "<li>None.</li>"
@@ -239,11 +257,12 @@ def _provenance(job: Job, result: BenchmarkResult) -> str:
         ("Data", f"{what}: {images}"),
         ("Data’s SHA-256", f"<code>{dataset.sha256}</code>"),
     ]
+    if dataset.votes_sha256:
+        facts.append(("Votes’ SHA-256", f"<code>{dataset.votes_sha256}</code>"))
     if dataset.skipped:
         codes = ", ".join(sorted({file.code for file in dataset.skipped_files}))
-        facts.append(
-            ("Not scored", f"{dataset.skipped:,} files ({escape(codes)}): they count neither way")
-        )
+        why = escape(codes or "no clear majority")
+        facts.append(("Not scored", f"{dataset.skipped:,} ({why}): they count neither way"))
     for one in result.results:
         facts.append((f"{escape(one.model.name)}, SHA-256", f"<code>{one.model.sha256}</code>"))
     providers = ", ".join(dict.fromkeys(one.provider for one in result.results))

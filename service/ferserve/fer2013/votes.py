@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ferserve.fer2013.dataset import DatasetError
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 
@@ -39,7 +40,7 @@ PUBLISHED_COLUMNS = {
 """The columns of ``fer2013new.csv``, by our names."""
 
 
-class VotesError(ValueError):
+class VotesError(DatasetError):
     """The file holds no votes for this data set; the message says where and what was expected."""
 
 
@@ -118,6 +119,19 @@ def shares(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     chosen: NDArray[np.float32] = counts[:, : len(EMOTIONS)].astype(np.float32)
     chosen /= np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return chosen
+
+
+def emotion_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns each emotion's share of the votes for one of the seven.
+
+    Args:
+        counts: int64 ``[N, 10]``.
+
+    Returns:
+        float64 ``[N, 7]``. A row sums to 1, or to 0 where nobody chose one of the seven.
+    """
+    chosen = counts[:, : len(EMOTIONS)].astype(np.float64)
+    return np.asarray(chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1))
 
 
 def majority(counts: NDArray[np.int64]) -> NDArray[np.int64]:
