@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ferserve.benchmark.peers import KINDS, PEERS, PEOPLE
-from ferserve.card import ModelCard, SplitMetrics
+from ferserve.card import ModelCard, SplitMetrics, VoteMetrics
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.statistics import wilson_interval
+from ferserve.policy import policy
+from ferserve.settings import Settings
 
 from ferserve_export.errors import ExportError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 TITLES = {
+    "light": "Light",
+    "crowd": "Crowd",
     "custom_cnn": "Custom CNN",
     "vgg16": "VGG16",
     "resnet50v2": "ResNet50V2",
@@ -87,21 +91,21 @@ def summary(cards: list[ModelCard]) -> str:
     """Renders one row a model, and below them peers on the same images."""
     titles = list(SPLITS.values())
     lines = [
-        f"| accuracy, % | reference | {' | '.join(titles)} | macro-F1 | ECE |",
-        "|---|" + "---|" * (len(titles) + 3),
+        f"| accuracy, % | reference | {' | '.join(titles)} | macro-F1 | ECE | majority |",
+        "|---|" + "---|" * (len(titles) + 4),
     ]
     for card in cards:
         cells = [_percent(card.metrics[split]) for split in SPLITS]
         cells[0] = f"**{cells[0]}**"
         reference = f"{REFERENCE[card.name]:.2f}" if card.name in REFERENCE else "–"
-        scores = card.metrics["all"]
+        scores, votes = card.metrics["all"], (card.votes or {}).get("private")
         lines.append(
             f"| {TITLES[card.name]} | {reference} | {' | '.join(cells)} "
-            f"| {scores.macro_f1:.3f} | {scores.ece:.3f} |"
+            f"| {scores.macro_f1:.3f} | {scores.ece:.3f} | {_percent(votes) if votes else '–'} |"
         )
     for name, figures in _measured_peers().items():
         cells = [figures.get(split, "") for split in SPLITS]
-        lines.append(f"| *{name}* | | {' | '.join(cells)} | | |")
+        lines.append(f"| *{name}* | | {' | '.join(cells)} | | | |")
     return "\n".join(lines)
 
 
@@ -121,6 +125,7 @@ def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[st
     parts = [
         INTRODUCTION,
         "## Accuracy\n\n" + _accuracy_table(cards),
+        *_votes_section(cards),
         "## Distillation\n\n" + _distillation_table(root) + "\n\n" + DISTILLATION_NOTE,
         "## Calibration\n\n" + _calibration_table(cards) + "\n\n" + CALIBRATION_NOTE,
         *_mirror_section(root, cards),
@@ -151,11 +156,19 @@ int8, the second alone is right on 69.2 %; the mean of all three is right on 69.
 weight is 0.8 or more, and on 67.9 with equal weights. So the second got nearly
 all of the ensemble's weight."""
 
+VOTES_NOTE = """\
+Measured on PrivateTest. *Majority*: right answers among the faces whose majority is unique and one
+of the seven emotions, % ± half of the 95 % interval. Recalls are of the same faces, in %; their
+mean counts every emotion the same. Cross-entropy (nats), Jensen-Shannon distance and ECE are to the
+shares of people among the seven. `ferserve evaluate MODEL --data fer2013.zip --votes ferplus.csv
+--update-card` measures them anew."""
+
 CALIBRATION_NOTE = """\
 The expected calibration error (ECE, 15 bins) is the mean gap between how sure the answers are and
 how often they are right; *before* is without temperature and power scaling
-([how](training.md#export)), which are fitted on the hold-out, a tenth of Training. [Model
-cards](model-cards.md) have the fitted values and the ECE of every split."""
+([how](training.md#export)), which are fitted on the hold-out, a tenth of Training. For a model of
+the votes, the shares of people take the place of the labels. [Model cards](model-cards.md) have the
+fitted values and the ECE of every split."""
 
 MIRROR_NOTE = """\
 The files in `models/` average each face with its mirror image, which doubles the work;
@@ -178,6 +191,31 @@ def _accuracy_table(cards: list[ModelCard]) -> str:
     if sampled:
         lines.append(f"\nTraining images scored, drawn at random: {', '.join(sampled)}.")
     return "\n".join(lines)
+
+
+def _votes_section(cards: list[ModelCard]) -> list[str]:
+    """The section on people's votes, if any model was measured against them; else none."""
+    heads = ["answers with", "majority", "mean recall", *EMOTIONS, "cross-entropy", "JS", "ECE"]
+    rows, counts = [], set()
+    for card in cards:
+        if not card.votes or "private" not in card.votes:
+            continue
+        votes = card.votes["private"]
+        counts.add(f"{votes.n:,}")
+        recalls = [votes.mean_recall, *(votes.recall.get(name) for name in EMOTIONS)]
+        cells = [
+            card.answers,
+            _with_interval(votes),
+            *("–" if share is None else f"{100 * share:.1f}" for share in recalls),
+            f"{votes.cross_entropy:.3f} | {votes.js_distance:.3f} | {votes.ece:.3f}",
+        ]
+        rows.append(f"| {TITLES[card.name]} | {' | '.join(cells)} |")
+    if not rows:
+        return []
+    heads[1] += f", n = {' or '.join(sorted(counts))}"
+    table = [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(heads), *rows]
+    meaning = policy(Settings.model_construct()).labels_and_votes
+    return ["## People's votes\n\n" + "\n\n".join([meaning, "\n".join(table), VOTES_NOTE])]
 
 
 def _distillation_table(root: Path) -> str:
@@ -293,11 +331,11 @@ def _measured_peers() -> dict[str, dict[str, str]]:
     }
 
 
-def _percent(scores: SplitMetrics) -> str:
+def _percent(scores: SplitMetrics | VoteMetrics) -> str:
     return f"{100 * scores.accuracy:.2f}"
 
 
-def _with_interval(scores: SplitMetrics) -> str:
+def _with_interval(scores: SplitMetrics | VoteMetrics) -> str:
     low, high = wilson_interval(round(scores.accuracy * scores.n), scores.n)
     return f"{100 * scores.accuracy:.2f} ± {50 * (high - low):.1f}"
 
