@@ -31,7 +31,7 @@ All figures are of FER2013's own faces, through ONNX Runtime, each accuracy with
 INTERFACE = f"""\
 **Interface.** A model takes grey faces, `faces` uint8 `[N, 48, 48]`, and gives `probabilities`
 float32 `[N, {len(EMOTIONS)}]`: {", ".join(EMOTIONS)}.
-With mirror averaging, the graph averages each face with its mirror image.
+The graph averages each face with its mirror image, unless a card says otherwise.
 [Training](training.md#export) explains temperature and power scaling."""
 
 
@@ -66,7 +66,7 @@ def page(root: Path) -> str:
 def _section(card: ModelCard, shared_licences: list[str]) -> str:
     parts = [
         f"## {TITLES.get(card.name, card.name)}",
-        f"{card.description}.",
+        f"{card.description}. Version {card.version}, {card.parameters:,} weights.",
         _details(card, shared_licences),
         _metrics(card.metrics),
     ]
@@ -84,13 +84,11 @@ def _details(card: ModelCard, shared_licences: list[str]) -> str:
     fitted = f", fitted on {card.calibration.n:,} held-out images" if card.calibration else ""
     licences = [text for text in card.licences if text not in shared_licences]
     rows = {
-        "version": card.version,
         "file": f"`models/{card.name}.onnx`, SHA-256 `{card.sha256}`",
         "answers with": card.answers,
-        "weights": f"{card.parameters:,}",
         "multiply-adds": card.multiply_adds and f"{card.multiply_adds / 1e6:,.1f} million a face",
         "trained on": _training(card),
-        "mirror averaging": "yes" if card.mirror_averaging else "no",
+        "mirror averaging": None if card.mirror_averaging else "no",
         "temperature": f"{card.temperature:.3f}{fitted}",
         "prior": card.prior_fraction
         and f"{card.prior_fraction:g} of the log share of each emotion subtracted from the logits",
