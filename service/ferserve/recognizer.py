@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
+from pydantic import ValidationError
+
 from ferserve.batcher import Answer
 from ferserve.bundle import ModelFacts
 from ferserve.card import ModelCard
 from ferserve.errors import InvalidParameter, NotReady, UnknownModel
 from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.interface import AsyncInterface, Interface
 from ferserve.observers import PipelineObserver
 from ferserve.pool import WorkPool
 from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
@@ -19,22 +22,24 @@ from ferserve.schemas import (
     EmotionOptions,
     FaceEmotion,
     FaceWarning,
+    ModelList,
     ModelReference,
     Recognition,
+    RecognizeOptions,
     Timing,
 )
 from ferserve.serving import Scores, ServedModel, load_detector, load_models
 from ferserve.settings import Settings, usable_cpus
 
 
-class Recognizer:
-    """Answers which faces an image has and how their expressions appear.
+class AsyncRecognizer(AsyncInterface[Recognition]):
+    """Answers which faces an image has and how their expressions appear, in this process.
 
-    Life: ``Recognizer(settings)`` loads and checks all files, ``await start()`` warms the models
+    Life: ``AsyncRecognizer()`` loads and checks all files, ``await start()`` warms the models
     and takes work, ``begin_drain()`` announces the end, ``await close()`` finishes.
 
     Args:
-        settings: Which models to serve, and all limits.
+        settings: Which models to serve, and all limits; by default those of the environment.
         observer: Hears what happens, for metrics.
         models: By name, where they are not to be loaded into this process.
 
@@ -44,11 +49,11 @@ class Recognizer:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Settings | None = None,
         observer: PipelineObserver | None = None,
         models: Mapping[str, ServedModel] | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings = settings = settings or Settings()
         self._observer = observer or PipelineObserver()
         self._cpus = usable_cpus()
         self._preparer = Preparer(load_detector(settings), settings.max_pixels)
@@ -99,6 +104,18 @@ class Recognizer:
         """Whether the end was announced."""
         return self._state in ("shutting down", "stopped")
 
+    async def models(self) -> ModelList:  # noqa: D102 - as AsyncInterface says
+        return ModelList(default=self.default_model, models=self.cards)
+
+    async def _recognize_file(self, data: bytes, options: RecognizeOptions) -> Recognition:
+        try:
+            chosen = EmotionOptions(**options)
+        except ValidationError as error:
+            faults = error.errors(include_input=False, include_url=False)
+            named = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+            raise InvalidParameter("; ".join(named)) from None
+        return await self.answer(data, chosen)
+
     def check(self, options: EmotionOptions) -> None:
         """Refuses options that no image could be answered with.
 
@@ -109,10 +126,10 @@ class Recognizer:
         self.served(options.model or self.default_model)
         self._pick_max_faces(options.max_faces)
 
-    async def recognize(
+    async def answer(
         self, data: bytes, options: EmotionOptions, seconds: float | None = None
     ) -> Recognition:
-        """Finds the faces of one image and their expressions.
+        """Finds the faces of one image and their expressions, within a time.
 
         Cancelling the call drops the parts of its work that have not begun.
 
@@ -131,9 +148,9 @@ class Recognizer:
             InternalError: The inference failed.
         """
         with self._admitted():
-            return await self._recognize(data, options, self._deadline(seconds))
+            return await self._answer(data, options, self._deadline(seconds))
 
-    async def recognize_many(
+    async def answer_many(
         self, images: Sequence[bytes], options: EmotionOptions, seconds: float | None = None
     ) -> list[Recognition | Exception]:
         """Answers several images, in order: each with its result or with what went wrong.
@@ -155,17 +172,17 @@ class Recognizer:
         deadline = self._deadline(seconds)
         at_once = asyncio.Semaphore(2 * self._cpus)
 
-        async def answer(data: bytes) -> Recognition | Exception:
+        async def answer_one(data: bytes) -> Recognition | Exception:
             async with at_once:
                 try:
-                    return await self._recognize(data, options, deadline)
+                    return await self._answer(data, options, deadline)
                 except Exception as error:
                     return error
 
         with self._admitted():
             # A group, not gather: when the call is cancelled it waits until all have ended.
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(answer(data)) for data in images]
+                tasks = [group.create_task(answer_one(data)) for data in images]
         return [task.result() for task in tasks]
 
     async def rate(
@@ -207,7 +224,7 @@ class Recognizer:
         return self._models[name]
 
     def largest_face(self, data: bytes, detect: DetectMode) -> FaceImage | None:
-        """Cuts the largest face out of an image, as ``recognize`` would; blocks while it does.
+        """Cuts the largest face out of an image, as ``answer`` would; blocks while it does.
 
         Args:
             data: An image file's bytes.
@@ -241,9 +258,7 @@ class Recognizer:
         longest = self.settings.request_timeout_ms / 1000
         return monotonic() + (longest if seconds is None else min(seconds, longest))
 
-    async def _recognize(
-        self, data: bytes, options: EmotionOptions, deadline: float
-    ) -> Recognition:
+    async def _answer(self, data: bytes, options: EmotionOptions, deadline: float) -> Recognition:
         started = monotonic()
         name = options.model or self.default_model
         model = self.served(name)
@@ -274,6 +289,20 @@ class Recognizer:
         if wanted is not None and wanted > limit:
             raise InvalidParameter(f"max_faces: Input should be at most {limit}")
         return wanted or limit
+
+
+class Recognizer(Interface[Recognition]):
+    """Recognizes in this process, as ``AsyncRecognizer`` does, for programs that wait.
+
+    Args:
+        settings: Which models to load, and all limits; by default those of the environment.
+
+    Raises:
+        ModelError: A model or the face detector cannot be used; the message says why.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(AsyncRecognizer(settings))
 
 
 def _describe(face: FoundFace, scores: Scores, bundle: ModelFacts, landmarks: bool) -> FaceEmotion:

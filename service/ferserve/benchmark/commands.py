@@ -3,22 +3,22 @@
 Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
 """
 
-import contextlib
-import json
 import webbrowser
-from collections.abc import Iterator
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-if TYPE_CHECKING:
-    import httpx
+from ferserve.command_line import fail
 
-READ_SECONDS = 60.0
-"""Longest silence of the server; its event stream speaks every 15 s."""
+if TYPE_CHECKING:
+    from ferserve.benchmark.schemas import BenchmarkResult, Progress
+    from ferserve.errors import Refusal
+
+SHORT_WHILE = 2.0
+"""Seconds for which a request is repeated: whoever waits at a terminal wants to know soon."""
 
 
 class SplitChoice(StrEnum):
@@ -76,35 +76,40 @@ def benchmark_command(
     """
     import httpx
 
+    from ferserve.client import Client, Retries
+    from ferserve.errors import Refusal
+
     if detect and not upload:
-        _fail("--detect goes with --upload; FER2013's images are faces already", status=2)
-    asked = {"compare": model or [], "limit": limit}
-    headers = {"X-API-Key": api_key} if api_key else {}
-    with httpx.Client(base_url=url, timeout=READ_SECONDS, headers=headers) as client:
-        try:
-            if upload:
-                job = _start_upload(client, upload, asked, detect)
-            else:
-                job = _answer(client.post("/v1/benchmark", json=asked | {"split": split.value}))
-            job = _follow(client, job)
-            if report and job["status"] == "succeeded":
-                page = _checked(client.get(job["links"]["report"]))
-                report.write_text(page.text, encoding="utf-8")
-        except httpx.HTTPError as error:
-            _fail(f"{url}: {error}")
-        except OSError as error:
-            _fail(f"{error.filename}: {error.strerror}")
+        fail("--detect goes with --upload; FER2013's images are faces already", status=2)
+    try:
+        with Client(url, api_key=api_key, retries=Retries(SHORT_WHILE)) as client, _Bar() as bar:
+            job = client.benchmark(
+                model or (),
+                split=split.value,
+                limit=limit,
+                upload=upload,
+                detect="true" if detect else "false",
+                progress=bar.show,
+            )
+            page = client.benchmark_report(job.id) if report else ""
+        if report:
+            report.write_text(page, encoding="utf-8")
+    except Refusal as refusal:
+        fail(_why(refusal, url))
+    except httpx.HTTPError as error:
+        fail(f"{url}: {error}")
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        fail("interrupted; the benchmark was cancelled", status=130)
     if as_json:
-        typer.echo(json.dumps(job, indent=2))
-    elif job["status"] == "succeeded":
-        _print_result(job["result"])
-    if job["status"] != "succeeded":
-        problem = job["problem"]
-        _fail(f"{problem['code']}: {problem['detail']}" if problem else "it was cancelled")
+        typer.echo(job.model_dump_json(indent=2))
+    elif job.result:
+        _print_result(job.result)
     if open_report:
-        webbrowser.open(url.rstrip("/") + job["links"]["report"])
+        webbrowser.open(url.rstrip("/") + job.links.report)
     if min_accuracy is not None:
-        _require(min_accuracy, job["accuracy"])
+        _require(min_accuracy, job.accuracy)
 
 
 def robustness_command(
@@ -150,121 +155,90 @@ def robustness_command(
                 if update_card:
                     robustness.note_in_card(folder, found)
     except (DatasetError, ModelError) as error:
-        _fail(str(error))
+        fail(str(error))
     typer.echo((out / "robustness.md").read_text(encoding="utf-8"))
 
 
-def _start_upload(
-    client: "httpx.Client", path: Path, asked: dict[str, Any], detect: bool
-) -> dict[str, Any]:
-    fields = {"detect": "true" if detect else "false"}
-    if asked["compare"]:
-        fields["compare"] = ",".join(asked["compare"])
-    if asked["limit"]:
-        fields["limit"] = str(asked["limit"])
-    with path.open("rb") as file:
-        return _answer(client.post("/v1/benchmark", data=fields, files={"file": file}))
+class _Bar:
+    """Shows on stderr how far a benchmark is."""
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("waiting", total=None, rate="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, now: "Progress") -> None:
+        """Shows a state."""
+        self._progress.update(
+            self._task,
+            description=" ".join(filter(None, (now.stage, now.model))),
+            completed=now.done,
+            total=now.total or None,
+            rate=f"{now.faces_per_second:,.0f} faces/s" if now.faces_per_second else "",
+        )
 
 
-def _follow(client: "httpx.Client", job: dict[str, Any]) -> dict[str, Any]:
-    """Shows a job's progress until it ends, and returns it; an interruption cancels it."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task("waiting", total=None, rate="")
-            with client.stream("GET", job["links"]["events"]) as events:
-                for state in _states(events):
-                    now = state["progress"]
-                    rate = now["faces_per_second"]
-                    progress.update(
-                        bar,
-                        description=" ".join(filter(None, (now["stage"], now["model"]))),
-                        completed=now["done"],
-                        total=now["total"] or None,
-                        rate=f"{rate:,.0f} faces/s" if rate else "",
-                    )
-    except KeyboardInterrupt:
-        with contextlib.suppress(Exception):
-            client.delete(job["links"]["self"])
-        _fail("interrupted; the benchmark was cancelled", status=130)
-    return _answer(client.get(job["links"]["self"]))
+def _why(refusal: "Refusal", url: str) -> str:
+    if refusal.code == "cancelled":
+        return "it was cancelled"
+    if refusal.code.startswith("http_"):
+        return f"{url} answered {refusal.status}, not like a ferserve service"
+    return f"{refusal.code}: {refusal.detail}"
 
 
-def _states(events: "httpx.Response") -> Iterator[dict[str, Any]]:
-    for line in _checked(events).iter_lines():
-        if line.startswith("data: "):
-            yield json.loads(line.removeprefix("data: "))
-
-
-def _answer(response: "httpx.Response") -> dict[str, Any]:
-    answer: dict[str, Any] = _checked(response).json()
-    return answer
-
-
-def _checked(response: "httpx.Response") -> "httpx.Response":
-    """Passes a good answer on; ends the command with the problem of a bad one."""
-    if response.is_success:
-        return response
-    response.read()
-    try:
-        problem = response.json()
-        _fail(f"{problem['code']}: {problem['detail']}")
-    except (ValueError, KeyError, TypeError):
-        _fail(f"{response.url} answered {response.status_code}, not like a ferserve service")
-
-
-def _print_result(result: dict[str, Any]) -> None:
+def _print_result(result: "BenchmarkResult") -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(
         "model", "faces", "accuracy", "95 % interval", "macro-F1", "ECE", "faces/s", "p99 batch"
     )
-    for one in result["results"]:
-        interval = one["accuracy_interval"]
+    for one in result.results:
+        interval = one.accuracy_interval
         table.add_row(
-            one["model"]["name"],
-            f"{one['n']:,}",
-            f"{one['accuracy']:.2%}",
-            f"{interval['low']:.2%} to {interval['high']:.2%}",
-            f"{one['macro_f1']:.2%}",
-            f"{one['ece']:.2%}",
-            f"{one['faces_per_second']:,.0f}",
-            f"{one['batch_latency_ms']['p99']:.1f} ms",
+            one.model.name,
+            f"{one.n:,}",
+            f"{one.accuracy:.2%}",
+            f"{interval.low:.2%} to {interval.high:.2%}",
+            f"{one.macro_f1:.2%}",
+            f"{one.ece:.2%}",
+            f"{one.faces_per_second:,.0f}",
+            f"{one.batch_latency_ms.p99:.1f} ms",
         )
     console = Console(markup=False, emoji=False)
     console.print(table)
-    for pair in result["comparisons"]:
+    for pair in result.comparisons:
         console.print(
-            f"{pair['first']} - {pair['second']}: {pair['accuracy_difference']:+.2%}, "
-            f"McNemar p = {pair['p_value']:.2g} "
-            f"({pair['only_first_correct']} against {pair['only_second_correct']} faces)"
+            f"{pair.first} - {pair.second}: {pair.accuracy_difference:+.2%}, "
+            f"McNemar p = {pair.p_value:.2g} "
+            f"({pair.only_first_correct} against {pair.only_second_correct} faces)"
         )
-    if skipped := result["dataset"]["skipped"]:
+    if skipped := result.dataset.skipped:
         console.print(f"{skipped} files were not scored; --json names them")
 
 
 def _require(least: float, accuracies: dict[str, float]) -> None:
     below = [f"{name} {value:.4f}" for name, value in accuracies.items() if value < least]
     if below:
-        _fail(f"below --min-accuracy {least}: {', '.join(below)}")
-
-
-def _fail(message: str, status: int = 1) -> NoReturn:
-    typer.echo(f"ferserve: {message}", err=True)
-    raise typer.Exit(status)
+        fail(f"below --min-accuracy {least}: {', '.join(below)}")

@@ -10,7 +10,7 @@ from ferserve import logs
 from ferserve.api.app import create_app
 from ferserve.cluster.metrics import ClusterMetrics, metrics_here
 from ferserve.cluster.remote import connect
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.settings import Settings
 
 
@@ -36,5 +36,5 @@ async def make_front(
             for name, sha256 in versions.items()
         )
     )
-    recognizer = Recognizer(settings, metrics, dict(zip(versions, models, strict=True)))
+    recognizer = AsyncRecognizer(settings, metrics, dict(zip(versions, models, strict=True)))
     return create_app(settings, recognizer, metrics), metrics

@@ -1,4 +1,4 @@
-"""What scores: the ``Recognizer`` of the service, in an actor of Ray Data."""
+"""What scores: the ``AsyncRecognizer`` of the service, in an actor of Ray Data."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ from pyarrow import fs
 from ferserve import logs
 from ferserve.bundle import ModelError
 from ferserve.errors import InternalError, NotReady, PayloadTooLarge, Refusal
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, ModelReference, Recognition
 from ferserve.score.outputs import OK, PROBLEM, SCHEMA
 from ferserve.settings import Settings, usable_cpus
@@ -41,7 +41,7 @@ class Scorer:
         filesystem: fs.FileSystem,
     ) -> None:
         logs.configure(settings.log_format)
-        self._recognizer = Recognizer(settings)
+        self._recognizer = AsyncRecognizer(settings)
         (card,) = self._recognizer.cards
         if card.sha256 != model.sha256:
             raise ModelError(
@@ -67,7 +67,7 @@ class Scorer:
         async with self._at_once:
             try:
                 data = row["image"] if "image" in row else await self._read(row["path"])
-                recognition = await self._recognizer.recognize(data or b"", self._options)
+                recognition = await self._recognizer.answer(data or b"", self._options)
             except (InternalError, NotReady):
                 raise  # not this image's fault
             except OSError as error:
