@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ferserve.benchmark.commands import benchmark_command, robustness_command
+from ferserve.benchmark_commands import benchmark_command, robustness_command
 from ferserve.command_line import Detect, ModelsDir, fail, runtime_needed, settings_of
 from ferserve.loadtest.command import loadtest_command
 from ferserve.predict.command import predict_command

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from time import monotonic
 
+from pydantic import ValidationError
+
 from ferserve.batcher import Answer
 from ferserve.card import ModelCard
 from ferserve.errors import InvalidParameter, NotReady, UnknownModel
 from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.interface import AsyncInterface, Interface
 from ferserve.metrics import Metrics
 from ferserve.models import Model, Scores
 from ferserve.pool import WorkPool
@@ -19,30 +22,32 @@ from ferserve.schemas import (
     EmotionOptions,
     FaceEmotion,
     FaceWarning,
+    ModelList,
     ModelReference,
     Recognition,
+    RecognizeOptions,
     Timing,
 )
 from ferserve.serving import ServedModel, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
 
 
-class Recognizer:
-    """Answers which faces an image has and how their expressions appear.
+class AsyncRecognizer(AsyncInterface[Recognition]):
+    """Answers which faces an image has and how their expressions appear, in this process.
 
-    Life: ``Recognizer(settings)`` loads and checks all files, ``await start()`` warms the models
+    Life: ``AsyncRecognizer()`` loads and checks all files, ``await start()`` warms the models
     and takes work, ``begin_drain()`` announces the end, ``await close()`` finishes.
 
     Args:
-        settings: Which models to serve, and all limits.
+        settings: Which models to serve, and all limits; by default those of the environment.
         metrics: Where everything is counted.
 
     Raises:
         ModelError: A model or the face detector cannot be served; the message says why.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings | None = None, metrics: Metrics | None = None) -> None:
+        self.settings = settings = settings or Settings()
         self._metrics = metrics or Metrics()
         self._cpus = usable_cpus()
         self._preparer = Preparer(load_detector(settings), settings.max_pixels)
@@ -93,6 +98,18 @@ class Recognizer:
         """Whether the end was announced."""
         return self._state in ("shutting down", "stopped")
 
+    async def models(self) -> ModelList:  # noqa: D102 - as AsyncInterface says
+        return ModelList(default=self.default_model, models=self.cards)
+
+    async def _recognize_file(self, data: bytes, options: RecognizeOptions) -> Recognition:
+        try:
+            chosen = EmotionOptions(**options)
+        except ValidationError as error:
+            faults = error.errors(include_input=False, include_url=False)
+            named = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+            raise InvalidParameter("; ".join(named)) from None
+        return await self.answer(data, chosen)
+
     def check(self, options: EmotionOptions) -> None:
         """Refuses options that no image could be answered with.
 
@@ -103,10 +120,10 @@ class Recognizer:
         self.served(options.model or self.default_model)
         self._pick_max_faces(options.max_faces)
 
-    async def recognize(
+    async def answer(
         self, data: bytes, options: EmotionOptions, seconds: float | None = None
     ) -> Recognition:
-        """Finds the faces of one image and their expressions.
+        """Finds the faces of one image and their expressions, within a time.
 
         Cancelling the call drops the parts of its work that have not begun.
 
@@ -125,9 +142,9 @@ class Recognizer:
             InternalError: The inference failed.
         """
         with self._admitted():
-            return await self._recognize(data, options, self._deadline(seconds))
+            return await self._answer(data, options, self._deadline(seconds))
 
-    async def recognize_many(
+    async def answer_many(
         self, images: Sequence[bytes], options: EmotionOptions, seconds: float | None = None
     ) -> list[Recognition | Exception]:
         """Answers several images, in order: each with its result or with what went wrong.
@@ -149,17 +166,17 @@ class Recognizer:
         deadline = self._deadline(seconds)
         at_once = asyncio.Semaphore(2 * self._cpus)
 
-        async def answer(data: bytes) -> Recognition | Exception:
+        async def answer_one(data: bytes) -> Recognition | Exception:
             async with at_once:
                 try:
-                    return await self._recognize(data, options, deadline)
+                    return await self._answer(data, options, deadline)
                 except Exception as error:
                     return error
 
         with self._admitted():
             # A group, not gather: when the call is cancelled it waits until all have ended.
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(answer(data)) for data in images]
+                tasks = [group.create_task(answer_one(data)) for data in images]
         return [task.result() for task in tasks]
 
     async def rate(
@@ -201,7 +218,7 @@ class Recognizer:
         return self._models[name]
 
     def largest_face(self, data: bytes, detect: DetectMode) -> FaceImage | None:
-        """Cuts the largest face out of an image, as ``recognize`` would; blocks while it does.
+        """Cuts the largest face out of an image, as ``answer`` would; blocks while it does.
 
         Args:
             data: An image file's bytes.
@@ -235,9 +252,7 @@ class Recognizer:
         longest = self.settings.request_timeout_ms / 1000
         return monotonic() + (longest if seconds is None else min(seconds, longest))
 
-    async def _recognize(
-        self, data: bytes, options: EmotionOptions, deadline: float
-    ) -> Recognition:
+    async def _answer(self, data: bytes, options: EmotionOptions, deadline: float) -> Recognition:
         started = monotonic()
         name = options.model or self.default_model
         served = self.served(name)
@@ -268,6 +283,20 @@ class Recognizer:
         if wanted is not None and wanted > limit:
             raise InvalidParameter(f"max_faces: Input should be at most {limit}")
         return wanted or limit
+
+
+class Recognizer(Interface[Recognition]):
+    """Recognizes in this process, as ``AsyncRecognizer`` does, for programs that wait.
+
+    Args:
+        settings: Which models to load, and all limits; by default those of the environment.
+
+    Raises:
+        ModelError: A model or the face detector cannot be used; the message says why.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(AsyncRecognizer(settings))
 
 
 def _describe(face: FoundFace, scores: Scores, model: Model, landmarks: bool) -> FaceEmotion:

@@ -4,7 +4,6 @@ The output is a folder of Parquet files that only ever gains whole files, so tha
 where the last one ended.
 """
 
-import asyncio
 import logging
 import math
 import uuid
@@ -14,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -28,7 +27,7 @@ from ferserve.errors import InternalError, NotReady, PayloadTooLarge, Refusal
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.models import read_card
 from ferserve.recognizer import Recognizer
-from ferserve.schemas import EmotionOptions, ModelReference, Recognition
+from ferserve.schemas import EmotionOptions, ModelReference, Recognition, RecognizeOptions
 from ferserve.serving import load_detector, served_names
 from ferserve.settings import ClusterSettings, Settings, usable_cpus
 
@@ -297,9 +296,8 @@ def _recognizer(
     places = max(settings.max_queue, 2 * usable_cpus() * settings.max_faces)
     unhurried = {"request_timeout_ms": A_DAY_MS, "max_queue": places}
     recognizer = Recognizer(settings.model_copy(update=unhurried))
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(recognizer.start())
-    return lambda images: loop.run_until_complete(recognizer.recognize_many(images, options))
+    chosen = cast(RecognizeOptions, options.model_dump(exclude_none=True))
+    return lambda images: recognizer.recognize_many(images, **chosen)
 
 
 def _reference(settings: Settings, name: str) -> ModelReference:

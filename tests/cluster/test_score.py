@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray_processes
 from ferserve import score as scoring
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions
 from ferserve.settings import ClusterSettings, Settings
 from pyarrow.fs import LocalFileSystem
@@ -76,9 +76,9 @@ async def test_every_file_is_a_row_and_a_bad_one_costs_one_row(
     assert found["chelsea.png"]["faces"] == []
     assert found["notes.txt"]["faces"] is None
 
-    recognizer = Recognizer(Settings(models_dir=standin_models, models="first"))
+    recognizer = AsyncRecognizer(Settings(models_dir=standin_models, models="first"))
     await recognizer.start()
-    seen = await recognizer.recognize(photo("astronaut", "JPEG"), EmotionOptions())
+    seen = await recognizer.answer(photo("astronaut", "JPEG"), EmotionOptions())
     await recognizer.close()
     (row_face,), (face,) = found["astronaut.jpg"]["faces"], seen.faces
     assert row_face["box"] == face.box.model_dump()

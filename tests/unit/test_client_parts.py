@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from ferserve.client import Retries
 from ferserve.client.calls import stream_url
-from ferserve.client.payloads import as_bytes
 from ferserve.client.problems import refusal_of_answer
 from ferserve.client.retries import Attempts, retry_after
+from ferserve.inputs import as_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

@@ -12,7 +12,7 @@ from ferserve.calibration import apply_power_scaling
 from ferserve.card import EnsembleMember, ModelCard, PowerScaling
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.models import available_models, load_models, read_card
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions
 from ferserve.sessions import ModelError
 from ferserve.settings import Settings
@@ -143,10 +143,10 @@ def test_a_card_that_contradicts_itself_is_refused(folder, write_ensemble, chang
 async def test_it_is_served_like_any_other_model(folder, write_ensemble, grey_crop):
     card = write_ensemble()
     (folder / "face_detector.onnx").symlink_to(MODELS / "face_detector.onnx")
-    recognizer = Recognizer(Settings(models_dir=folder, default_model="both"))
+    recognizer = AsyncRecognizer(Settings(models_dir=folder, default_model="both"))
     await recognizer.start()
     try:
-        answer = await recognizer.recognize(grey_crop, EmotionOptions())
+        answer = await recognizer.answer(grey_crop, EmotionOptions())
     finally:
         await recognizer.close()
     assert (answer.model.name, answer.model.sha256) == ("both", card.sha256)

@@ -27,7 +27,7 @@ from ferserve.api.security import Guard
 from ferserve.benchmark.jobs import JobQueue
 from ferserve.benchmark.run import Benchmarks
 from ferserve.metrics import Metrics
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.settings import Settings
 from ferserve.streaming import Streams
 
@@ -43,7 +43,7 @@ binary frames in, for each frame a JSON message out, with tracked faces and smoo
 
 def create_app(
     settings: Settings | None = None,
-    recognizer: Recognizer | None = None,
+    recognizer: AsyncRecognizer | None = None,
     metrics: Metrics | None = None,
 ) -> FastAPI:
     """Makes the application; its start-up loads and warms the models.
@@ -59,7 +59,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.recognizer = serving = recognizer or Recognizer(settings, metrics)
+        app.state.recognizer = serving = recognizer or AsyncRecognizer(settings, metrics)
         app.state.benchmarks = benchmarks = Benchmarks(serving, JobQueue(settings.benchmark_queue))
         await serving.start()
         benchmarks.queue.start()
@@ -106,12 +106,12 @@ def create_app(
 
 
 def _is_ready(app: FastAPI) -> bool:
-    recognizer: Recognizer | None = app.state.recognizer
+    recognizer: AsyncRecognizer | None = app.state.recognizer
     return recognizer is not None and recognizer.not_ready_reason is None
 
 
 def _is_draining(app: FastAPI) -> bool:
-    recognizer: Recognizer | None = app.state.recognizer
+    recognizer: AsyncRecognizer | None = app.state.recognizer
     return recognizer is not None and recognizer.draining
 
 

@@ -107,7 +107,7 @@ async def recognize_emotion(request: Request) -> Response:
     with budget.request() as take:
         async with upload_time():
             data = await read_image(request, recognizer.settings.max_upload_bytes, take)
-        work = recognizer.recognize(data, options, seconds)
+        work = recognizer.answer(data, options, seconds)
         recognition = await while_connected(request, work)
     answer = EmotionResponse(request_id=request.state.request_id, **dict(recognition))
     return _respond(answer, recognition.timing_ms)
@@ -134,7 +134,7 @@ async def recognize_emotions(request: Request) -> Response:
             images = await read_images(
                 request, settings.max_batch_upload_bytes, settings.max_images, take
             )
-        work = recognizer.recognize_many(images, options, seconds)
+        work = recognizer.answer_many(images, options, seconds)
         outcomes = await while_connected(request, work)
     _refuse_if_all_failed(outcomes)
     answer = BatchResponse(

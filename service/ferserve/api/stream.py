@@ -93,7 +93,7 @@ async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
     async def recognize(data: bytes) -> Recognition:
         if len(data) > max_bytes:
             raise errors.PayloadTooLarge(f"a frame may have at most {max_bytes} bytes")
-        return await recognizer.recognize(data, options)
+        return await recognizer.answer(data, options)
 
     return FrameStream(
         recognize,

@@ -18,7 +18,7 @@ from ferserve.benchmark.schemas import BenchmarkRequest, UploadOptions
 from ferserve.errors import Refusal
 from ferserve.fer2013.dataset import DatasetError
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import ModelReference
 
 FILES_AT_A_TIME = 8
@@ -39,7 +39,7 @@ class Benchmarks:
         max_upload_bytes: Largest body of an upload.
     """
 
-    def __init__(self, recognizer: Recognizer, queue: JobQueue) -> None:
+    def __init__(self, recognizer: AsyncRecognizer, queue: JobQueue) -> None:
         settings = recognizer.settings
         self.queue = queue
         self.max_upload_bytes = settings.benchmark_max_upload_bytes

@@ -17,7 +17,7 @@ from ferserve.predict.drawing import draw_faces
 from ferserve.predict.items import Item, refusal_of_file
 from ferserve.predict.ordered import in_order
 from ferserve.predict.sources import IMAGES, Source, target_of
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, Recognition, StreamOptions
 from ferserve.settings import Settings, usable_cpus
 from ferserve.tracking import FaceTracker, SeenFace, tracked
@@ -61,7 +61,7 @@ class Predictor:
         self._fps = fps
         self._advance = advance
         self._expect = expect
-        self._recognizer = Recognizer(settings)
+        self._recognizer = AsyncRecognizer(settings)
         self._at_once = 2 * usable_cpus()  # bounds the pictures in memory
 
     async def answer(self, sources: Iterable[Source]) -> AsyncIterator[Item]:
@@ -84,7 +84,7 @@ class Predictor:
     async def _answer_image(self, source: Source) -> Item:
         try:
             data = await asyncio.to_thread(source.path.read_bytes)
-            seen = await self._recognizer.recognize(data, self._options)
+            seen = await self._recognizer.answer(data, self._options)
             if self._annotate:
                 await asyncio.to_thread(self._draw, self._annotate, source, data, seen)
         except Exception as error:
@@ -133,7 +133,7 @@ class Predictor:
     async def _look_at(self, picture: "Picture") -> tuple["Picture", Recognition | Refusal]:
         data = await asyncio.to_thread(_bmp, picture)
         try:
-            return picture, await self._recognizer.recognize(data, self._options)
+            return picture, await self._recognizer.answer(data, self._options)
         except Exception as error:
             return picture, refusal_of_file(error)
 
