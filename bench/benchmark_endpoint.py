@@ -46,6 +46,7 @@ def main() -> None:
         allowed = ALLOWED_FACTOR * alone[kind]["p99_ms"] + speed["endpoint_batch_ms"]["p99"]
         goal = f"{kind}: p99 at most {ALLOWED_FACTOR:g} x as high beside a benchmark, and a batch"
         met[goal] = beside[kind]["p99_ms"] <= allowed
+        met[f"{kind}: measurements valid"] = not (alone[kind]["faults"] or beside[kind]["faults"])
     live = {"requests_per_second": RATE, "without_benchmark": alone, "with_benchmark": beside}
     result = {"model": MODEL, "speed": speed, "live_latency": live, "met": met}
     write_result("benchmark_endpoint", result, options.out)
@@ -75,21 +76,16 @@ def compare_speed(client: httpx.Client, limit: int, rounds: int, seconds: float)
 
 
 def latencies(service: Service, seconds: float) -> dict[str, dict[str, Any]]:
-    """Sends faces, then photos, at a fixed rate; returns their latency.
-
-    Raises:
-        SystemExit: A measurement does not count.
-    """
+    """Sends faces, then photos, at a fixed rate; returns their latency."""
     found = {}
     for kind, payload in (("face_48x48", face()), ("photo_512x512", photo())):
         plan = Plan(f"{service.url}/v1/emotion", OpenLoop(RATE), (payload,), seconds)
         summary = summarize(run(plan))
-        if summary.errors or summary.faults:
-            raise SystemExit(f"{kind}: {summary.errors}, {summary.faults}")
         shares = {f"{name}_ms": summary.latency_ms[name] for name in ("p50", "p90")}
         # With some hundred requests the largest stands for a p99 that cannot be told.
         p99 = summary.latency_ms["p99"] or summary.latency_ms["max"]
-        found[kind] = {"requests": summary.sent, **shares, "p99_ms": p99}
+        faults = [*summary.faults, *summary.errors]
+        found[kind] = {"requests": summary.sent, **shares, "p99_ms": p99, "faults": faults}
     return found
 
 
