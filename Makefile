@@ -26,10 +26,11 @@ test-cluster: $(VENV)/.dev-$(RUNTIME)  ## The tests that need Ray, which make te
 	$(INSTALL) '.[$(RUNTIME),dev,cluster]'
 	$(BIN)/python -m pytest tests/cluster
 
-lint: $(VENV)/.dev-$(RUNTIME)  ## Style and types
+lint: $(VENV)/.dev-$(RUNTIME)  ## Style, types, and what may import what
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.dev-$(RUNTIME)
 	$(BIN)/ruff check --fix .
@@ -69,7 +70,7 @@ image-check: $(VENV)/.dev-$(RUNTIME)  ## The image, built without Docker and tes
 	$(BIN)/python deploy/imagecheck $(if $(BASE),--base $(BASE))
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

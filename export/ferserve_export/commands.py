@@ -54,12 +54,11 @@ def export_command(
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        from ferserve_training.released import ReleasedError
-        from ferserve_training.run_folder import RunError
+        from ferserve_training.errors import TrainingError
 
-        from ferserve_export.ensemble import NAME, EnsembleError, export_ensemble
-        from ferserve_export.pipeline import DESCRIPTIONS, ExportError, export_run
-        from ferserve_export.verify import CompressionError, ParityError
+        from ferserve_export.ensemble import NAME, export_ensemble
+        from ferserve_export.errors import ExportError
+        from ferserve_export.pipeline import DESCRIPTIONS, export_run
     except ModuleNotFoundError as error:
         _fail("export", f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
     from ferserve.fer2013.reader import DatasetError, read_fer2013
@@ -81,16 +80,7 @@ def export_command(
             card = export_ensemble(members, dataset, out, **common)
         else:
             card = export_run(model, folder, dataset, out, mirror=mirror, int8=int8, **common)
-    except (
-        CompressionError,
-        DatasetError,
-        EnsembleError,
-        ExportError,
-        ModelError,
-        ParityError,
-        ReleasedError,
-        RunError,
-    ) as error:
+    except (ExportError, DatasetError, ModelError, TrainingError) as error:
         _fail("export", str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))
     typer.echo(f"{out / model}.json written, sha256 {card.sha256}")
@@ -118,7 +108,8 @@ def quantize_command(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
-        from ferserve_export.quantize import QuantizeError, quantize
+        from ferserve_export.errors import ExportError
+        from ferserve_export.quantize import quantize
     except ModuleNotFoundError as error:
         _fail("quantize", f"it needs {error.name}: pip install 'ferserve[export,cpu]'")
     from ferserve.fer2013.reader import DatasetError, read_fer2013
@@ -126,7 +117,7 @@ def quantize_command(
 
     try:
         card = quantize(model, out, read_fer2013(data), precision=to, images=images, log=typer.echo)
-    except (DatasetError, ModelError, QuantizeError) as error:
+    except (DatasetError, ExportError, ModelError) as error:
         _fail("quantize", str(error))
     typer.echo(f"{out / card.name}.onnx written, with its card")
 

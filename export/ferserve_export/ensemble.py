@@ -15,15 +15,12 @@ from ferserve_training.predictions import RememberedPredictions
 
 from ferserve_export.calibrate import fit
 from ferserve_export.card import complete
+from ferserve_export.errors import ExportError
 
 NAME = "ensemble"
 
 STEPS = 500
 """Of expectation maximisation; the likelihood has one maximum, and three weights are soon there."""
-
-
-class EnsembleError(RuntimeError):
-    """The members make no ensemble; the message says why."""
 
 
 def export_ensemble(
@@ -53,7 +50,7 @@ def export_ensemble(
         log: Takes a line a step.
 
     Raises:
-        EnsembleError: No member kept a hold-out, or they kept different ones.
+        ExportError: No member kept a hold-out, or they kept different ones.
         ModelError: A member is missing.
     """
     cards = [read_card(out, name) for name in members]
@@ -140,6 +137,6 @@ def _common_holdout(cards: list[ModelCard], train: Split) -> Split:
     if len(settings) != 1:
         names = ", ".join(card.name for card in cards)
         count = "no" if not settings else "different"
-        raise EnsembleError(f"{names}: {count} hold-outs; train with the same --holdout and --seed")
+        raise ExportError(f"{names}: {count} hold-outs; train with the same --holdout and --seed")
     _, holdout = split_training(train, *settings.pop())
     return holdout

@@ -15,12 +15,9 @@ from ferserve_training.evaluate import evaluate, sample
 from ferserve_training.predictions import RememberedPredictions
 
 from ferserve_export.card import write_model
+from ferserve_export.errors import ExportError
 from ferserve_export.float16 import to_float16
 from ferserve_export.int8 import measure_ranges, to_int8
-
-
-class QuantizeError(RuntimeError):
-    """The model cannot be converted; the message says why."""
 
 
 def quantize(
@@ -44,13 +41,13 @@ def quantize(
 
     Raises:
         ModelError: The model cannot be served.
-        QuantizeError: The model cannot be converted.
+        ExportError: The model cannot be converted.
     """
     card = read_card(folder, name)
     if card.members:
-        raise QuantizeError(f"{name} is the mean of other models; quantize those")
+        raise ExportError(f"{name} is the mean of other models; quantize those")
     if card.precision:
-        raise QuantizeError(f"{name} computes in {card.precision} already")
+        raise ExportError(f"{name} computes in {card.precision} already")
     runtime = Runtime(provider="cpu", intra_op_threads=usable_cpus())
     plain = load_models(folder, [name], runtime)[name]
     content = (folder / f"{name}.onnx").read_bytes()
@@ -61,7 +58,7 @@ def quantize(
         else:
             converted = to_float16(content)
     except Exception as error:  # the converters assert and index; no class tells their failures
-        raise QuantizeError(f"{name}: cannot be converted to {precision}: {error!r}") from error
+        raise ExportError(f"{name}: cannot be converted to {precision}: {error!r}") from error
     session, _ = open_session(
         converted.SerializeToString(), name, runtime, int8=precision == "int8"
     )

@@ -36,9 +36,9 @@ def open_trained(source: Path, faces: np.ndarray) -> Trained:
         faces: Training faces uint8 ``[N, 48, 48]`` in any order; see ``read_released``.
 
     Raises:
-        RunError: The run has no weights that fit its network.
+        TrainingError: The run has no weights that fit its network.
         ModelError: The released file has no card.
-        ReleasedError: It is not an export of the network that the card names.
+        TrainingError: It is not an export of the network that the card names.
     """
     keras.config.set_dtype_policy("float32")
     if source.suffix != ".onnx":

@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from time import monotonic
 
-from ferserve.batcher import Answer, BatcherClosed
+from ferserve.batcher import Answer
 from ferserve.card import ModelCard
+from ferserve.errors import InvalidParameter, NotReady, UnknownModel
 from ferserve.fer2013.labels import FACE_SIDE
+from ferserve.metrics import Metrics
 from ferserve.models import Model, Scores
-from ferserve.observers import PipelineObserver
 from ferserve.pool import WorkPool
 from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
 from ferserve.schemas import (
@@ -26,14 +27,6 @@ from ferserve.serving import ServedModel, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
 
 
-class UnknownModel(ValueError):  # noqa: N818 - named for the API's problem
-    """No model of this name is served; the message lists those that are."""
-
-
-class InvalidOption(ValueError):  # noqa: N818
-    """An option is over a limit of the settings."""
-
-
 class Recognizer:
     """Answers which faces an image has and how their expressions appear.
 
@@ -42,26 +35,20 @@ class Recognizer:
 
     Args:
         settings: Which models to serve, and all limits.
-        observer: Hears what happens, for metrics.
-        models: By name, where they are not to be loaded into this process.
+        metrics: Where everything is counted.
 
     Raises:
         ModelError: A model or the face detector cannot be served; the message says why.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        observer: PipelineObserver | None = None,
-        models: Mapping[str, ServedModel] | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self.settings = settings
-        self._observer = observer or PipelineObserver()
+        self._metrics = metrics or Metrics()
         self._cpus = usable_cpus()
         self._preparer = Preparer(load_detector(settings), settings.max_pixels)
-        self._models = serve_models(settings, self._observer) if models is None else models
+        self._models = serve_models(settings, self._metrics)
         self.default_model = settings.default_model or next(iter(self._models))
-        self._pool = WorkPool(self._cpus, settings.max_queue, self._observer)
+        self._pool = WorkPool(self._cpus, settings.max_queue, self._metrics)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -111,7 +98,7 @@ class Recognizer:
 
         Raises:
             UnknownModel: ``options.model`` is not served.
-            InvalidOption: ``options.max_faces`` is over the limit.
+            InvalidParameter: ``options.max_faces`` is over the limit.
         """
         self.served(options.model or self.default_model)
         self._pick_max_faces(options.max_faces)
@@ -130,12 +117,12 @@ class Recognizer:
 
         Raises:
             UnknownModel: ``options.model`` is not served.
-            InvalidOption: ``options.max_faces`` is over the limit.
-            images.ImageError: The bytes are no image within the limits.
-            batcher.QueueFull: Too much work is waiting.
-            batcher.DeadlineExceeded: It took longer than the timeout.
-            batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
-            batcher.BatchFailed: The inference failed.
+            InvalidParameter: ``options.max_faces`` is over the limit.
+            Refusal: The bytes are no image within the limits.
+            QueueFull: Too much work is waiting.
+            DeadlineExceeded: It took longer than the timeout.
+            NotReady: The service has not started, has stopped, or a worker died.
+            InternalError: The inference failed.
         """
         with self._admitted():
             return await self._recognize(data, options, self._deadline(seconds))
@@ -155,8 +142,8 @@ class Recognizer:
 
         Raises:
             UnknownModel: ``options.model`` is not served.
-            InvalidOption: ``options.max_faces`` is over the limit.
-            batcher.BatcherClosed: The service has not started or has stopped.
+            InvalidParameter: ``options.max_faces`` is over the limit.
+            NotReady: The service has not started or has stopped.
         """
         self.check(options)
         deadline = self._deadline(seconds)
@@ -190,16 +177,16 @@ class Recognizer:
 
         Raises:
             UnknownModel: The model is not served.
-            batcher.QueueFull: The faces do not fit in the queue.
-            batcher.DeadlineExceeded: It took longer than the timeout.
-            batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
-            batcher.BatchFailed: The inference failed.
+            QueueFull: The faces do not fit in the queue.
+            DeadlineExceeded: It took longer than the timeout.
+            NotReady: The service has not started, has stopped, or a worker died.
+            InternalError: The inference failed.
         """
         served = self.served(name)
         with self._admitted():
             answers = await served.batcher.submit(faces, self._deadline(seconds))
         for answer in answers:
-            self._observer.face_rated(served.model.labels[answer.value.argmax()])
+            self._metrics.face_rated(served.model.labels[answer.value.argmax()])
         return answers
 
     def served(self, name: str) -> ServedModel:
@@ -224,7 +211,7 @@ class Recognizer:
             uint8 ``[48, 48]``, or None where no face is found.
 
         Raises:
-            images.ImageError: The bytes are no image within the limits.
+            Refusal: The bytes are no image within the limits.
         """
         options = EmotionOptions(detect=detect)
         found = self._preparer.prepare(data, options, max_faces=1, submitted=monotonic()).faces
@@ -234,7 +221,7 @@ class Recognizer:
     def _admitted(self) -> Iterator[None]:
         """Counts what is under way, which ``close`` waits for."""
         if self._state in ("starting", "stopped"):
-            raise BatcherClosed(f"the service is {self._state}")
+            raise NotReady(f"the service is {self._state}")
         self._under_way += 1
         self._idle.clear()
         try:
@@ -258,7 +245,7 @@ class Recognizer:
         work = partial(self._preparer.prepare, data, options, max_faces, submitted=started)
         quick = self._preparer.is_quick(data, options)
         prepared = work() if quick else await self._pool.run(work, deadline)
-        self._observer.image_prepared(
+        self._metrics.image_prepared(
             prepared.decode, prepared.detect if prepared.detector_ran else None
         )
         answers = await served.batcher.submit([face.crop for face in prepared.faces], deadline)
@@ -268,7 +255,7 @@ class Recognizer:
             for face, answer in zip(prepared.faces, answers, strict=True)
         ]
         for face in faces:
-            self._observer.face_rated(face.dominant_emotion)
+            self._metrics.face_rated(face.dominant_emotion)
         return Recognition(
             model=ModelReference(name=name, version=card.version, sha256=card.sha256),
             image=prepared.image,
@@ -279,7 +266,7 @@ class Recognizer:
     def _pick_max_faces(self, wanted: int | None) -> int:
         limit = self.settings.max_faces
         if wanted is not None and wanted > limit:
-            raise InvalidOption(f"max_faces: Input should be at most {limit}")
+            raise InvalidParameter(f"max_faces: Input should be at most {limit}")
         return wanted or limit
 
 

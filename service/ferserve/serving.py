@@ -6,8 +6,8 @@ import numpy as np
 
 from ferserve import faces
 from ferserve.batcher import Batcher
+from ferserve.metrics import Metrics
 from ferserve.models import Model, Scores, available_models, load_models
-from ferserve.observers import PipelineObserver
 from ferserve.preparation import FaceImage
 from ferserve.sessions import CPU, ModelError, Runtime
 from ferserve.settings import Settings, usable_cpus
@@ -50,7 +50,7 @@ class ServedModel:
     background_streams: int
 
 
-def serve_model(model: Model, settings: Settings, observer: PipelineObserver) -> ServedModel:
+def serve_model(model: Model, settings: Settings, metrics: Metrics) -> ServedModel:
     """Puts a batcher in front of a model; decides its workers and the size of its batches."""
     # Several single-threaded workers beat one many-threaded one on the CPU. For a GPU they are
     # few, so that its batches are large: one more than computes, to have the next batch ready.
@@ -71,7 +71,7 @@ def serve_model(model: Model, settings: Settings, observer: PipelineObserver) ->
         max_background_batch=background_batch,
         max_background_queue=background_batch * background_streams,
         name=card.name,
-        observer=observer.serve_model(card.name, card.version, model.provider),
+        metrics=metrics.serve_model(card.name, card.version, model.provider),
     )
     return ServedModel(model, batcher, background_batch, background_streams)
 
@@ -96,7 +96,7 @@ def served_names(settings: Settings) -> tuple[str, ...]:
     return names
 
 
-def serve_models(settings: Settings, observer: PipelineObserver) -> dict[str, ServedModel]:
+def serve_models(settings: Settings, metrics: Metrics) -> dict[str, ServedModel]:
     """Loads and checks the models to serve, by name.
 
     Raises:
@@ -109,7 +109,7 @@ def serve_models(settings: Settings, observer: PipelineObserver) -> dict[str, Se
         max_batch=settings.max_batch,
     )
     models = load_models(settings.models_dir, served_names(settings), runtime)
-    return {name: serve_model(model, settings, observer) for name, model in models.items()}
+    return {name: serve_model(model, settings, metrics) for name, model in models.items()}
 
 
 def load_detector(settings: Settings) -> faces.FaceDetector:

@@ -216,3 +216,61 @@ class Settings(BaseSettings):
                 f"default_model {self.default_model!r} is not among models {list(self.models)}"
             )
         return self
+
+
+class ClusterSettings(BaseSettings):
+    """How many replicas run on Ray, and on what; field ``x`` is ``FERSERVE_CLUSTER_X``.
+
+    Processors and GPUs are what Ray keeps account of when it places replicas; a fraction lets
+    several share one.
+
+    Attributes:
+        min_replicas: Fewest replicas of the service.
+        max_replicas: Most replicas of the service.
+        target_requests: Requests and streams under way, a replica, that autoscaling aims at.
+        replica_cpus: Processors a replica; as many workers a model, at least one, run in it.
+        replica_gpus: GPUs a replica; 0 computes on the processor.
+        metrics_port: First port on which a replica shows its metrics; each takes the next free one
+            of its machine.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FERSERVE_CLUSTER_", env_ignore_empty=True, frozen=True
+    )
+
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=1, ge=1)
+    target_requests: float = Field(default=8, gt=0)
+    replica_cpus: float = Field(default=1, gt=0)
+    replica_gpus: float = Field(default=0, ge=0)
+    metrics_port: int = Field(default=9400, ge=1, le=65_000)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas is above max_replicas")
+        return self
+
+    def for_replica(self, settings: Settings) -> Settings:
+        """Returns the settings of a replica, which computes on what it reserves.
+
+        Raises:
+            ValueError: A GPU's provider is asked for, but no share of a GPU.
+        """
+        provider = settings.provider
+        if provider in ("cuda", "tensorrt") and not self.replica_gpus:
+            raise ValueError(f"provider={provider} needs FERSERVE_CLUSTER_REPLICA_GPUS above 0")
+        if provider == "auto":
+            provider = "cuda" if self.replica_gpus else "cpu"
+        workers = settings.inference_workers
+        if workers is None and provider == "cpu":
+            workers = max(1, round(self.replica_cpus))
+        # Ray shows a replica only the GPUs it was given.
+        options = {k: v for k, v in settings.provider_options.items() if k != "device_id"}
+        return settings.model_copy(
+            update={
+                "provider": provider,
+                "provider_options": options,
+                "inference_workers": workers,
+            }
+        )

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from ferserve import errors
 from ferserve.client import (
     AsyncFerserveClient,
     FerserveClient,
-    ProblemError,
+    Refusal,
     Retries,
     StreamAnswer,
     StreamClosed,
@@ -65,7 +66,7 @@ async def test_both_clients_get_the_same(client, async_client, astronaut):
 def check_many(answers: list, steps: list[tuple[int, int | None]]) -> None:
     good, cat, text, missing = answers
     assert [len(good.faces), len(cat.faces)] == [1, 0]
-    assert isinstance(text, ProblemError)
+    assert isinstance(text, Refusal)
     assert text.code == "unsupported_media_type"
     assert isinstance(missing, FileNotFoundError)
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -110,13 +111,13 @@ async def test_images_of_a_generator_are_taken_as_there_is_room(client, async_cl
 
 
 async def test_a_problem_carries_all_that_the_service_said(client, async_client):
-    with pytest.raises(ProblemError) as refused:
+    with pytest.raises(Refusal) as refused:
         client.recognize(b"text")
     problem = refused.value
     assert (problem.status, problem.code) == (415, "unsupported_media_type")
     assert problem.detail
     assert problem.request_id
-    with pytest.raises(ProblemError, match="unknown_model"):
+    with pytest.raises(errors.UnknownModel):
         await async_client.recognize(b"text", model="nobody")
 
 
@@ -139,12 +140,12 @@ async def test_a_key_and_patience_with_the_rate_limit(start_server, tmp_path, gr
             assert [len(answer.faces) for answer in answers] == [1] * 10
         with FerserveClient(server.base_url, api_key=KEY, retries=ONCE) as client:
             answers = client.recognize_many([grey_crop] * 10)
-            codes = {answer.code for answer in answers if isinstance(answer, ProblemError)}
+            codes = {answer.code for answer in answers if isinstance(answer, Refusal)}
             assert codes == {"rate_limited"}
         async with AsyncFerserveClient(server.base_url) as client:
-            with pytest.raises(ProblemError, match="unauthorized"):
+            with pytest.raises(errors.Unauthorized):
                 await client.models()
-            with pytest.raises(ProblemError, match="unauthorized"):
+            with pytest.raises(errors.Unauthorized):
                 async for _ in client.stream([grey_crop]):
                     pass
 
@@ -250,7 +251,7 @@ async def test_a_stream_that_the_service_ends_is_an_error(start_server, tmp_path
         assert closed.value.code == 4408
         with (
             FerserveClient(server.base_url) as client,
-            pytest.raises(ProblemError, match="unknown_model"),
+            pytest.raises(errors.UnknownModel),
         ):
             list(client.stream([], model="nobody"))
 
@@ -277,5 +278,5 @@ async def test_a_wait_that_is_interrupted_cancels_the_benchmark(
 
 
 def test_a_benchmark_without_a_data_set_is_a_problem(client):
-    with pytest.raises(ProblemError, match="dataset_not_configured"):
+    with pytest.raises(errors.DatasetNotConfigured):
         client.benchmark()

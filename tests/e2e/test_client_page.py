@@ -40,7 +40,7 @@ def start(server, photo, grey_crop, tmp_path):
         return subprocess.Popen(
             [sys.executable, "-W", "error", "-c", code.replace("http://localhost:8000", base_url)],
             cwd=tmp_path,
-            env={"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"},
+            env={"PYTHONPATH": str(REPOSITORY / "service"), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from ferserve.card import ModelCard
-from ferserve_export.results import BEGIN, END, SPLITS, StaleError, between_marks, pages
+from ferserve_export.errors import ExportError
+from ferserve_export.results import BEGIN, END, SPLITS, between_marks, pages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +59,7 @@ def test_a_report_of_another_model_is_refused(copy: Path):
     report = json.loads(path.read_text())
     report["private"]["accuracy"] += 0.01
     path.write_text(json.dumps(report))
-    with pytest.raises(StaleError, match=r"custom_cnn\.json is not of the model"):
+    with pytest.raises(ExportError, match=r"custom_cnn\.json is not of the model"):
         pages(copy)
 
 
@@ -84,7 +85,7 @@ def test_what_the_mirror_image_adds_is_shown_of_the_models_measured_without(copy
 
 def test_figures_without_mirror_of_another_file_are_refused(copy: Path):
     without_mirror(copy, "vgg16", "0" * 64)
-    with pytest.raises(StaleError, match=r"vgg16_no_mirror\.json is not of vgg16\.onnx"):
+    with pytest.raises(ExportError, match=r"vgg16_no_mirror\.json is not of vgg16\.onnx"):
         pages(copy)
 
 
@@ -95,5 +96,5 @@ def results_page(copy: Path) -> str:
 def test_only_what_stands_between_the_marks_is_replaced():
     text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     assert between_marks(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
-    with pytest.raises(StaleError, match="expected"):
+    with pytest.raises(ExportError, match="expected"):
         between_marks("no marks", "new")

@@ -8,13 +8,9 @@ from collections.abc import AsyncIterator
 import httpx
 import numpy as np
 import pytest
+from ferserve.errors import InvalidParameter, MalformedRequest
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.inference_protocol import (
-    InferenceRequest,
-    InvalidTensor,
-    MalformedInference,
-    read_request,
-)
+from ferserve.inference_protocol import InferenceRequest, read_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import serving
@@ -331,7 +327,7 @@ async def test_a_large_body_is_refused(standin_models):
 def test_more_values_than_the_faces_have_are_counted_before_they_are_made(value, monkeypatch):
     monkeypatch.setattr(InferenceRequest, "model_validate_json", pytest.fail)
     body = b'{"inputs": [' + b",".join([value] * 100_000) + b"]}"
-    with pytest.raises(InvalidTensor, match="at most 4 faces"):
+    with pytest.raises(InvalidParameter, match="at most 4 faces"):
         read_request(body, max_faces=4)
 
 
@@ -350,7 +346,7 @@ JSON = st.recursive(
     )
 )
 def test_whatever_is_sent_the_refusal_is_one_of_two(value):
-    with pytest.raises((InvalidTensor, MalformedInference)):
+    with pytest.raises((InvalidParameter, MalformedRequest)):
         read_request(json.dumps(value).encode(), max_faces=4)
 
 

@@ -7,10 +7,17 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from ferserve.batcher import BatcherClosed, DeadlineExceeded, QueueFull
+from ferserve.errors import (
+    DeadlineExceeded,
+    InvalidParameter,
+    NotReady,
+    QueueFull,
+    TooManyPixels,
+    UnknownModel,
+    UnsupportedMediaType,
+)
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.images import TooManyPixels, UnsupportedMediaType
-from ferserve.recognizer import InvalidOption, Recognizer, UnknownModel
+from ferserve.recognizer import Recognizer
 from ferserve.schemas import EmotionOptions
 from ferserve.sessions import ModelError
 from ferserve.settings import Settings
@@ -131,7 +138,7 @@ async def test_min_face_confidence_leaves_out_unsure_faces(recognizer, photo):
 async def test_max_faces_over_the_services_limit_is_refused(standin_models, grey_crop):
     async with running(standin_models, max_faces=3) as recognizer:
         assert await recognizer.recognize(grey_crop, EmotionOptions(max_faces=3))
-        with pytest.raises(InvalidOption, match="at most 3"):
+        with pytest.raises(InvalidParameter, match="at most 3"):
             await recognizer.recognize(grey_crop, EmotionOptions(max_faces=4))
 
 
@@ -200,7 +207,7 @@ async def test_a_deadline_that_cannot_be_kept_is_an_error(standin_models, photo)
 async def test_readiness_follows_the_life_of_the_service(standin_models, grey_crop):
     recognizer = Recognizer(Settings(models_dir=standin_models))
     assert recognizer.not_ready_reason == "the service is starting"
-    with pytest.raises(BatcherClosed, match="starting"):
+    with pytest.raises(NotReady, match="starting"):
         await recognizer.recognize(grey_crop, EmotionOptions())
     await recognizer.start()
     assert recognizer.not_ready_reason is None
@@ -208,7 +215,7 @@ async def test_readiness_follows_the_life_of_the_service(standin_models, grey_cr
     assert recognizer.not_ready_reason == "the service is shutting down"
     assert await recognizer.recognize(grey_crop, EmotionOptions())
     await recognizer.close()
-    with pytest.raises(BatcherClosed, match="stopped"):
+    with pytest.raises(NotReady, match="stopped"):
         await recognizer.recognize(grey_crop, EmotionOptions())
 
 

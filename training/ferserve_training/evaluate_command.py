@@ -48,10 +48,12 @@ def evaluate_command(
 ) -> None:
     """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from ferserve.fer2013.reader import DatasetError, read_fer2013
-    from ferserve.fer2013.votes import VotesError, read_votes
+    from ferserve.fer2013.dataset import DatasetError
+    from ferserve.fer2013.reader import read_fer2013
+    from ferserve.fer2013.votes import read_votes
 
-    from ferserve_training.evaluate import ModelFileError, evaluate, open_model
+    from ferserve_training.errors import TrainingError
+    from ferserve_training.evaluate import evaluate, open_model
 
     path = Path(model)
     if not path.exists():
@@ -66,7 +68,7 @@ def evaluate_command(
         dataset = read_fer2013(data)
         counted = votes and read_votes(votes, dataset)
         report = evaluate(predict, dataset, split, train_faces=train_faces, votes=counted)
-    except (DatasetError, ModelFileError, VotesError) as error:
+    except (DatasetError, TrainingError) as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
         _fail(f"evaluating needs {error.name}: pip install 'ferserve[train,cpu]'")

@@ -10,21 +10,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ferserve.benchmark.archive import ArchiveError, LabelledArchive, LabelledFile
+from ferserve.benchmark.archive import LabelledArchive, LabelledFile
 from ferserve.benchmark.schemas import DatasetInfo, SkippedFile
+from ferserve.errors import InvalidArchive, Refusal
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
 from ferserve.fer2013.splits import evaluation_splits
-from ferserve.images import ImageError
 
 MAX_SKIPPED_NAMES = 100
 """Skipped files that a result names; all are counted."""
 
 T = TypeVar("T")
-
-
-class NothingToScore(ValueError):  # noqa: N818 - named for the API's problem
-    """Not one face of the upload could be used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +89,7 @@ class UploadReader:
     Args:
         archive: Checked already.
         crop: Returns a file's face, uint8 ``[48, 48]``, or None where there is none; raises
-            ``ImageError`` for what is no image within the limits.
+            ``Refusal`` for what is no image within the limits.
         limit: Most files, spread evenly over the archive.
     """
 
@@ -118,10 +114,10 @@ class UploadReader:
         for file in files:
             try:
                 face = self._crop(self._archive.read(file))
-            except ArchiveError:
+            except InvalidArchive:
                 self._skip(file, "damaged_file")
-            except ImageError as error:
-                self._skip(file, _code(error))
+            except Refusal as refusal:
+                self._skip(file, refusal.code)
             else:
                 if face is None:
                     self._skip(file, "no_face")
@@ -133,7 +129,7 @@ class UploadReader:
         """Returns the faces read so far.
 
         Raises:
-            NothingToScore: There are none.
+            Refusal: There are none.
         """
         info = DatasetInfo(
             source="upload",
@@ -145,7 +141,8 @@ class UploadReader:
         )
         if not self._faces:
             reasons = ", ".join(sorted({file.code for file in self._skipped}))
-            raise NothingToScore(f"none of the {len(self._skipped)} files has a face: {reasons}")
+            why = f"none of the {len(self._skipped)} files has a face: {reasons}"
+            raise Refusal(why, code="nothing_to_score")
         return LabelledFaces(
             np.stack(self._faces).reshape(-1, FACE_SIDE, FACE_SIDE),
             np.array(self._labels, np.int64),
@@ -162,9 +159,3 @@ def spread(total: int, count: int) -> NDArray[np.int64]:
     Files and data sets are ordered by class, so the first ones would be of one class.
     """
     return np.arange(count, dtype=np.int64) * total // count
-
-
-def _code(error: ImageError) -> str:
-    """The API's code of a problem with an image: its class' name in snake case."""
-    name = type(error).__name__
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

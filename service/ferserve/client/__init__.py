@@ -3,20 +3,20 @@
 from ferserve.client.aio import AsyncFerserveClient
 from ferserve.client.calls import RecognizeOptions
 from ferserve.client.payloads import ImageInput
-from ferserve.client.problems import BenchmarkFailed, ProblemError, StreamClosed
+from ferserve.client.problems import StreamClosed
 from ferserve.client.retries import Retries
 from ferserve.client.sync import FerserveClient
+from ferserve.errors import Refusal
 from ferserve.schemas import EmotionResponse, ModelList, StreamAnswer, StreamProblem
 
 __all__ = [
     "AsyncFerserveClient",
-    "BenchmarkFailed",
     "EmotionResponse",
     "FerserveClient",
     "ImageInput",
     "ModelList",
-    "ProblemError",
     "RecognizeOptions",
+    "Refusal",
     "Retries",
     "StreamAnswer",
     "StreamClosed",

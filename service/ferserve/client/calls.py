@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from ferserve.benchmark.schemas import BenchmarkDetails, BenchmarkResult, SplitName
-from ferserve.client.problems import BenchmarkFailed
+from ferserve.errors import refusal_of
 from ferserve.schemas import DetectMode
 
 Query = dict[str, str | int | float]
@@ -77,13 +77,13 @@ def finished_result(job: BenchmarkDetails) -> BenchmarkResult | None:
     """Returns the result of a benchmark that has ended; None while it has not.
 
     Raises:
-        BenchmarkFailed: There will be no result.
+        Refusal: There will be no result; of the code ``cancelled`` where somebody cancelled it.
     """
     if job.status in ("queued", "running"):
         return None
     if job.result is None:
         problem = job.problem
-        raise BenchmarkFailed(
+        raise refusal_of(
             problem.code if problem else job.status,
             problem.detail if problem else f"the benchmark was {job.status}",
         )

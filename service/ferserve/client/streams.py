@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from ferserve.client.payloads import ImageInput, as_bytes
-from ferserve.client.problems import ProblemError, StreamClosed
+from ferserve.client.problems import StreamClosed, refusal_of_answer, refusal_of_problem
 from ferserve.client.retries import Attempts
 from ferserve.schemas import StreamAnswer, StreamEnd, StreamProblem, StreamRefusal
 
@@ -42,7 +42,7 @@ def stream_frames(
     """Sends frames in a thread of its own and yields their answers; see ``FerserveClient.stream``.
 
     Raises:
-        ProblemError: The service refused the stream.
+        Refusal: The service refused the stream.
         StreamClosed: It ended the stream, or the connection broke.
         OSError: It could not be reached.
     """
@@ -205,11 +205,11 @@ def _result(message: str | bytes) -> FrameResult | None:
     """Returns what became of a frame; None for the message at the end.
 
     Raises:
-        ProblemError: The service refused the stream.
+        Refusal: The service refused the stream.
     """
     parsed = _MESSAGES.validate_json(message)
     if isinstance(parsed, StreamRefusal):
-        raise ProblemError.of(parsed.problem)
+        raise refusal_of_problem(parsed.problem)
     return None if isinstance(parsed, StreamEnd) else parsed
 
 
@@ -225,7 +225,8 @@ def _pause_after(error: OSError | InvalidHandshake, attempts: Attempts) -> float
         answer = error.response
         pause = attempts.pause_after_answer(answer.status_code, answer.headers)
         if pause is None:
-            raise ProblemError.of_answer(answer.status_code, bytes(answer.body or b"")) from None
+            body = bytes(answer.body or b"")
+            raise refusal_of_answer(answer.status_code, body, answer.headers) from None
         return pause
     pause = attempts.pause_after_refused_connection()
     if pause is None:

@@ -76,7 +76,7 @@ class FerserveClient:
         """Finds the faces of an image and how their expressions appear.
 
         Raises:
-            ProblemError: The service refused.
+            Refusal: The service refused.
             httpx.TransportError: It could not be reached.
             OSError: The file cannot be read.
         """
@@ -144,7 +144,7 @@ class FerserveClient:
             options: As for ``recognize``; and ``smoothing_seconds``.
 
         Raises:
-            ProblemError: The service refused the stream.
+            Refusal: The service refused the stream.
             StreamClosed: It ended the stream, or the connection broke.
             OSError: It could not be reached.
         """
@@ -155,7 +155,7 @@ class FerserveClient:
         """Returns the cards of the served models.
 
         Raises:
-            ProblemError: The service refused.
+            Refusal: The service refused.
             httpx.TransportError: It could not be reached.
         """
         return ModelList.model_validate_json(self._ask(calls.list_models()))
@@ -179,8 +179,8 @@ class FerserveClient:
             progress: Is told twice a second how far the benchmark is.
 
         Raises:
-            ProblemError: The service refused, or forgot the benchmark in a restart.
-            BenchmarkFailed: There is no result.
+            Refusal: The service refused, or there is no result: the benchmark failed, was cancelled
+                or forgotten in a restart.
             httpx.TransportError: It could not be reached.
         """
         call = calls.start_benchmark(models, split, limit)
