@@ -17,13 +17,15 @@ def register(app: typer.Typer) -> None:
 
 
 def export_command(
-    model: Annotated[str, typer.Argument(help="custom_cnn, vgg16, resnet50v2 or ensemble.")],
+    model: Annotated[
+        str, typer.Argument(help="light, crowd, custom_cnn, vgg16, resnet50v2 or ensemble.")
+    ],
     data: Annotated[Path, typer.Option(help="FER2013, for the parity check and the card.")],
     run: Annotated[
         Path | None,
         typer.Option(
             help="Folder of the training run; or a released MODEL.onnx, to calibrate it anew.",
-            show_default="runs/MODEL",
+            show_default="runs/MODEL; of crowd runs/light",
         ),
     ] = None,
     member: Annotated[
@@ -40,6 +42,19 @@ def export_command(
     int8: Annotated[
         bool, typer.Option("--int8", help="Store weights as int8: a quarter of the file.")
     ] = False,
+    votes: Annotated[
+        Path | None,
+        typer.Option(help="FER+ votes, CSV: crowd needs them; every model is measured on them."),
+    ] = None,
+    prior_fraction: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Subtract so much of the log prior of each emotion: rare ones are found more "
+            "often.",
+        ),
+    ] = 0.0,
     train_faces: Annotated[
         int | None, typer.Option(help="Score only so many Training images, drawn at random.")
     ] = None,
@@ -58,13 +73,14 @@ def export_command(
 
         from ferserve_export.ensemble import NAME, export_ensemble
         from ferserve_export.errors import ExportError
-        from ferserve_export.pipeline import DESCRIPTIONS, export_run
+        from ferserve_export.pipeline import CROWD, DESCRIPTIONS, export_run
     except ModuleNotFoundError as error:
         _fail("export", f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
     from ferserve.fer2013.reader import DatasetError, read_fer2013
+    from ferserve.fer2013.votes import read_votes
     from ferserve.sessions import ModelError
 
-    folder = run or Path("runs") / model
+    folder = run or Path("runs") / ("light" if model == CROWD else model)
     runs = Path("runs") if folder.suffix == ".onnx" else folder.parent
     common = {
         "version": version,
@@ -75,11 +91,23 @@ def export_command(
     }
     try:
         dataset = read_fer2013(data)
+        counted = read_votes(votes, dataset) if votes else None
         if model == NAME:
-            members = member or [name for name in DESCRIPTIONS if (out / f"{name}.json").exists()]
+            labels = [name for name in DESCRIPTIONS if name != CROWD]
+            members = member or [name for name in labels if (out / f"{name}.json").exists()]
             card = export_ensemble(members, dataset, out, **common)
         else:
-            card = export_run(model, folder, dataset, out, mirror=mirror, int8=int8, **common)
+            card = export_run(
+                model,
+                folder,
+                dataset,
+                out,
+                mirror=mirror,
+                int8=int8,
+                votes=counted,
+                prior_fraction=prior_fraction,
+                **common,
+            )
     except (ExportError, DatasetError, ModelError, TrainingError) as error:
         _fail("export", str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))

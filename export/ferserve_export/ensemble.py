@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from ferserve.calibration import apply_power_scaling, apply_temperature
 from ferserve.card import EnsembleMember, ModelCard
+from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.models import read_card
 from ferserve_training.evaluate import evaluate, open_onnx
@@ -67,7 +68,8 @@ def export_ensemble(
     weights[held] = chosen * len(held) / len(cards)
     mean = np.tensordot(chosen, rows, axes=1)
     # Softmax of the logarithms gives the mean back, so they can stand for logits.
-    found = fit([np.log(np.maximum(mean, np.finfo(np.float32).tiny))], holdout.labels)
+    logarithms = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
+    found = fit([logarithms], np.eye(len(EMOTIONS))[holdout.labels])
     log(f"weights {dict(zip(members, weights.round(3).tolist(), strict=True))}")
     log(f"temperature {found.temperature:.3f}, power scaling: {found.power_scaling}")
     log(f"hold-out: {found.calibration}")
@@ -86,6 +88,7 @@ def export_ensemble(
             "version": version,
             "description": f"Weighted mean of {', '.join(members[:-1])} and {members[-1]}",
             "parameters": sum(card.parameters for card in cards),
+            "multiply_adds": sum(card.multiply_adds or 0 for card in cards) or None,
             "training": {
                 "dataset_sha256": dataset.sha256(),
                 "chosen_on": {"holdout": len(holdout), "members": [members[i] for i in held]},

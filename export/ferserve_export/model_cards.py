@@ -8,7 +8,7 @@ The sections follow Mitchell et al. 2019, Model Cards for Model Reporting.
 import sys
 from pathlib import Path
 
-from ferserve.card import ModelCard, PowerScaling, SplitMetrics
+from ferserve.card import ModelCard, PowerScaling, SplitMetrics, VoteMetrics
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.statistics import wilson_interval
 from ferserve.policy import policy
@@ -31,7 +31,7 @@ All figures are of FER2013's own faces, through ONNX Runtime, each accuracy with
 INTERFACE = f"""\
 **Interface.** A model takes grey faces, `faces` uint8 `[N, 48, 48]`, and gives `probabilities`
 float32 `[N, {len(EMOTIONS)}]`: {", ".join(EMOTIONS)}.
-With mirror averaging, the graph averages each face with its mirror image.
+The graph averages each face with its mirror image, unless a card says otherwise.
 [Training](training.md#export) explains temperature and power scaling."""
 
 
@@ -51,12 +51,11 @@ def page(root: Path) -> str:
     parts = [
         INTRODUCTION,
         f"## For all models\n\n**Meaning.** {shared.meaning}",
+        f"**Labels and votes.** {shared.labels_and_votes}",
         "**Intended use.**\n\n" + _list(shared.intended_use),
         "**Not intended for.**\n\n" + _list(shared.not_intended_for),
         "**Limits of the data.**\n\n" + _list(shared.data_set_limits) + "\n\n" + UNMEASURED,
-        "**Law.**\n\n"
-        + _list([f"{rule.reference}, from {rule.applies_from}: {rule.says}" for rule in shared.law])
-        + "\n\nMore in [privacy](privacy.md).",
+        "**Law.** See [privacy](privacy.md#what-the-law-asks-for).",
         INTERFACE,
         f"**Licences.** {'; '.join(licences)}.",
         *(_section(card, licences) for card in cards),
@@ -67,10 +66,15 @@ def page(root: Path) -> str:
 def _section(card: ModelCard, shared_licences: list[str]) -> str:
     parts = [
         f"## {TITLES.get(card.name, card.name)}",
-        f"{card.description}.",
+        f"{card.description}. Version {card.version}, {card.parameters:,} weights.",
         _details(card, shared_licences),
         _metrics(card.metrics),
     ]
+    if card.votes:
+        parts += [
+            "**Against people's votes**, the faces whose majority is unique and one of the seven:",
+            _votes(card.votes),
+        ]
     if card.robustness:
         parts.append(_weakest(card.robustness))
     return "\n\n".join(parts)
@@ -80,12 +84,14 @@ def _details(card: ModelCard, shared_licences: list[str]) -> str:
     fitted = f", fitted on {card.calibration.n:,} held-out images" if card.calibration else ""
     licences = [text for text in card.licences if text not in shared_licences]
     rows = {
-        "version": card.version,
         "file": f"`models/{card.name}.onnx`, SHA-256 `{card.sha256}`",
-        "weights": f"{card.parameters:,}",
+        "answers with": card.answers,
+        "multiply-adds": card.multiply_adds and f"{card.multiply_adds / 1e6:,.1f} million a face",
         "trained on": _training(card),
-        "mirror averaging": "yes" if card.mirror_averaging else "no",
+        "mirror averaging": None if card.mirror_averaging else "no",
         "temperature": f"{card.temperature:.3f}{fitted}",
+        "prior": card.prior_fraction
+        and f"{card.prior_fraction:g} of the log share of each emotion subtracted from the logits",
         "power scaling": _power_scaling(card.power_scaling),
         "`low_confidence`": f"answers below a probability of {card.low_confidence_threshold:.3f}",
         "further licences": "; ".join(licences),
@@ -111,6 +117,10 @@ def _training(card: ModelCard) -> str:
     trained = f"{images:,} Training images of FER2013" if images else "nothing of its own"
     held_out = card.training.get("holdout_images")
     kept = f", {held_out:,} held out" if held_out else ""
+    if hours := card.training.get("hours"):
+        kept += f", {card.training['epochs']} epochs in {hours:.1f} hours"
+    if start := card.training.get("started_from"):
+        kept += f", starting from {start['model']} (SHA-256 `{start['sha256']}`)"
     return f"{trained}{kept} ([card](../models/{card.name}.json))"
 
 
@@ -121,9 +131,20 @@ def _metrics(metrics: dict[str, SplitMetrics]) -> str:
             low, high = wilson_interval(round(scores.accuracy * scores.n), scores.n)
             lines.append(
                 f"| {title} | {scores.n:,} "
-                f"| {100 * scores.accuracy:.2f} ({100 * low:.1f} to {100 * high:.1f}) "
+                f"| {100 * scores.accuracy:.2f} ({100 * low:.1f}–{100 * high:.1f}) "
                 f"| {scores.macro_f1:.3f} | {scores.ece:.3f} |"
             )
+    return "\n".join(lines)
+
+
+def _votes(votes: dict[str, VoteMetrics]) -> str:
+    heads = ["images", "n", "accuracy, %", *(f"recall: {name}" for name in EMOTIONS), "mean"]
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    for split, scores in votes.items():
+        recalls = [*(scores.recall.get(name) for name in EMOTIONS), scores.mean_recall]
+        shares = ("–" if share is None else f"{100 * share:.1f}" for share in recalls)
+        accuracy = f"{100 * (scores.accuracy or 0):.2f}"
+        lines.append(f"| {SPLITS[split]} | {scores.n:,} | {accuracy} | {' | '.join(shares)} |")
     return "\n".join(lines)
 
 

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ferserve.benchmark.peers import KINDS, PEERS, PEOPLE
-from ferserve.card import ModelCard, SplitMetrics
+from ferserve.card import ModelCard, SplitMetrics, VoteMetrics
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.statistics import wilson_interval
+from ferserve.policy import policy
+from ferserve.settings import Settings
 
 from ferserve_export.errors import ExportError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 TITLES = {
+    "light": "Light",
+    "crowd": "Crowd",
     "custom_cnn": "Custom CNN",
     "vgg16": "VGG16",
     "resnet50v2": "ResNet50V2",
@@ -87,21 +91,21 @@ def summary(cards: list[ModelCard]) -> str:
     """Renders one row a model, and below them peers on the same images."""
     titles = list(SPLITS.values())
     lines = [
-        f"| accuracy, % | reference | {' | '.join(titles)} | macro-F1 | ECE |",
-        "|---|" + "---|" * (len(titles) + 3),
+        f"| accuracy, % | reference | {' | '.join(titles)} | macro-F1 | ECE | majority |",
+        "|---|" + "---|" * (len(titles) + 4),
     ]
     for card in cards:
         cells = [_percent(card.metrics[split]) for split in SPLITS]
         cells[0] = f"**{cells[0]}**"
         reference = f"{REFERENCE[card.name]:.2f}" if card.name in REFERENCE else "–"
-        scores = card.metrics["all"]
+        scores, votes = card.metrics["all"], (card.votes or {}).get("private")
         lines.append(
             f"| {TITLES[card.name]} | {reference} | {' | '.join(cells)} "
-            f"| {scores.macro_f1:.3f} | {scores.ece:.3f} |"
+            f"| {scores.macro_f1:.3f} | {scores.ece:.3f} | {_percent(votes) if votes else '–'} |"
         )
     for name, figures in _measured_peers().items():
         cells = [figures.get(split, "") for split in SPLITS]
-        lines.append(f"| *{name}* | | {' | '.join(cells)} | | |")
+        lines.append(f"| *{name}* | | {' | '.join(cells)} | | | |")
     return "\n".join(lines)
 
 
@@ -121,6 +125,7 @@ def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[st
     parts = [
         INTRODUCTION,
         "## Accuracy\n\n" + _accuracy_table(cards),
+        *_votes_section(cards),
         "## Distillation\n\n" + _distillation_table(root) + "\n\n" + DISTILLATION_NOTE,
         "## Calibration\n\n" + _calibration_table(cards) + "\n\n" + CALIBRATION_NOTE,
         *_mirror_section(root, cards),
@@ -142,22 +147,28 @@ Nothing was chosen on a test image. **All** 7,178 test images are the reference 
 the 95 % interval (Wilson) of one run's share; a run with another seed differs by about as much."""
 
 DISTILLATION_NOTE = """\
-The second is the one that is served. Beside the labels, it learned to answer as the mean of the
-first, VGG16 and ResNet50V2 (recipe `distill-cpu`: the teachers see every face once, as it is;
-temperature 4, their part of the loss 0.7). It kept a hold-out for its temperature, its threshold
-and the ensemble's weights. This was decided before its test figures were known, on condition of
-69.0 % on the hold-out. The first teacher was fitted to all of Training, so its answers to other
-faces carried some of the hold-out's labels over. On the hold-out, stored as int8, the second alone
-is right on 69.2 %; the mean of all three is right on 69.1 to 69.3 if its weight is 0.8 or more, and
-on 67.9 with equal weights. So it got nearly all of the ensemble's weight."""
+The second is served. Beside the labels, it learned to answer as the mean of the first, VGG16 and
+ResNet50V2 (recipe `distill-cpu`: temperature 4, weight of the teachers 0.7). It kept a hold-out for
+its temperature, its threshold and the ensemble's weights; this was decided before its test figures
+were known, on condition of 69.0 % on the hold-out. The first teacher was fitted to all of Training,
+so its answers to other faces carried some of the hold-out's labels over. On the hold-out, stored as
+int8, the second alone is right on 69.2 %; the mean of all three is right on 69.1 to 69.3 if its
+weight is 0.8 or more, and on 67.9 with equal weights. So the second got nearly
+all of the ensemble's weight."""
+
+VOTES_NOTE = """\
+Measured on PrivateTest. *Majority*: right answers among the faces whose majority is unique and one
+of the seven emotions, % ± half of the 95 % interval. Recalls are of the same faces, in %; their
+mean counts every emotion the same. Cross-entropy (nats), Jensen-Shannon distance and ECE are to the
+shares of people among the seven. `ferserve evaluate MODEL --data fer2013.zip --votes ferplus.csv
+--update-card` measures them anew."""
 
 CALIBRATION_NOTE = """\
 The expected calibration error (ECE, 15 bins) is the mean gap between how sure the answers are and
-how often they are right; *before* is without temperature and power scaling. Temperature, then
-*power scaling* (scale, exponent; [how](training.md#export)) are fitted on the hold-out, a tenth of
-Training. *Threshold*: answers above it were right at least four times in five on the hold-out;
-others carry the warning `low_confidence`. *Mirror*: what averaging a face with its mirror image
-adds on the hold-out, in points."""
+how often they are right; *before* is without temperature and power scaling
+([how](training.md#export)), which are fitted on the hold-out, a tenth of Training. For a model of
+the votes, the shares of people take the place of the labels. [Model cards](model-cards.md) have the
+fitted values and the ECE of every split."""
 
 MIRROR_NOTE = """\
 The files in `models/` average each face with its mirror image, which doubles the work;
@@ -182,6 +193,31 @@ def _accuracy_table(cards: list[ModelCard]) -> str:
     return "\n".join(lines)
 
 
+def _votes_section(cards: list[ModelCard]) -> list[str]:
+    """The section on people's votes, if any model was measured against them; else none."""
+    heads = ["answers with", "majority", "mean recall", *EMOTIONS, "cross-entropy", "JS", "ECE"]
+    rows, counts = [], set()
+    for card in cards:
+        if not card.votes or "private" not in card.votes:
+            continue
+        votes = card.votes["private"]
+        counts.add(f"{votes.n:,}")
+        recalls = [votes.mean_recall, *(votes.recall.get(name) for name in EMOTIONS)]
+        cells = [
+            card.answers,
+            _with_interval(votes),
+            *("–" if share is None else f"{100 * share:.1f}" for share in recalls),
+            f"{votes.cross_entropy:.3f} | {votes.js_distance:.3f} | {votes.ece:.3f}",
+        ]
+        rows.append(f"| {TITLES[card.name]} | {' | '.join(cells)} |")
+    if not rows:
+        return []
+    heads[1] += f", n = {' or '.join(sorted(counts))}"
+    table = [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(heads), *rows]
+    meaning = policy(Settings.model_construct()).labels_and_votes
+    return ["## People's votes\n\n" + "\n\n".join([meaning, "\n".join(table), VOTES_NOTE])]
+
+
 def _distillation_table(root: Path) -> str:
     lines = [
         f"| Custom CNN, % | {' | '.join(SPLITS.values())} | macro-F1 | ECE |",
@@ -197,25 +233,13 @@ def _distillation_table(root: Path) -> str:
 
 
 def _calibration_table(cards: list[ModelCard]) -> str:
-    lines = [
-        "| | hold-out | temperature | power scaling | ECE before, after | threshold | mirror | "
-        "ECE all | ECE PrivateTest |",
-        "|---|" + "---|" * 8,
-    ]
+    lines = ["| | hold-out | ECE before | after |", "|---|" + "---|" * 3]
     for card in cards:
-        fitted = card.calibration
-        served = " (served)" if card.mirror_averaging else " (not served)"
-        gain = "" if fitted is None or fitted.mirror_gain is None else fitted.mirror_gain
-        power = card.power_scaling
-        lines.append(
-            f"| {TITLES[card.name]} | {f'{fitted.n:,}' if fitted else 'none'} "
-            f"| {card.temperature:.3f} "
-            f"| {f'{power.scale:.3f}, {power.exponent:.3f}' if power else ''} "
-            f"| {f'{fitted.ece_before:.3f}, {fitted.ece_after:.3f}' if fitted else ''} "
-            f"| {card.low_confidence_threshold:.3f} "
-            f"| {f'{100 * gain:+.2f}{served}' if gain != '' else ''} "
-            f"| {card.metrics['all'].ece:.3f} | {card.metrics['private'].ece:.3f} |"
-        )
+        if fitted := card.calibration:
+            lines.append(
+                f"| {TITLES[card.name]} | {fitted.n:,} "
+                f"| {fitted.ece_before:.3f} | {fitted.ece_after:.3f} |"
+            )
     return "\n".join(lines)
 
 
@@ -275,19 +299,18 @@ def _model_section(card: ModelCard, report: dict[str, Any]) -> str:
     if card.members:
         parts = ", ".join(f"{part.name} {part.weight:.3f}" for part in card.members)
         lines.append(f"Weights: {parts}.")
+    classes = report["all"]["per_class"]
+    heads = [f"{name} ({classes[name]['support']})" for name in EMOTIONS]
     lines += [
         "",
-        "| all test images | " + " | ".join(EMOTIONS) + " |",
+        f"| all test images | {' | '.join(heads)} |",
         "|---|" + "---|" * len(EMOTIONS),
         *(
             f"| {measure} | "
-            + " | ".join(f"{report['all']['per_class'][name][measure]:.3f}" for name in EMOTIONS)
+            + " | ".join(f"{classes[name][measure]:.3f}" for name in EMOTIONS)
             + " |"
             for measure in ("precision", "recall", "f1")
         ),
-        "| images | "
-        + " | ".join(str(report["all"]["per_class"][name]["support"]) for name in EMOTIONS)
-        + " |",
         "",
         f"![Confusions, F1, reliability, learning curve](results/{card.name}.png)",
     ]
@@ -308,11 +331,11 @@ def _measured_peers() -> dict[str, dict[str, str]]:
     }
 
 
-def _percent(scores: SplitMetrics) -> str:
+def _percent(scores: SplitMetrics | VoteMetrics) -> str:
     return f"{100 * scores.accuracy:.2f}"
 
 
-def _with_interval(scores: SplitMetrics) -> str:
+def _with_interval(scores: SplitMetrics | VoteMetrics) -> str:
     low, high = wilson_interval(round(scores.accuracy * scores.n), scores.n)
     return f"{100 * scores.accuracy:.2f} ± {50 * (high - low):.1f}"
 

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Answers = Literal["FER2013 labels", "FER+ votes"]
+"""What a model was taught to answer with."""
+
 
 class SplitMetrics(BaseModel):
     """Scores on one split of FER2013, measured through ONNX Runtime.
@@ -22,6 +25,30 @@ class SplitMetrics(BaseModel):
     accuracy: float
     macro_f1: float
     ece: float
+
+
+class VoteMetrics(BaseModel):
+    """Scores on one split of FER2013 against the votes of FER+.
+
+    Attributes:
+        n: Number of faces whose majority is unique and one of the seven emotions.
+        accuracy: Share of these whose most probable emotion is the majority, 0..1.
+        recall: The same among the faces of each majority, by emotion; null where there are none.
+        mean_recall: Unweighted mean of the recalls.
+        n_shares: Number of faces with a vote for one of the seven emotions.
+        cross_entropy: Mean cross-entropy to the shares of votes on these faces, in nats.
+        js_distance: Mean Jensen-Shannon distance to the same shares, 0..1.
+        ece: Expected calibration error against the same shares, 0..1.
+    """
+
+    n: int
+    accuracy: float | None = None
+    recall: dict[str, float | None]
+    mean_recall: float | None = None
+    n_shares: int
+    cross_entropy: float | None = None
+    js_distance: float | None = None
+    ece: float | None = None
 
 
 class PowerScaling(BaseModel):
@@ -43,7 +70,8 @@ class Calibration(BaseModel):
 
     Attributes:
         n: Images of the hold-out, none of which the model was fitted to.
-        accuracy: Share of images that are answered right, 0..1.
+        accuracy: Share of images that are answered right, 0..1; of a model of the votes the mean
+            share of the people who chose its answer.
         mirror_gain: By how much averaging with the mirror image raises it, whether or not that
             is served; None of an ensemble.
         ece_before: Expected calibration error at temperature 1 and without power scaling.
@@ -73,19 +101,26 @@ class EnsembleMember(BaseModel):
 class ModelCard(BaseModel):
     """Contents of ``models/<name>.json``.
 
-    All but ``sha256`` and ``robustness``, which is measured later, is in the ONNX metadata too. A
-    virtual model, the ensemble, is a card without a file.
+    All but ``sha256`` and what was measured later, such as ``robustness``, is in the ONNX metadata
+    too. A virtual model, the ensemble, is a card without a file.
 
     Attributes:
+        answers: The scores of a model of the labels say how likely each label is; those of a model
+            of the votes are shares of people.
         labels: Emotions in the order of the output's columns.
-        metrics: By split: ``all``, ``public``, ``private``, ``leak_free``, ``train``.
+        multiply_adds: Of convolutions and matrix products for one face and its mirror image.
+        metrics: Against the labels, by split: ``all``, ``public``, ``private``, ``leak_free``,
+            ``train``.
         temperature: The logits are divided by it; of an ensemble the logarithms of the mean.
+        prior_fraction: This part of the logarithm of each emotion's share of the training faces
+            was subtracted from the logits (Menon et al. 2021).
         power_scaling: Done to the probabilities last of all, after averaging.
         low_confidence_threshold: Below this probability an answer carries ``low_confidence``.
         mirror_averaging: Whether the graph averages each face with its mirror image.
         sha256: Hash of the ONNX file, lower-case hexadecimal; of an ensemble
             :meth:`ensemble_sha256`.
         robustness: Accuracy, 0..1, by what was done to the faces; see ``docs/robustness.md``.
+        votes: Against the votes, by split: ``public``, ``private``.
         calibration: Of a model that was trained with a hold-out.
         members: Of an ensemble, those whose probabilities are averaged.
         precision: In which convolutions compute; float32 if None.
@@ -96,12 +131,16 @@ class ModelCard(BaseModel):
     name: str
     version: str
     description: str
+    answers: Answers = "FER2013 labels"
     labels: list[str]
     input: dict[str, Any]
     output: dict[str, Any]
     parameters: int
+    multiply_adds: int | None = None
     training: dict[str, Any]
     metrics: dict[str, SplitMetrics]
+    votes: dict[str, VoteMetrics] | None = None
+    prior_fraction: float | None = None
     temperature: float = Field(gt=0)
     power_scaling: PowerScaling | None = None
     low_confidence_threshold: float = Field(ge=0, le=1)

@@ -139,6 +139,9 @@ class Settings(BaseSettings):
     dataset: Path | None = None
     """FER2013 for [benchmarks](benchmark.md): the Kaggle zip, its folder or `fer2013.csv`."""
 
+    votes: Path | None = None
+    """FER+ votes about these faces, a CSV, for benchmarks against people's majority."""
+
     benchmark_queue: int = Field(default=3, ge=0)
     """Most benchmarks waiting beside the one that runs; more is answered 429."""
 
@@ -184,7 +187,7 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
-    @field_validator("dataset")
+    @field_validator("dataset", "votes")
     @classmethod
     def _is_there(cls, value: Path | None) -> Path | None:
         if value is not None and not value.exists():

@@ -194,16 +194,16 @@ def test_calibration_and_threshold_are_those_of_the_hold_out(
     _, holdout = split_training(read_fer2013(small_zip).train, 0.1, None, 0)
     views = [network(v, training=False) for v in (holdout.faces, holdout.faces[:, :, ::-1])]
     card = ModelCard.read(exported / "custom_cnn.json")
-    logits = [np.asarray(v) for v in views]
-    expected = fit_temperature(logits, holdout.labels)
+    logits, targets = [np.asarray(v) for v in views], np.eye(7)[holdout.labels]
+    expected = fit_temperature(logits, targets)
     assert card.temperature == pytest.approx(expected, rel=1e-3)
     mean = mean_probabilities(logits, card.temperature)
     rows = open_onnx((exported / "custom_cnn.onnx").read_bytes())(holdout.faces)
     assert np.allclose(rows, apply_power_scaling(mean, card.power_scaling), atol=1e-4)
-    best = apply_power_scaling(mean, fit_power_scaling(mean, holdout.labels))
+    best = apply_power_scaling(mean, fit_power_scaling(mean, targets))
     chosen = np.arange(len(holdout)), holdout.labels
     assert np.log(rows[chosen]).mean() == pytest.approx(np.log(best[chosen]).mean(), abs=1e-3)
-    expected = confidence_threshold(rows, holdout.labels)
+    expected = confidence_threshold(rows, targets)
     assert card.low_confidence_threshold == pytest.approx(expected, abs=1e-4)
 
 

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from ferserve.card import ModelCard
+from ferserve.card import ModelCard, VoteMetrics
+from ferserve.fer2013.labels import EMOTIONS
+from ferserve.policy import policy
+from ferserve.settings import Settings
 from ferserve_export.errors import ExportError
 from ferserve_export.results import BEGIN, END, SPLITS, between_marks, pages
 
@@ -52,6 +55,28 @@ def test_another_accuracy_changes_the_tables(copy: Path):
         path.write_text(json.dumps(document))
     after = pages(copy)
     assert all("12.3" in after[path] and "12.3" not in before[path] for path in before)
+
+
+def test_what_people_would_say_stands_on_the_page_with_every_recall(copy: Path):
+    path = copy / "models" / "custom_cnn.json"
+    recall = {name: 0.6 + i / 100 for i, name in enumerate(EMOTIONS)}
+    votes = VoteMetrics(
+        n=3349, accuracy=0.71234, recall=recall, mean_recall=0.63, n_shares=3500,
+        cross_entropy=1.2345, js_distance=0.3456, ece=0.0456,
+    )  # fmt: skip
+    card = ModelCard.read(path)
+    card.votes = {"private": votes}
+    card.write(path)
+    page = results_page(copy)
+    section = page.partition("## People's votes")[2].partition("\n## ")[0]
+    assert "n = 3,349" in section
+    (row,) = [line for line in section.splitlines() if line.startswith("| Custom CNN")]
+    recalls = " | ".join(f"{60 + i:.1f}" for i in range(7))
+    assert row == (
+        f"| Custom CNN | FER2013 labels | 71.23 ± 1.5 | 63.0 | {recalls} | 1.234 | 0.346 | 0.046 |"
+    )
+    assert policy(Settings()).labels_and_votes in section
+    assert "| 71.23 |" in pages(copy)[copy / "README.md"]
 
 
 def test_a_report_of_another_model_is_refused(copy: Path):

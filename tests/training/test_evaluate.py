@@ -137,7 +137,7 @@ def test_votes_add_their_figures_to_every_split(small_zip: Path):
     figures = {name: scores["votes"] for name, scores in report.items()}
     assert [figures[name]["n"] for name in ("all", "public", "private", "train")] == [1, 0, 1, 0]
     assert figures["private"]["accuracy"] == 1
-    assert figures["private"]["reliability"][-1]["share"] == pytest.approx(0.8)
+    assert figures["private"]["reliability"][-1]["accuracy"] == pytest.approx(0.8)
     assert figures["public"]["accuracy"] is None
     json.dumps(report, allow_nan=False)
 
@@ -182,6 +182,27 @@ def test_command_prints_a_table_of_votes(standin: Path, small_zip: Path, votes_c
     private, public = (next(r for r in table.splitlines() if s in r) for s in chosen[1::2])
     assert " 28 " in private
     assert "none" in public
+
+
+def test_command_completes_the_card_and_leaves_the_file(
+    write_standin, small_zip: Path, votes_csv: Path, tmp_path: Path
+):
+    write_standin(tmp_path, "standin")
+    before = ModelCard.read(tmp_path / "standin.json")
+    arguments = ("standin", "--data", small_zip, "--models-dir", tmp_path, "--update-card")
+    refused = run(*arguments)
+    assert refused.returncode == 1
+    assert "--update-card goes with --votes" in refused.stderr
+    result = run(*arguments, "--votes", votes_csv, "--split", "private", "--json")
+    assert result.returncode == 0, result.stderr
+    after = ModelCard.read(tmp_path / "standin.json")
+    scores = json.loads(result.stdout)["private"]["votes"]
+    assert after.votes["private"].accuracy == scores["accuracy"]
+    assert after.votes["private"].recall == scores["recall"]
+    assert after.multiply_adds == 12 * 12 * 8 * 5 * 5 + 8 * 12 * 12 * 7
+    assert after.answers == "FER2013 labels"
+    unchanged = {"votes": None, "multiply_adds": None}
+    assert after.model_copy(update=unchanged) == before
 
 
 def test_votes_that_cannot_be_read_end_the_command(standin: Path, small_zip: Path, tmp_path: Path):

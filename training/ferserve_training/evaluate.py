@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ferserve.card import VoteMetrics
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.reliability import reliability_bins
 from ferserve.fer2013.scoring import Scores, score
@@ -84,11 +85,25 @@ def evaluate(
         probabilities = remembered(split.faces)
         scores = score(probabilities, split.labels)
         report[name] = _as_json(scores) | {
-            "reliability": [asdict(b) for b in reliability_bins(probabilities, split.labels)]
+            "reliability": [
+                asdict(b)
+                for b in reliability_bins(
+                    probabilities.max(axis=1), probabilities.argmax(axis=1) == split.labels
+                )
+            ]
         }
         if votes is not None:
             report[name]["votes"] = asdict(score_votes(probabilities, votes.of(split)))
     return report
+
+
+def vote_metrics(report: dict[str, dict[str, Any]]) -> dict[str, VoteMetrics]:
+    """Takes what a card states about votes out of a report of :func:`evaluate`."""
+    return {
+        split: VoteMetrics(**{key: scores["votes"][key] for key in VoteMetrics.model_fields})
+        for split, scores in report.items()
+        if split in ("public", "private") and "votes" in scores
+    }
 
 
 def sample(split: Split, count: int) -> Split:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from ferserve_training.errors import TrainingError
+from ferserve_training.networks.head import select_head
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,19 @@ def build_network(name: str, side: int | None = None, heads: int = 1) -> keras.M
     )
 
 
-def load_network(folder: RunFolder) -> keras.Model:
+def load_network(folder: RunFolder, head: int = 0) -> keras.Model:
     """Builds the network that a run trained, with its best weights, under the dtype policy set.
 
+    Args:
+        folder: The run.
+        head: 0 answers with the labels; 1, of a run that learned from votes, as people would.
+
+    Returns:
+        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7]``.
+
     Raises:
-        TrainingError: There are no weights, or the folder is of another version.
+        TrainingError: There are no weights, the folder is of another version, or it has no such
+            head.
     """
     if not folder.weights.exists() or not folder.description.exists():
         raise TrainingError(
@@ -130,11 +139,14 @@ def load_network(folder: RunFolder) -> keras.Model:
         )
     recipe = folder.read_description()["recipe"]
     sides = recipe.get("sides") or [None]
-    network = build_network(recipe["network"], sides[-1], heads=2 if recipe.get("votes") else 1)
+    heads = 2 if recipe.get("votes") else 1
+    if head >= heads:
+        raise TrainingError(f"{folder.root}: it learned from no votes; train with --votes")
+    network = build_network(recipe["network"], sides[-1], heads)
     try:
         network.load_weights(folder.weights)
     except (ValueError, OSError) as error:
         raise TrainingError(
             f"{folder.weights}: not weights of {recipe['network']} ({error})"
         ) from error
-    return network
+    return network if heads == 1 else select_head(network, head)

@@ -16,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     import httpx
+    from rich.table import Table
 
 READ_SECONDS = 60.0
 """Longest silence of the server; its event stream speaks every 15 s."""
@@ -31,6 +32,13 @@ class SplitChoice(StrEnum):
     TRAIN = "train"
 
 
+class AgainstChoice(StrEnum):
+    """What a right answer is."""
+
+    LABELS = "labels"
+    VOTES = "votes"
+
+
 def benchmark_command(
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
     api_key: Annotated[
@@ -42,6 +50,9 @@ def benchmark_command(
         typer.Option(help="Name of a model; several are compared.", show_default="the default one"),
     ] = None,
     split: Annotated[SplitChoice, typer.Option(help="Part of FER2013.")] = SplitChoice.ALL,
+    against: Annotated[
+        AgainstChoice, typer.Option(help="What a right answer is; votes: people's majority.")
+    ] = AgainstChoice.LABELS,
     upload: Annotated[
         Path | None,
         typer.Option(
@@ -78,14 +89,17 @@ def benchmark_command(
 
     if detect and not upload:
         _fail("--detect goes with --upload; FER2013's images are faces already", status=2)
-    asked = {"compare": model or [], "limit": limit}
+    if upload and against is AgainstChoice.VOTES:
+        _fail("--against votes is of the service's FER2013, not of an --upload", status=2)
+    asked: dict[str, Any] = {"compare": model or [], "limit": limit}
     headers = {"X-API-Key": api_key} if api_key else {}
     with httpx.Client(base_url=url, timeout=READ_SECONDS, headers=headers) as client:
         try:
             if upload:
                 job = _start_upload(client, upload, asked, detect)
             else:
-                job = _answer(client.post("/v1/benchmark", json=asked | {"split": split.value}))
+                asked |= {"split": split.value, "against": against.value}
+                job = _answer(client.post("/v1/benchmark", json=asked))
             job = _follow(client, job)
             if report and job["status"] == "succeeded":
                 page = _checked(client.get(job["links"]["report"]))
@@ -249,6 +263,8 @@ def _print_result(result: dict[str, Any]) -> None:
         )
     console = Console(markup=False, emoji=False)
     console.print(table)
+    if any(one["votes"] for one in result["results"]):
+        console.print(_votes_table(result["results"]))
     for pair in result["comparisons"]:
         console.print(
             f"{pair['first']} - {pair['second']}: {pair['accuracy_difference']:+.2%}, "
@@ -256,7 +272,25 @@ def _print_result(result: dict[str, Any]) -> None:
             f"({pair['only_first_correct']} against {pair['only_second_correct']} faces)"
         )
     if skipped := result["dataset"]["skipped"]:
-        console.print(f"{skipped} files were not scored; --json names them")
+        console.print(f"{skipped} faces or files were not scored; --json says more")
+
+
+def _votes_table(results: list[dict[str, Any]]) -> "Table":
+    from rich.table import Table
+
+    emotions = list(results[0]["votes"]["recall"])
+    heads = ("mean", *emotions, "cross-\nentropy", "JS\ndistance")
+    table = Table("recall, %", *heads, title="Against people's votes")
+    for one in results:
+        votes = one["votes"]
+        recalls = (votes["mean_recall"], *votes["recall"].values())
+        shares = (votes["cross_entropy"], votes["js_distance"])
+        table.add_row(
+            one["model"]["name"],
+            *("–" if share is None else f"{100 * share:.1f}" for share in recalls),
+            *("–" if value is None else f"{value:.3f}" for value in shares),
+        )
+    return table
 
 
 def _require(least: float, accuracies: dict[str, float]) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferserve.benchmark.archive import LabelledArchive, LabelledFile
-from ferserve.benchmark.schemas import DatasetInfo, SkippedFile
+from ferserve.benchmark.schemas import Against, DatasetInfo, SkippedFile
 from ferserve.errors import InvalidArchive, Refusal
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
 from ferserve.fer2013.splits import evaluation_splits
+from ferserve.fer2013.votes import Votes, majority, read_votes
 
 MAX_SKIPPED_NAMES = 100
 """Skipped files that a result names; all are counted."""
@@ -29,33 +30,45 @@ class LabelledFaces:
 
     Attributes:
         faces: uint8 ``[N, 48, 48]``, N at least 1.
-        labels: int64 ``[N]``, indices into ``EMOTIONS``.
+        labels: int64 ``[N]``, indices into ``EMOTIONS``; of votes the majority, -1 where it is not
+            clear.
         info: Where they are from.
+        votes: int64 ``[N, 10]``, in the order of ``CHOICES``; None where labels are scored.
     """
 
     faces: NDArray[np.uint8]
     labels: NDArray[np.int64]
     info: DatasetInfo
+    votes: NDArray[np.int64] | None = None
 
 
 class OperatorDataset:
-    """FER2013 from a path of the settings; read when first needed, and kept in memory."""
+    """FER2013 and FER+ from paths of the settings; read when first needed, and kept in memory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, votes: Path | None = None) -> None:
         self._path = path
+        self._votes_path = votes
         self._lock = threading.Lock()
 
-    def select(self, split: str, limit: int | None) -> LabelledFaces:
+    def select(self, split: str, limit: int | None, against: Against = "labels") -> LabelledFaces:
         """Returns the faces of a split, or ``limit`` of them.
 
         Raises:
-            ferserve.fer2013.reader.DatasetError: The data set cannot be read.
+            ferserve.fer2013.reader.DatasetError: The data set or the votes cannot be read.
+            Refusal: People do not agree on a single face.
         """
         with self._lock:  # a cancelled job may still be reading
             whole, splits, digest = self._dataset, self._splits, self._sha256
+            votes = self._votes if against == "votes" else None
         chosen = splits[split]
         if limit is not None and limit < len(chosen):
             chosen = chosen.take(spread(len(chosen), limit))
+        counts = votes.of(chosen) if votes else None
+        labels = chosen.labels if counts is None else majority(counts)
+        scored = int((labels >= 0).sum())
+        if not scored:
+            detail = f"none of the {len(chosen)} faces has a majority of one emotion"
+            raise Refusal(detail, code="nothing_to_score")
         info = DatasetInfo(
             source="operator",
             sha256=digest,
@@ -64,11 +77,18 @@ class OperatorDataset:
                 "public": len(whole.public),
                 "private": len(whole.private),
             },
-            scored=len(chosen),
-            skipped=0,
+            votes_sha256=votes.sha256() if votes else None,
+            scored=scored,
+            skipped=len(chosen) - scored,
             skipped_files=[],
         )
-        return LabelledFaces(chosen.faces, chosen.labels, info)
+        return LabelledFaces(chosen.faces, labels, info, counts)
+
+    @cached_property
+    def _votes(self) -> Votes:
+        if self._votes_path is None:
+            raise ValueError("there are no votes")
+        return read_votes(self._votes_path, self._dataset)
 
     @cached_property
     def _dataset(self) -> Fer2013:

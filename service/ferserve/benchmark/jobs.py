@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from ferserve.benchmark.results import Outcome
 from ferserve.benchmark.schemas import (
+    Against,
     BenchmarkDetails,
     BenchmarkJob,
     JobProblem,
@@ -46,6 +47,7 @@ class JobSpec:
     split: SplitName | None = None
     limit: int | None = None
     detect: DetectMode | None = None
+    against: Against = "labels"
 
     @property
     def is_upload(self) -> bool:
@@ -168,6 +170,7 @@ class Job:
             source="upload" if self.spec.is_upload else "operator",
             models=list(self.spec.models),
             split=self.spec.split,
+            against=self.spec.against,
             limit=self.spec.limit,
             detect=self.spec.detect,
             created_at=self.created_at,

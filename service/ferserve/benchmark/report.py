@@ -36,8 +36,11 @@ def render_report(job: Job, thumbnails: bool = False) -> str:
         thumbnails: Whether to show faces.
     """
     result = job.outcome.result if job.outcome else None
-    peers = PEERS.get(job.spec.split or "", ())
+    by_votes = job.spec.against == "votes"
+    peers = () if by_votes else PEERS.get(job.spec.split or "", ())
     about = SPLITS[job.spec.split] if job.spec.split else "an uploaded set of images"
+    about += ", a sample" if job.spec.limit else ""
+    about += ", against people’s majority (FER+)" if by_votes else ""
     environment = Environment(
         loader=PackageLoader("ferserve.benchmark", "."),
         autoescape=True,
@@ -52,7 +55,7 @@ def render_report(job: Job, thumbnails: bool = False) -> str:
         "thousands": lambda number: f"{number:,.0f}",
     }
     page = environment.get_template("report.html").render(
-        about=f"{about}, a sample" if job.spec.limit else about,
+        about=about,
         job=job,
         kinds=KINDS,
         peers=peers,

@@ -44,7 +44,9 @@ class Benchmarks:
         self.queue = queue
         self.max_upload_bytes = settings.benchmark_max_upload_bytes
         self._recognizer = recognizer
-        self._dataset = OperatorDataset(settings.dataset) if settings.dataset else None
+        self._dataset = (
+            OperatorDataset(settings.dataset, settings.votes) if settings.dataset else None
+        )
         self._limits = ArchiveLimits(
             entries=settings.benchmark_max_entries,
             unpacked_bytes=settings.benchmark_max_unpacked_bytes,
@@ -56,8 +58,13 @@ class Benchmarks:
         """Whether the operator has set a data set."""
         return self._dataset is not None
 
+    @property
+    def has_votes(self) -> bool:
+        """Whether the operator has set votes about its faces."""
+        return self._recognizer.settings.votes is not None
+
     def on_dataset(self, request: BenchmarkRequest) -> Job:
-        """Queues a benchmark on the operator's data set, which must be there.
+        """Queues a benchmark on the operator's data set, which must be there, as must its votes.
 
         Raises:
             UnknownModel: A model is not served.
@@ -67,12 +74,14 @@ class Benchmarks:
         dataset = self._dataset
         if dataset is None:
             raise ValueError("there is no data set")
-        spec = JobSpec(self._models(request), request.split, request.limit)
+        spec = JobSpec(self._models(request), request.split, request.limit, against=request.against)
 
         async def work(job: Job) -> Outcome:
             job.advance("reading", 0, 0)
             try:
-                chosen = await asyncio.to_thread(dataset.select, request.split, request.limit)
+                chosen = await asyncio.to_thread(
+                    dataset.select, request.split, request.limit, request.against
+                )
             except DatasetError as error:
                 logger.error("the data set cannot be read: %s", error)  # callers see no path
                 detail = "the operator's data set cannot be read; the service's log says why"
@@ -130,9 +139,7 @@ class Benchmarks:
         measurements: list[Measurement] = []
         for name in job.spec.models:
             measurements.append(await self._measure(job, name, data, len(measurements)))
-        return await asyncio.to_thread(
-            summarise, measurements, data.faces, data.labels, data.info, keep_mistakes
-        )
+        return await asyncio.to_thread(summarise, measurements, data, keep_mistakes)
 
     async def _measure(
         self, job: Job, name: str, data: LabelledFaces, models_before: int

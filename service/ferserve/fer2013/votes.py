@@ -117,6 +117,19 @@ def shares(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     return chosen
 
 
+def emotion_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns each emotion's share of the votes for one of the seven.
+
+    Args:
+        counts: int64 ``[N, 10]``.
+
+    Returns:
+        float64 ``[N, 7]``. A row sums to 1, or to 0 where nobody chose one of the seven.
+    """
+    chosen = counts[:, : len(EMOTIONS)].astype(np.float64)
+    return np.asarray(chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1))
+
+
 def majority(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the emotion that more people chose than anything else.
 
