@@ -56,7 +56,7 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: d
 	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --update-card
 
 # A script ends with status 1 where a goal was missed, which does not keep the others from running.
-bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: 40 minutes
+bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: under 40 minutes
 	-for name in compare latency memory streams overload disconnects hostile_memory; do \
 		$(BIN)/python bench/$$name.py; done
 	-$(BIN)/python bench/benchmark_endpoint.py --data $(DATA)

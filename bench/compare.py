@@ -6,7 +6,7 @@ where latency counts also with one client, at half of the service's own saturati
 ferserve's, so that all have the same load. Rounds go through everything: a machine that slows down
 does so for all.
 
-    python bench/compare.py                                                    # about 25 minutes
+    python bench/compare.py                                                    # about 22 minutes
     python bench/compare.py --services ferserve,ray --rounds 1 --seconds 3 --out /tmp/try
     python bench/compare.py --services ferserve --earlier ../checkout-of-another-commit
 
@@ -62,14 +62,8 @@ class Bench:
 class Case:
     """What is sent, to which model.
 
-    Attributes:
-        name: Of the case.
-        model: Name of the model.
-        words: What is sent, for people.
-        payload: What is sent.
-        clients: Of the closed loop that saturates a service.
-        bare_batch: Of the bare loop, its fastest; None without one.
-        with_latency: Whether saturation is not all.
+    So many ``clients`` saturate a service. ``bare_batch`` is the bare loop's fastest, None without
+    one. Without ``with_latency`` saturation is all that is measured.
     """
 
     name: str
@@ -92,7 +86,7 @@ CASES = (
 def main() -> None:
     """Measures and writes the result."""
     names = [peer.name for peer in (FERSERVE, *PEERS)]
-    parser = command_line(__doc__, rounds=3, seconds=6.0, cores=2)
+    parser = command_line(__doc__, rounds=3, seconds=5.0, cores=2)
     parser.add_argument("--services", default=",".join(names), help="comma-separated")
     parser.add_argument("--cases", default=",".join(case.name for case in CASES))
     parser.add_argument("--earlier", type=Path, help="another checkout of this repository")
@@ -131,11 +125,7 @@ def measure_round(
 ) -> None:
     """Measures everything of a case once; what fails is noted and costs the others nothing.
 
-    Args:
-        bench: What all measurements share.
-        case: What is sent.
-        services: With the folders of their programs; ferserve first.
-        found: Is filled in.
+    ``services``, ferserve first, are given with the folders of their programs; ``found`` is filled.
     """
     model = installed_models() / f"{case.model}.onnx"
     if case.bare_batch:

@@ -75,12 +75,11 @@ async def send_all(
 ) -> Counter[str]:
     """Sends all requests, ``AT_ONCE`` at a time, and counts what became of them."""
     chance = np.random.default_rng(0)
-    stays = chance.permutation([None if number % 2 else 0.3 for number in range(requests)])
     at_once = asyncio.Semaphore(AT_ONCE)
 
-    async def one(number: int, stay: float | None) -> str:
-        chosen = number % len(photos)
-        leaves_after = None if stay is None else chance.uniform(0, stay)
+    async def one(number: int) -> str:
+        chosen = chance.integers(len(photos))
+        leaves_after = chance.uniform(0, 0.3) if number % 2 else None
         async with at_once:
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
@@ -91,7 +90,7 @@ async def send_all(
             return "left"
         return "right" if same_faces(answer, alone[chosen]) else f"wrong: {answer}"[:200]
 
-    return Counter(await asyncio.gather(*(one(*numbered) for numbered in enumerate(stays))))
+    return Counter(await asyncio.gather(*(one(number) for number in range(requests))))
 
 
 async def send(url: str, data: bytes, leaves_after: float | None) -> dict[str, Any] | None:
@@ -127,11 +126,13 @@ def until_empty(service: Service) -> float | None:
     """Returns the seconds until nothing waits and the service is ready; None if that takes 10."""
     started = time.monotonic()
     while (passed := time.monotonic() - started) < EMPTY_SECONDS:
-        waiting = [
-            *service.metric("ferserve_queue_faces").values(),
-            *service.metric("ferserve_images_under_way").values(),
+        gauges = [
+            service.metric(f"ferserve_{name}") for name in ("queue_faces", "images_under_way")
         ]
-        if not any(waiting) and service.client.get("/readyz").status_code == 200:
+        if (
+            not any(sum(gauge.values()) for gauge in gauges)
+            and service.client.get("/readyz").status_code == 200
+        ):
             return round(passed, 3)
         time.sleep(0.02)
     return None

@@ -17,6 +17,7 @@ from load import command_line, face, serving, write_result
 
 ALLOWED_MS = 2.0
 WARM_UP = 100
+SHARES = (50, 90, 99)
 
 
 def main() -> None:
@@ -26,7 +27,12 @@ def main() -> None:
         connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=60)
         payload = face()
         rows = [ask(connection, payload) for _ in range(WARM_UP + options.requests)][WARM_UP:]
-    parts = {name: quantiles([row[name] for row in rows]) for name in rows[0]}
+    parts = {
+        name: {
+            f"p{q}": round(float(np.percentile([row[name] for row in rows], q)), 3) for q in SHARES
+        }
+        for name in rows[0]
+    }
     added = parts["added"]["p50"]
     result = {
         "requests": len(rows),
@@ -52,11 +58,6 @@ def ask(connection: http.client.HTTPConnection, payload: Payload) -> dict[str, f
         "outside_the_recognizer": wall - timing["total"],
         "added": wall - timing["inference"],
     }
-
-
-def quantiles(values: list[float]) -> dict[str, float]:
-    """Returns some percentiles, rounded to a microsecond."""
-    return {f"p{share}": round(float(np.percentile(values, share)), 3) for share in (50, 90, 99)}
 
 
 if __name__ == "__main__":

@@ -218,12 +218,7 @@ def encoded(image: Image.Image, file_format: str = "JPEG") -> bytes:
 
 
 def command_line(doc: str | None, **numbers: float) -> argparse.ArgumentParser:
-    """Returns a parser with ``--out`` and an option for each number; small ones make a rehearsal.
-
-    Args:
-        doc: The script's, whose first line describes it.
-        **numbers: Defaults by name.
-    """
+    """Returns a parser with ``--out`` and an option for each number; small ones rehearse."""
     parser = argparse.ArgumentParser(description=(doc or "").split("\n", 1)[0])
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - a script that talks to the person who runs it
 """Whether the service's memory stays flat over 20,000 requests, faces and now and then a photo.
 
 Keeps the service busy with a few clients and notes its memory every few seconds. Caches are filled
@@ -35,7 +34,6 @@ def main() -> None:
             done += summary.sent
             errors.update(summary.errors)
             points.append((done, service.resident_mb()))
-            print(f"{done:,} requests, {points[-1][1]} MB", flush=True)
     settled, *later = [size for count, size in points if count >= options.requests / 10]
     growth = max([settled, *later]) / settled - 1
     result = {

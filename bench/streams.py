@@ -36,16 +36,9 @@ WANTED_P95_MS = 150.0
 
 @dataclass
 class Film:
-    """What a stream's client saw.
+    """What a stream's client saw: frames, messages whose count is wrong, seconds, tracks.
 
-    Attributes:
-        sent: Frames.
-        late: Seconds by which the latest frame was sent too late: the generator's own delay.
-        refused: Frames that were refused.
-        wrong: Messages whose ``frame`` is not messages so far plus ``dropped``.
-        end: The counts that the last message holds.
-        latencies: Seconds from an answered frame's intended time to its answer.
-        tracks: Numbers that the one face had.
+    A frame was ``late`` by the generator's own delay; ``latencies`` count from its intended time.
     """
 
     sent: int = 0
@@ -173,12 +166,10 @@ def summarize(
         "answered": sum(answered),
         "dropped": dropped,
         "by_metrics": by_metrics,
-        "answered_by_stream": answered,
         "difference_between_streams": round(difference, 3),
         "latency_ms": {"p50": p50, "p95": p95, "p99": p99},
         "generator_late_ms": round(1000 * max(film.late for film in films), 1),
         "tracks_of_a_stream": statistics.median(len(film.tracks) for film in films),
-        "resident_mb": settled[-1],
         "growth_after_a_quarter": round(growth, 4),
         "met": {
             f"at least {WANTED_SHARE:.0%} of the frames answered": sum(answered)

@@ -16,11 +16,7 @@ BENCH = Path(__file__).resolve().parents[1]
 
 
 def bare_loop(model: Path, cores: Sequence[int], batch: int, seconds: float) -> dict[str, Any]:
-    """Runs the loops in a process of their own, on these processors.
-
-    Returns:
-        ``batch``, ``faces_per_second`` and ``cpu_seconds_per_face``.
-    """
+    """Runs the loops in a process of their own, on these processors; returns as ``measure``."""
     pinned = ["taskset", "-c", ",".join(map(str, cores)), sys.executable, "-m", "peers.bare"]
     numbers = [str(number) for number in (len(cores), batch, seconds)]
     ended = subprocess.run(  # noqa: S603
@@ -32,13 +28,13 @@ def bare_loop(model: Path, cores: Sequence[int], batch: int, seconds: float) -> 
 
 def measure(model: Path, loops: int, batch: int, seconds: float) -> dict[str, Any]:
     """Runs the loops in this process, on one session whose runs have one thread each."""
-    classifier = Classifier(model)
+    session = Classifier(model).session
     faces = np.random.default_rng(0).integers(0, 256, (batch, 48, 48), np.uint8)
 
     def loop(deadline: float) -> int:
         runs = 0
         while time.monotonic() < deadline:
-            classifier.run(faces)
+            session.run(None, {"faces": faces})
             runs += 1
         return runs * batch
 
@@ -47,11 +43,7 @@ def measure(model: Path, loops: int, batch: int, seconds: float) -> dict[str, An
         started, used = time.monotonic(), time.process_time()
         rated = sum(pool.map(loop, [started + seconds] * loops))
         wall, cpu = time.monotonic() - started, time.process_time() - used
-    return {
-        "batch": batch,
-        "faces_per_second": rated / wall,
-        "cpu_seconds_per_face": cpu / rated,
-    }
+    return {"batch": batch, "faces_per_second": rated / wall, "cpu_seconds_per_face": cpu / rated}
 
 
 if __name__ == "__main__":

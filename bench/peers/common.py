@@ -31,18 +31,13 @@ class Classifier:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        self._session = ort.InferenceSession(str(model), options, ["CPUExecutionProvider"])
-        self._labels = json.loads(self._session.get_modelmeta().custom_metadata_map["labels"])
-
-    def run(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Rates a batch ``[N, 48, 48]``: probabilities ``[N, 7]``."""
-        (rows,) = self._session.run(None, {"faces": faces})
-        return rows
+        self.session = ort.InferenceSession(str(model), options, ["CPUExecutionProvider"])
+        self._labels = json.loads(self.session.get_modelmeta().custom_metadata_map["labels"])
 
     def __call__(self, faces: Iterable[NDArray[np.uint8]]) -> list[dict[str, float]]:
         """Rates faces ``[48, 48]``: the probability of each emotion, by name."""
-        rows = self.run(np.stack(list(faces))).tolist()
-        return [dict(zip(self._labels, row, strict=True)) for row in rows]
+        (rows,) = self.session.run(None, {"faces": np.stack(list(faces))})
+        return [dict(zip(self._labels, row, strict=True)) for row in rows.tolist()]
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:

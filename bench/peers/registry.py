@@ -25,8 +25,6 @@ OWN_PROGRAMS = Path(sys.executable).parent
 BASE = ("onnxruntime==1.31.1", "numpy==2.4.6", "pillow==13.0.0")
 JSON = "application/json"
 
-Probabilities = Mapping[str, float]
-
 
 @dataclass(frozen=True)
 class Peer:
@@ -55,7 +53,7 @@ class Peer:
     requirements: tuple[str, ...] = ()
     environment: Callable[[int, int], Mapping[str, object]] = lambda _port, _cores: {}
     body: Callable[[Payload], Payload] = lambda image: image
-    read: Callable[[Any], Probabilities] = lambda answer: answer
+    read: Callable[[Any], Mapping[str, float]] = lambda answer: answer
     finds_faces: bool = False
 
     def command_line(self, programs: Path, port: int) -> list[str]:

@@ -1,24 +1,25 @@
 # ruff: noqa: T201 - a script that talks to the person who runs it
 """Takes the pictures of the demo page that docs/demo.md shows; needs Playwright and Chromium.
 
-The camera shows a photo that moves a little. Starts the real server.
+The camera shows a photo that moves a little.
 
-    python bench/screenshots.py
+    ferserve serve &
+    python docs/screenshots.py http://localhost:8000
 
 Writes ``docs/img/demo-*.png``, in 256 colours so that they stay small.
 """
 
 import io
 import math
+import sys
 import tempfile
 from pathlib import Path
 
 import skimage.data
-from load import REPOSITORY, serving
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-FOLDER = REPOSITORY / "docs" / "img"
+FOLDER = Path(__file__).parent / "img"
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox",
@@ -43,7 +44,8 @@ PICTURES = {
 
 def main() -> None:
     """Takes all pictures."""
-    with tempfile.TemporaryDirectory() as folder, serving() as server, sync_playwright() as running:
+    (url,) = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as running:
         clip = Path(folder) / "clip.mjpeg"
         write_clip(clip)
         camera = f"--use-file-for-fake-video-capture={clip}"
@@ -53,7 +55,7 @@ def main() -> None:
                 viewport={"width": width, "height": 800 if width > 600 else 844},
                 color_scheme="dark" if scheme == "dark" else "light",
             )
-            page.goto(server.base_url)
+            page.goto(url)
             page.wait_for_selector("input[name=model]:checked")
             show(page, shown)
             size = {"x": 0, "y": 0, "width": width, "height": height}
@@ -93,7 +95,7 @@ def save(picture: bytes, path: Path) -> None:
     """Saves a picture as a small PNG."""
     image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(256)
     image.save(path, optimize=True)
-    print(f"{path.relative_to(REPOSITORY)}: {path.stat().st_size / 1000:.0f} kB")
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":
