@@ -4,12 +4,14 @@ import numpy as np
 from ferserve.calibration import apply_power_scaling
 from ferserve.card import Calibration, PowerScaling
 from ferserve.fer2013.scoring import expected_calibration_error
+from ferserve.fer2013.vote_scoring import cross_entropy
 from pydantic import BaseModel
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 
 STATED_PRECISION = 0.8
-"""Answers without the warning ``low_confidence`` are right at least so often on the hold-out."""
+"""Answers without the warning ``low_confidence`` are right at least so often on the hold-out; of a
+model of the votes, so many people agree with them on average."""
 
 TEMPERATURES = (0.05, 20.0)
 SCALES = (0.05, 20.0)
@@ -34,38 +36,50 @@ class Fit(BaseModel):
     calibration: Calibration | None = None
 
 
-def fit(views: list[np.ndarray], labels: np.ndarray, *, mirror: bool = False) -> Fit:
+def fit(views: list[np.ndarray], targets: np.ndarray, *, mirror: bool = False) -> Fit:
     """Fits temperature, power scaling and threshold, one after the other.
 
     Args:
         views: Logits ``[N, 7]`` of faces that the network was not fitted to, and of their mirror
             images if there are such.
-        labels: int64 ``[N]``.
+        targets: ``[N, 7]``, rows sum to 1: one-hot labels, or the shares of people who chose each
+            emotion.
         mirror: Whether the mean of both is served.
     """
     shown = views if mirror else views[:1]
-    temperature = fit_temperature(shown, labels)
+    temperature = fit_temperature(shown, targets)
     mean = mean_probabilities(shown, temperature)
-    power_scaling = fit_power_scaling(mean, labels)
+    power_scaling = fit_power_scaling(mean, targets)
     served = apply_power_scaling(mean, power_scaling)
 
     def accuracy(logits: list[np.ndarray]) -> float:
         rows = mean_probabilities(logits, temperature)
-        return float(np.mean(rows.argmax(axis=1) == labels))
+        return float(np.mean(agreement(rows, targets)))
+
+    def error(rows: np.ndarray) -> float:
+        return expected_calibration_error(rows.max(axis=1), agreement(rows, targets))
 
     calibration = Calibration(
-        n=len(labels),
+        n=len(targets),
         accuracy=accuracy(shown),
         mirror_gain=accuracy(views) - accuracy(views[:1]) if len(views) > 1 else None,
-        ece_before=expected_calibration_error(mean_probabilities(shown, 1.0), labels),
-        ece_after=expected_calibration_error(served, labels),
+        ece_before=error(mean_probabilities(shown, 1.0)),
+        ece_after=error(served),
     )
     return Fit(
         temperature=temperature,
         power_scaling=power_scaling,
-        low_confidence_threshold=confidence_threshold(served, labels),
+        low_confidence_threshold=confidence_threshold(served, targets),
         calibration=calibration,
     )
+
+
+def agreement(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Returns what share of each row of ``targets`` the likeliest emotion has, ``[N]``.
+
+    Of labels that is whether the answer is right; of votes how many people agree with it.
+    """
+    return targets[np.arange(len(targets)), probabilities.argmax(axis=1)]
 
 
 def mean_probabilities(views: list[np.ndarray], temperature: float) -> np.ndarray:
@@ -73,63 +87,61 @@ def mean_probabilities(views: list[np.ndarray], temperature: float) -> np.ndarra
     return np.mean([softmax(view / temperature, axis=1) for view in views], axis=0)
 
 
-def fit_temperature(views: list[np.ndarray], labels: np.ndarray) -> float:
-    """Fits the temperature that makes the labels most likely (Guo et al. 2017).
+def fit_temperature(views: list[np.ndarray], targets: np.ndarray) -> float:
+    """Fits the temperature with the least cross-entropy to the targets (Guo et al. 2017).
 
     Args:
         views: Logits ``[N, 7]`` of the faces, and of their mirror images where the served
             graph averages both: the average is what is calibrated.
-        labels: int64 ``[N]``, of faces that the network was not fitted to.
+        targets: As in :func:`fit`, of faces that the network was not fitted to.
 
     Returns:
         The divisor of the logits, within :data:`TEMPERATURES`.
     """
-    rows = np.arange(len(labels))
 
-    def negative_log_likelihood(log_temperature: float) -> float:
-        parts = [log_softmax(v / np.exp(log_temperature), axis=1)[rows, labels] for v in views]
-        return -float(np.mean(logsumexp(parts, axis=0) - np.log(len(parts))))
+    def loss(log_temperature: float) -> float:
+        parts = [log_softmax(view / np.exp(log_temperature), axis=1) for view in views]
+        logarithms = logsumexp(parts, axis=0) - np.log(len(parts))
+        return -float((targets * logarithms).sum() / len(targets))
 
-    found = minimize_scalar(negative_log_likelihood, bounds=np.log(TEMPERATURES))
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES))
     return float(np.exp(found.x))
 
 
-def fit_power_scaling(probabilities: np.ndarray, labels: np.ndarray) -> PowerScaling:
-    """Fits the scale and exponent that make the labels most likely.
+def fit_power_scaling(probabilities: np.ndarray, targets: np.ndarray) -> PowerScaling:
+    """Fits the scale and exponent with the least cross-entropy to the targets.
 
     A temperature stretches all gaps alike. Label smoothing leaves the small probabilities too
     large, and the temperature that makes up for them sets the likely emotions too far apart.
 
     Args:
         probabilities: ``[N, 7]``, with the temperature that was fitted before.
-        labels: int64 ``[N]``, of faces that the network was not fitted to.
+        targets: As in :func:`fit`, of faces that the network was not fitted to.
 
     Returns:
-        At least as likely as none, within :data:`SCALES` and :data:`EXPONENTS`.
+        At least as good as none, within :data:`SCALES` and :data:`EXPONENTS`.
     """
     exact = probabilities.astype(np.float64)  # float32 has steps larger than the minimiser's
-    chosen = np.arange(len(labels)), labels
 
     def scaling(logarithms: np.ndarray) -> PowerScaling:
         scale, exponent = np.exp(logarithms).tolist()
         return PowerScaling(scale=scale, exponent=exponent)
 
-    def negative_log_likelihood(logarithms: np.ndarray) -> float:
-        likelihoods = apply_power_scaling(exact, scaling(logarithms))[chosen]
-        return -float(np.mean(np.log(np.maximum(likelihoods, np.finfo(np.float32).tiny))))
+    def loss(logarithms: np.ndarray) -> float:
+        return float(cross_entropy(apply_power_scaling(exact, scaling(logarithms)), targets).mean())
 
     bounds = np.log([SCALES, EXPONENTS])
-    return scaling(minimize(negative_log_likelihood, x0=np.zeros(2), bounds=bounds).x)
+    return scaling(minimize(loss, x0=np.zeros(2), bounds=bounds).x)
 
 
 def confidence_threshold(
-    probabilities: np.ndarray, labels: np.ndarray, precision: float = STATED_PRECISION
+    probabilities: np.ndarray, targets: np.ndarray, precision: float = STATED_PRECISION
 ) -> float:
     """Finds the least confidence above which answers are right at a stated rate.
 
     Args:
         probabilities: float32 ``[N, 7]``, calibrated.
-        labels: int64 ``[N]``, of faces that the network was not fitted to.
+        targets: As in :func:`fit`, of faces that the network was not fitted to.
         precision: The rate, 0..1.
 
     Returns:
@@ -137,7 +149,7 @@ def confidence_threshold(
     """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence)
-    right = (probabilities.argmax(axis=1) == labels)[order]
+    right = agreement(probabilities, targets)[order]
     rates = np.cumsum(right) / np.arange(1, len(right) + 1)
     reached = np.flatnonzero(rates >= precision)
     return float(confidence[order][reached[-1]]) if len(reached) else 1.0

@@ -8,6 +8,8 @@ from typing import Any
 import onnx
 from ferserve.card import ModelCard, SplitMetrics
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+from ferserve_training.evaluate import vote_metrics
+from ferserve_training.multiply_adds import multiply_adds
 
 LICENCES = [
     "ferserve code and weights: Apache-2.0",
@@ -28,13 +30,18 @@ PRETRAINED = {
 def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Adds what is the same for every model, its licences, and the figures of a report."""
     name = card["name"]
-    return card | {
-        "labels": list(EMOTIONS),
-        "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
-        "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
-        "metrics": split_metrics(report),
-        "licences": [*LICENCES, *PRETRAINED.get(name, ())],
-    }
+    votes = {split: scores.model_dump() for split, scores in vote_metrics(report).items()}
+    return (
+        card
+        | ({"votes": votes} if votes else {})
+        | {
+            "labels": list(EMOTIONS),
+            "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
+            "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
+            "metrics": split_metrics(report),
+            "licences": card.get("licences") or [*LICENCES, *PRETRAINED.get(name, ())],
+        }
+    )
 
 
 def split_metrics(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -59,7 +66,7 @@ def write_model(
     Returns:
         The card as written.
     """
-    fields = complete(card, report)
+    fields = complete(card | {"multiply_adds": multiply_adds(model)}, report)
     del model.metadata_props[:]
     for key, value in fields.items():
         text = value if isinstance(value, str) else json.dumps(value)

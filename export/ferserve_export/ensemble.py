@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from ferserve.bundle import read_card
 from ferserve.calibration import apply_power_scaling, apply_temperature
 from ferserve.card import EnsembleMember, ModelCard
+from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
+from ferserve.models import read_card
 from ferserve_training.evaluate import evaluate, open_onnx
 from ferserve_training.evaluation_page import write_report
 from ferserve_training.holdout import split_training
@@ -15,15 +16,12 @@ from ferserve_training.predictions import RememberedPredictions
 
 from ferserve_export.calibrate import fit
 from ferserve_export.card import complete
+from ferserve_export.errors import ExportError
 
 NAME = "ensemble"
 
 STEPS = 500
 """Of expectation maximisation; the likelihood has one maximum, and three weights are soon there."""
-
-
-class EnsembleError(RuntimeError):
-    """The members make no ensemble; the message says why."""
 
 
 def export_ensemble(
@@ -53,7 +51,7 @@ def export_ensemble(
         log: Takes a line a step.
 
     Raises:
-        EnsembleError: No member kept a hold-out, or they kept different ones.
+        ExportError: No member kept a hold-out, or they kept different ones.
         ModelError: A member is missing.
     """
     cards = [read_card(out, name) for name in members]
@@ -70,7 +68,8 @@ def export_ensemble(
     weights[held] = chosen * len(held) / len(cards)
     mean = np.tensordot(chosen, rows, axes=1)
     # Softmax of the logarithms gives the mean back, so they can stand for logits.
-    found = fit([np.log(np.maximum(mean, np.finfo(np.float32).tiny))], holdout.labels)
+    logarithms = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
+    found = fit([logarithms], np.eye(len(EMOTIONS))[holdout.labels])
     log(f"weights {dict(zip(members, weights.round(3).tolist(), strict=True))}")
     log(f"temperature {found.temperature:.3f}, power scaling: {found.power_scaling}")
     log(f"hold-out: {found.calibration}")
@@ -89,6 +88,7 @@ def export_ensemble(
             "version": version,
             "description": f"Weighted mean of {', '.join(members[:-1])} and {members[-1]}",
             "parameters": sum(card.parameters for card in cards),
+            "multiply_adds": sum(card.multiply_adds or 0 for card in cards) or None,
             "training": {
                 "dataset_sha256": dataset.sha256(),
                 "chosen_on": {"holdout": len(holdout), "members": [members[i] for i in held]},
@@ -140,6 +140,6 @@ def _common_holdout(cards: list[ModelCard], train: Split) -> Split:
     if len(settings) != 1:
         names = ", ".join(card.name for card in cards)
         count = "no" if not settings else "different"
-        raise EnsembleError(f"{names}: {count} hold-outs; train with the same --holdout and --seed")
+        raise ExportError(f"{names}: {count} hold-outs; train with the same --holdout and --seed")
     _, holdout = split_training(train, *settings.pop())
     return holdout

@@ -1,14 +1,17 @@
 """A training run in, a checked ONNX file with its card out."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import onnx
-from ferserve.card import ModelCard
+from ferserve.card import Answers, ModelCard
+from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
+from ferserve.fer2013.votes import Votes, emotion_shares
 from ferserve_training.evaluate import evaluate, open_onnx, sample
 from ferserve_training.evaluation_page import write_report
 from ferserve_training.holdout import split_training
@@ -18,20 +21,22 @@ from ferserve_export.calibrate import Fit, fit
 from ferserve_export.card import write_model
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert
+from ferserve_export.errors import ExportError
 from ferserve_export.trained import open_trained
 from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 
 DESCRIPTIONS = {
+    "light": "Light EfficientNetV2 on 48×48 grey faces, trained from scratch on FER2013",
+    "crowd": "What ten people would say of a face, by the votes head of {network}",
     "custom_cnn": "Custom CNN on 48×48 grey faces, trained from scratch on FER2013",
     "vgg16": "VGG16 pretrained on ImageNet, fine-tuned on FER2013",
     "resnet50v2": "ResNet50V2 pretrained on ImageNet, fine-tuned on FER2013",
 }
 
+CROWD = "crowd"
+"""The one model that answers with votes. Its network is that of any run that learned from them."""
+
 PARITY_FACES = 70
-
-
-class ExportError(RuntimeError):
-    """The run cannot be exported; the message says what is missing."""
 
 
 def export_run(
@@ -44,6 +49,8 @@ def export_run(
     predictions: Path,
     mirror: bool,
     int8: bool,
+    votes: Votes | None,
+    prior_fraction: float,
     train_faces: int | None,
     results: Path | None,
     log: Callable[[str], None],
@@ -60,25 +67,38 @@ def export_run(
         predictions: Folder to which the file's predictions are added, for an ensemble with it.
         mirror: Average each face with its mirror image.
         int8: Store the weights as int8.
+        votes: FER+ votes; ``crowd`` is calibrated on them, and every model is measured against
+            them too.
+        prior_fraction: Subtract so much of the logarithm of each emotion's share of the training
+            faces from the logits (Menon et al. 2021); 0 leaves them as they are.
         train_faces: Score only so many of the Training images; all if None.
         results: Where figures and a page of plots go, as ``ferserve evaluate`` writes them.
         log: Takes a line a step.
 
     Raises:
         ExportError: Unknown model, or a run of another one.
-        RunError: The run has no weights that fit its network.
+        TrainingError: The run has no weights that fit its network.
         ModelError: The released file has no card.
-        ReleasedError: The released file is not an export of its card's network.
-        ParityError: The ONNX graph answers otherwise than Keras; nothing was written.
-        CompressionError: int8 weights change the answers too much; nothing was written.
+        TrainingError: The released file is not an export of its card's network.
+        ExportError: The ONNX graph answers otherwise than Keras; nothing was written.
+        ExportError: int8 weights change the answers too much; nothing was written.
     """
     if name not in DESCRIPTIONS:
         raise ExportError(f"unknown model {name!r}; known: {', '.join(DESCRIPTIONS)}")
-    trained = open_trained(run, dataset.train.faces)
+    if name == CROWD and votes is None:
+        raise ExportError(f"{name} answers as people voted: --votes PATH")
+    answers: Answers = "FER+ votes" if name == CROWD else "FER2013 labels"
+    trained = open_trained(run, dataset.train.faces, answers)
     network, description = trained.network, trained.description
-    if description["recipe"]["network"] != name:
+    if description["recipe"]["network"] != name and name != CROWD:
         raise ExportError(f"{run}: a run of {description['recipe']['network']}, not of {name}")
-    found = _calibrate(network, dataset.train, description, mirror)
+    share, limit = description.get("holdout_share", 0), description.get("limit")
+    fitted, holdout = split_training(dataset.train, share, limit, description.get("seed", 0))
+    target = partial(_targets, votes=votes if name == CROWD else None)
+    if prior_fraction:
+        bias, (_, shares) = network.get_layer("logits").bias, target(fitted)
+        bias.assign(bias - prior_fraction * np.log(shares.mean(axis=0)))
+    found = _calibrate(network, *target(holdout), mirror) if len(holdout) else Fit()
     log(f"temperature {found.temperature:.3f}, threshold {found.low_confidence_threshold:.3f}")
     if found.calibration:
         log(f"power scaling: {found.power_scaling}")
@@ -99,14 +119,16 @@ def export_run(
         predict, some = _remembering(model), sample(dataset.train, COMPRESSION_FACES)
         move, change = verify_compression(original, predict, some.faces, some.labels)
         log(f"int8 weights: a probability moved by up to {move:.4f}, the accuracy by {change:+.2%}")
-    report = evaluate(predict, dataset, train_faces=train_faces)
+    report = evaluate(predict, dataset, train_faces=train_faces, votes=votes)
     card = {
         "name": name,
         "version": version,
-        "description": DESCRIPTIONS[name] + _taught_by(description.get("teachers", [])),
+        "description": _describe(name, description),
+        "answers": answers,
         "parameters": network.count_params(),
         "training": description,
         "mirror_averaging": mirror,
+        **({"prior_fraction": prior_fraction} if prior_fraction else {}),
         **found.model_dump(exclude_none=True),
     }
     written = write_model(model, out, card, report)
@@ -116,10 +138,12 @@ def export_run(
     return written
 
 
-def _taught_by(teachers: list[dict[str, str]]) -> str:
-    """Names the networks that a run learned from, for the model's description."""
-    names = ", ".join(teacher["network"] for teacher in teachers)
-    return f", and to answer as the mean of {names}" if names else ""
+def _describe(name: str, training: dict[str, Any]) -> str:
+    text = DESCRIPTIONS[name].format(network=training["recipe"]["network"])
+    if training["recipe"].get("votes"):
+        text += ", trained on labels and votes at once" if name == CROWD else " and on FER+ votes"
+    teachers = ", ".join(teacher["network"] for teacher in training.get("teachers", []))
+    return f"{text}, and to answer as the mean of {teachers}" if teachers else text
 
 
 def _remembering(model: onnx.ModelProto) -> RememberedPredictions:
@@ -131,16 +155,17 @@ def _spread(split: Split, count: int) -> Split:
     return split.take(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
 
 
-def _calibrate(
-    network: keras.Model, train: Split, description: dict[str, Any], mirror: bool
-) -> Fit:
-    """Calibrates on a run's hold-out; without one nothing can be fitted."""
-    share = description.get("holdout_share")
-    if not share:
-        return Fit()
-    _, holdout = split_training(train, share, description["limit"], description["seed"])
+def _targets(split: Split, votes: Votes | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns faces and what to answer, ``[N, 7]``: labels, or votes where there are any."""
+    if votes is None:
+        return split.faces, np.eye(len(EMOTIONS))[split.labels]
+    shares = emotion_shares(votes.of(split))
+    known = shares.any(axis=1)
+    return split.faces[known], shares[known]
+
+
+def _calibrate(network: keras.Model, faces: np.ndarray, targets: np.ndarray, mirror: bool) -> Fit:
     views = [
-        network.predict(view, batch_size=BATCH, verbose=0)
-        for view in (holdout.faces, holdout.faces[:, :, ::-1])
+        network.predict(view, batch_size=BATCH, verbose=0) for view in (faces, faces[:, :, ::-1])
     ]
-    return fit(views, holdout.labels, mirror=mirror)
+    return fit(views, targets, mirror=mirror)

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms
 
-from ferserve.image_errors import ImageError as ImageError
-from ferserve.image_errors import ImageTooSmall as ImageTooSmall
-from ferserve.image_errors import TooManyPixels as TooManyPixels
-from ferserve.image_errors import UndecodableImage as UndecodableImage
-from ferserve.image_errors import UnsupportedMediaType as UnsupportedMediaType
+from ferserve.errors import (
+    ImageTooSmall,
+    Refusal,
+    TooManyPixels,
+    UndecodableImage,
+    UnsupportedMediaType,
+)
 from ferserve.image_files import STRIPPERS, ImageFile
 
 MIN_SIDE = 8
@@ -158,7 +160,7 @@ def _refusals(file_format: str, max_pixels: int) -> Iterator[None]:
     """
     try:
         yield
-    except (ImageError, MemoryError):  # the latter is no fault of the image
+    except (Refusal, MemoryError):  # the latter is no fault of the image
         raise
     except Image.DecompressionBombError as error:
         raise TooManyPixels(

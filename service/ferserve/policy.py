@@ -29,6 +29,9 @@ class Policy(BaseModel):
     """Intended use, limits and law."""
 
     meaning: str
+    labels_and_votes: str = Field(
+        description="What a card's `answers` means: whether a model learned labels or votes."
+    )
     intended_use: list[str]
     not_intended_for: list[str]
     data_set_limits: list[str]
@@ -40,6 +43,14 @@ _MEANING = (
     "A score says how the expression of a face appears in one picture, in the seven words of the "
     "data set FER2013. It is not what the person feels: people smile without joy and are sad with "
     "a still face, and the same face means different things in different places."
+)
+_LABELS_AND_VOTES = (
+    "FER2013's labels came from the words by which pictures were searched; the votes of FER+ are "
+    "what ten people saw in the same faces. A score of a model of the labels says how likely a "
+    "label is, one of a model of the votes what share of people would choose the word. People say "
+    "neutral twice as often as the labels do, and fear a fifth as often. So a model of the labels "
+    "calls many faces sad, angry or fearful that most people call neutral, and a model of the "
+    "votes overlooks more of the sad, fearful and disgusted ones."
 )
 _INTENDED = [
     "research on facial expressions and on the recognition of them",
@@ -84,6 +95,7 @@ def policy(settings: Settings) -> Policy:
     """Returns the policy of a service with these settings."""
     return Policy(
         meaning=_MEANING,
+        labels_and_votes=_LABELS_AND_VOTES,
         intended_use=_INTENDED,
         not_intended_for=_NOT_INTENDED,
         data_set_limits=_DATA_SET_LIMITS,

@@ -6,6 +6,7 @@ from ferserve.fer2013.scoring import expected_calibration_error
 from ferserve_export.calibrate import (
     EXPONENTS,
     SCALES,
+    agreement,
     confidence_threshold,
     fit,
     fit_power_scaling,
@@ -16,11 +17,11 @@ from ferserve_export.calibrate import (
 
 @pytest.fixture(scope="module")
 def calibrated() -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose softmax is the probability of the label."""
+    """Logits whose softmax is the probability of the label, and one-hot labels."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (20_000, 7))
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
-    return logits, labels
+    return logits, np.eye(7)[labels]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -43,14 +44,18 @@ def test_the_average_of_two_views_is_what_is_calibrated(calibrated):
     assert fit_temperature([logits + noise, logits - noise], labels) < 1.6
 
 
+def error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return expected_calibration_error(probabilities.max(axis=1), agreement(probabilities, labels))
+
+
 def draw(probabilities: np.ndarray) -> np.ndarray:
-    """Labels that come true as often as the probabilities say."""
+    """One-hot labels that come true as often as the probabilities say."""
     noise = np.random.default_rng(2).gumbel(size=probabilities.shape)
-    return (np.log(probabilities) + noise).argmax(axis=1)
+    return np.eye(7)[(np.log(probabilities) + noise).argmax(axis=1)]
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    return -float(np.log(probabilities[np.arange(len(labels)), labels]).mean())
+    return -float((labels * np.log(probabilities)).sum(axis=1).mean())
 
 
 @pytest.mark.parametrize(("scale", "exponent"), [(0.4, 1.7), (1.0, 1.0), (1.5, 0.7)])
@@ -63,7 +68,7 @@ def test_the_power_scaling_that_is_wanting_is_found(calibrated, scale: float, ex
 
 def test_a_few_answers_that_are_all_right_are_not_made_infinitely_sure():
     probabilities = np.tile(softmax(np.linspace(0, 0.1, 7)[None]), (3, 1))
-    found = fit_power_scaling(probabilities, np.array([6, 6, 6]))
+    found = fit_power_scaling(probabilities, np.eye(7)[[6, 6, 6]])
     assert (found.scale, found.exponent) == pytest.approx((SCALES[1], EXPONENTS[1]))
 
 
@@ -78,10 +83,8 @@ def test_power_scaling_mends_what_a_temperature_cannot(calibrated, mirror: bool)
     tempered = mean_probabilities(views, found.temperature)
     served = apply_power_scaling(tempered, found.power_scaling)
     assert negative_log_likelihood(served, labels) < negative_log_likelihood(tempered, labels)
-    assert found.calibration.ece_after == pytest.approx(
-        expected_calibration_error(served, labels), abs=1e-6
-    )
-    assert found.calibration.ece_after < expected_calibration_error(tempered, labels)
+    assert found.calibration.ece_after == pytest.approx(error(served, labels), abs=1e-6)
+    assert found.calibration.ece_after < error(tempered, labels)
     assert found.low_confidence_threshold == pytest.approx(confidence_threshold(served, labels))
 
 
@@ -101,15 +104,27 @@ def test_answers_over_the_threshold_are_right_at_the_stated_rate(calibrated):
     probabilities = softmax(logits)
     threshold = confidence_threshold(probabilities, labels, 0.8)
     sure = probabilities.max(axis=1) >= threshold
-    right = probabilities.argmax(axis=1) == labels
+    right = agreement(probabilities, labels)
     assert right[sure].mean() >= 0.8
     assert right[probabilities.max(axis=1) >= threshold - 0.05].mean() < 0.8
 
 
 def test_a_network_that_is_never_right_gets_a_threshold_of_one():
-    assert confidence_threshold(np.eye(7)[[0, 0]], np.array([1, 2]), 0.8) == 1.0
+    assert confidence_threshold(np.eye(7)[[0, 0]], np.eye(7)[[1, 2]], 0.8) == 1.0
 
 
 def test_a_network_that_is_right_often_enough_warns_only_below_its_least_confidence():
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1]])
-    assert confidence_threshold(probabilities, np.array([0, 0]), 0.8) == 0.6
+    assert confidence_threshold(probabilities, np.eye(2)[[0, 0]], 0.8) == 0.6
+
+
+def test_shares_of_people_are_as_good_a_target_as_labels(calibrated):
+    logits, _ = calibrated
+    shares = softmax(logits)
+    found = fit([3 * logits], shares)
+    assert found.temperature == pytest.approx(3, rel=1e-3)
+    assert found.calibration.accuracy == pytest.approx(shares.max(axis=1).mean())
+    assert found.calibration.ece_before > 0.1
+    assert found.calibration.ece_after < 1e-3
+    sure = shares.max(axis=1) >= found.low_confidence_threshold
+    assert shares.max(axis=1)[sure].mean() == pytest.approx(0.8, abs=1e-3)

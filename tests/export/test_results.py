@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from ferserve.bundle import ModelError
-from ferserve.card import ModelCard
-from ferserve_export.results import BEGIN, END, SPLITS, StaleError, between_marks, pages
+from ferserve.card import ModelCard, VoteMetrics
+from ferserve.fer2013.labels import EMOTIONS
+from ferserve.policy import policy
+from ferserve.settings import Settings
+from ferserve_export.errors import ExportError
+from ferserve_export.results import BEGIN, END, SPLITS, between_marks, pages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "README.md", tmp_path)
-    for folder in ("models", "models/int8", "docs/results"):
+    for folder in ("models", "docs/results"):
         (tmp_path / folder).mkdir(parents=True)
         for path in (ROOT / folder).glob("*.json"):
             shutil.copy(path, tmp_path / folder)
@@ -54,24 +57,26 @@ def test_another_accuracy_changes_the_tables(copy: Path):
     assert all("12.3" in after[path] and "12.3" not in before[path] for path in before)
 
 
-def test_what_int8_does_stands_on_the_page(copy: Path):
-    path = copy / "models" / "int8" / "custom_cnn.json"
-    document = json.loads(path.read_text())
-    document["metrics"]["all"]["accuracy"] = 0.43219
-    path.write_text(json.dumps(document))
-    _, page = pages(copy).values()
-    section = page.partition("## In int8")[2].partition("\n## ")[0]
+def test_what_people_would_say_stands_on_the_page_with_every_recall(copy: Path):
+    path = copy / "models" / "custom_cnn.json"
+    recall = {name: 0.6 + i / 100 for i, name in enumerate(EMOTIONS)}
+    votes = VoteMetrics(
+        n=3349, accuracy=0.71234, recall=recall, mean_recall=0.63, n_shares=3500,
+        cross_entropy=1.2345, js_distance=0.3456, ece=0.0456,
+    )  # fmt: skip
+    card = ModelCard.read(path)
+    card.votes = {"private": votes}
+    card.write(path)
+    page = results_page(copy)
+    section = page.partition("## People's votes")[2].partition("\n## ")[0]
+    assert "n = 3,349" in section
     (row,) = [line for line in section.splitlines() if line.startswith("| Custom CNN")]
-    plain = ModelCard.read(copy / "models" / "custom_cnn.json").metrics["all"].accuracy
-    assert f"| {100 * plain:.2f} | 43.22 |" in row
-    assert row.endswith(f"| {100 * document['same_answer']:.1f} |")
-
-
-def test_figures_of_another_file_in_int8_are_refused(copy: Path):
-    path = copy / "models" / "int8" / "custom_cnn.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": "0" * 64}))
-    with pytest.raises(ModelError, match="was made of another custom_cnn"):
-        pages(copy)
+    recalls = " | ".join(f"{60 + i:.1f}" for i in range(7))
+    assert row == (
+        f"| Custom CNN | FER2013 labels | 71.23 ± 1.5 | 63.0 | {recalls} | 1.234 | 0.346 | 0.046 |"
+    )
+    assert policy(Settings()).labels_and_votes in section
+    assert "| 71.23 |" in pages(copy)[copy / "README.md"]
 
 
 def test_a_report_of_another_model_is_refused(copy: Path):
@@ -79,7 +84,7 @@ def test_a_report_of_another_model_is_refused(copy: Path):
     report = json.loads(path.read_text())
     report["private"]["accuracy"] += 0.01
     path.write_text(json.dumps(report))
-    with pytest.raises(StaleError, match=r"custom_cnn\.json is not of the model"):
+    with pytest.raises(ExportError, match=r"custom_cnn\.json is not of the model"):
         pages(copy)
 
 
@@ -105,7 +110,7 @@ def test_what_the_mirror_image_adds_is_shown_of_the_models_measured_without(copy
 
 def test_figures_without_mirror_of_another_file_are_refused(copy: Path):
     without_mirror(copy, "vgg16", "0" * 64)
-    with pytest.raises(StaleError, match=r"vgg16_no_mirror\.json is not of vgg16\.onnx"):
+    with pytest.raises(ExportError, match=r"vgg16_no_mirror\.json is not of vgg16\.onnx"):
         pages(copy)
 
 
@@ -116,5 +121,5 @@ def results_page(copy: Path) -> str:
 def test_only_what_stands_between_the_marks_is_replaced():
     text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     assert between_marks(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
-    with pytest.raises(StaleError, match="expected"):
+    with pytest.raises(ExportError, match="expected"):
         between_marks("no marks", "new")

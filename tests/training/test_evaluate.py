@@ -12,7 +12,8 @@ from ferserve.card import ModelCard
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.votes import Votes
-from ferserve_training.evaluate import ModelFileError, evaluate, open_model, sample
+from ferserve_training.errors import TrainingError
+from ferserve_training.evaluate import evaluate, open_model, sample
 from ferserve_training.evaluation_page import write_report
 from scipy.special import softmax
 from synthetic_fer2013 import write_votes
@@ -98,7 +99,7 @@ def test_report_without_mirror_stands_beside_the_other(
 
 def test_without_mirror_is_refused_where_there_is_none(write_standin, tmp_path: Path):
     path = write_standin(tmp_path, "plain")
-    with pytest.raises(ModelFileError, match=r"plain\.onnx: its graph averages no face"):
+    with pytest.raises(TrainingError, match=r"plain\.onnx: its graph averages no face"):
         open_model(path, mirror=False)
 
 
@@ -136,7 +137,7 @@ def test_votes_add_their_figures_to_every_split(small_zip: Path):
     figures = {name: scores["votes"] for name, scores in report.items()}
     assert [figures[name]["n"] for name in ("all", "public", "private", "train")] == [1, 0, 1, 0]
     assert figures["private"]["accuracy"] == 1
-    assert figures["private"]["reliability"][-1]["share"] == pytest.approx(0.8)
+    assert figures["private"]["reliability"][-1]["accuracy"] == pytest.approx(0.8)
     assert figures["public"]["accuracy"] is None
     json.dumps(report, allow_nan=False)
 
@@ -183,6 +184,27 @@ def test_command_prints_a_table_of_votes(standin: Path, small_zip: Path, votes_c
     assert "none" in public
 
 
+def test_command_completes_the_card_and_leaves_the_file(
+    write_standin, small_zip: Path, votes_csv: Path, tmp_path: Path
+):
+    write_standin(tmp_path, "standin")
+    before = ModelCard.read(tmp_path / "standin.json")
+    arguments = ("standin", "--data", small_zip, "--models-dir", tmp_path, "--update-card")
+    refused = run(*arguments)
+    assert refused.returncode == 1
+    assert "--update-card goes with --votes" in refused.stderr
+    result = run(*arguments, "--votes", votes_csv, "--split", "private", "--json")
+    assert result.returncode == 0, result.stderr
+    after = ModelCard.read(tmp_path / "standin.json")
+    scores = json.loads(result.stdout)["private"]["votes"]
+    assert after.votes["private"].accuracy == scores["accuracy"]
+    assert after.votes["private"].recall == scores["recall"]
+    assert after.multiply_adds == 12 * 12 * 8 * 5 * 5 + 8 * 12 * 12 * 7
+    assert after.answers == "FER2013 labels"
+    unchanged = {"votes": None, "multiply_adds": None}
+    assert after.model_copy(update=unchanged) == before
+
+
 def test_votes_that_cannot_be_read_end_the_command(standin: Path, small_zip: Path, tmp_path: Path):
     result = run(standin, "--data", small_zip, "--votes", tmp_path / "nowhere.csv")
     assert result.returncode == 1
@@ -194,7 +216,7 @@ def test_unknown_split_and_missing_model_are_named(small_zip: Path, tmp_path: Pa
     result = run("custom_cnn", "--data", small_zip, "--split", "validation")
     assert result.returncode == 1
     assert "unknown split validation; known: all, public" in result.stderr
-    with pytest.raises(ModelFileError, match=r"none\.onnx: expected an ONNX file"):
+    with pytest.raises(TrainingError, match=r"none\.onnx: expected an ONNX file"):
         open_model(tmp_path / "none.onnx")
 
 

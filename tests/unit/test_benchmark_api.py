@@ -16,7 +16,10 @@ from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.splits import evaluation_splits
+from ferserve.fer2013.vote_scoring import score_votes
+from ferserve.fer2013.votes import majority, read_votes
 from in_process import serving
+from synthetic_fer2013 import write_votes
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +109,7 @@ async def test_a_result_says_what_was_measured_on_what_and_how_fast(client, smal
         "source": "operator",
         "sha256": dataset.sha256(),
         "images": {"train": 140, "public": 28, "private": 28},
+        "votes_sha256": None,
         "scored": 56,
         "skipped": 0,
         "skipped_files": [],
@@ -134,6 +138,72 @@ async def test_a_limit_keeps_the_shares_of_the_emotions(client):
     assert [of["support"] for of in model["per_class"].values()] == [2] * 7
     again = await result_of(client, await client.post("/v1/benchmark", json=asked))
     assert again["results"][0]["confusion"] == model["confusion"]
+
+
+@pytest.fixture
+async def with_votes(standin_models, small_zip, votes_csv):
+    async with serving(standin_models, dataset=small_zip, votes=votes_csv) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def votes_csv(small_zip, tmp_path_factory):
+    """Ten people about each test face but the first two: of those one has no clear majority."""
+    test = read_fer2013(small_zip).test
+    counts = np.random.default_rng(0).multinomial(4, np.full(10, 0.1), len(test))
+    counts[:, 3] += 6 * (test.labels == 3)
+    counts[0] = [5, 5, 0, 0, 0, 0, 0, 0, 0, 0]
+    rows = zip(test.ids[:-1], counts[:-1].tolist(), strict=True)
+    names = {name.removesuffix(".jpg"): row for name, row in rows}
+    return write_votes(tmp_path_factory.mktemp("votes") / "ferplus.csv", names)
+
+
+async def test_against_votes_a_right_answer_is_the_majoritys(
+    with_votes, standin_models, small_zip, votes_csv
+):
+    asked = {"against": "votes", "compare": ["first", "second"]}
+    job = await finished(with_votes, await with_votes.post("/v1/benchmark", json=asked))
+    dataset = read_fer2013(small_zip)
+    votes = read_votes(votes_csv, dataset)
+    counts = votes.of(dataset.test)
+    _, probabilities = bare_scores(standin_models, "first", dataset.test)
+    expected = score_votes(probabilities, counts)
+    model = job["result"]["results"][0]
+    assert 0 < expected.n < len(dataset.test)
+    assert (model["n"], model["accuracy"]) == (expected.n, expected.accuracy)
+    assert model["votes"]["n"] == expected.n
+    assert model["votes"]["recall"] == expected.recall
+    assert model["votes"]["js_distance"] == pytest.approx(expected.js_distance, abs=1e-6)
+    assert model["votes"]["cross_entropy"] == pytest.approx(expected.cross_entropy, abs=1e-6)
+    assert model["ece"] == pytest.approx(expected.ece, abs=1e-6)
+    assert sum(model["confusion"]["counts"][3]) == np.sum(majority(counts) == 3)
+    assert job["result"]["dataset"]["votes_sha256"] == votes.sha256()
+    assert job["result"]["dataset"]["scored"] == expected.n
+    assert job["result"]["dataset"]["skipped"] == len(dataset.test) - expected.n
+    assert (job["against"], job["accuracy"]["first"]) == ("votes", expected.accuracy)
+    page = (await with_votes.get(job["links"]["report"])).text
+    assert "against people’s majority" in page
+    assert f"{model['votes']['js_distance']:.3f}" in page
+    assert "60.80" not in page  # the reference project answers with labels
+
+
+async def test_against_labels_there_are_no_figures_of_votes(with_votes):
+    job = await finished(with_votes, await with_votes.post("/v1/benchmark"))
+    assert job["against"] == "labels"
+    assert job["result"]["results"][0]["votes"] is None
+    assert job["result"]["dataset"]["votes_sha256"] is None
+
+
+async def test_faces_that_people_do_not_agree_on_cannot_be_scored(with_votes):
+    asked = {"against": "votes", "limit": 1}
+    job = await finished(with_votes, await with_votes.post("/v1/benchmark", json=asked))
+    assert (job["status"], job["problem"]["code"]) == ("failed", "nothing_to_score")
+
+
+async def test_without_votes_the_caller_learns_what_to_do(client):
+    response = await client.post("/v1/benchmark", json={"against": "votes"})
+    problem = assert_problem(response, 409, "dataset_not_configured")
+    assert "FERSERVE_VOTES" in problem["detail"]
 
 
 async def test_models_are_compared_on_the_same_faces(client, standin_models, small_zip):

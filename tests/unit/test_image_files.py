@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 import skimage.data
 import tifffile
-from ferserve.images import (
-    DecodedImage,
-    ImageError,
-    UndecodableImage,
-    UnsupportedMediaType,
-    decode_image,
-)
+from ferserve.errors import Refusal, UndecodableImage, UnsupportedMediaType
+from ferserve.images import DecodedImage, decode_image
 from PIL import Image, PngImagePlugin
 
 LIMIT = 50_000_000
@@ -391,5 +386,5 @@ def test_nothing_but_refusals_comes_of_a_damaged_directory() -> None:
             changed[place] = value
             try:
                 decode(bytes(changed))
-            except ImageError:
+            except Refusal:
                 continue

@@ -24,6 +24,13 @@ def test_the_score_is_of_an_expression_not_of_a_feeling():
     assert "not what the person feels" in policy(Settings()).meaning
 
 
+def test_labels_and_votes_are_told_apart():
+    text = policy(Settings()).labels_and_votes
+    assert "search" in text
+    assert "ten people" in text
+    assert "overlooks more of the sad, fearful and disgusted ones" in text
+
+
 def test_the_law_is_named_with_its_articles():
     rules = {rule.reference.rsplit(", ", 1)[1]: rule for rule in policy(Settings()).law}
     assert set(rules) == {"Article 5(1)(f)", "Article 50(3)"}

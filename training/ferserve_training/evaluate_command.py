@@ -44,20 +44,31 @@ def evaluate_command(
             help="Folder for MODEL.json and MODEL.png; with --no-mirror for MODEL_no_mirror.json."
         ),
     ] = None,
+    update_card: Annotated[
+        bool,
+        typer.Option(
+            "--update-card", help="Note the figures of --votes and the cost of a face in the card."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from ferserve.fer2013.reader import DatasetError, read_fer2013
-    from ferserve.fer2013.votes import VotesError, read_votes
+    from ferserve.fer2013.dataset import DatasetError
+    from ferserve.fer2013.reader import read_fer2013
+    from ferserve.fer2013.votes import read_votes
 
-    from ferserve_training.evaluate import ModelFileError, evaluate, open_model
+    from ferserve_training.errors import TrainingError
+    from ferserve_training.evaluate import evaluate, open_model
 
     path = Path(model)
     if not path.exists():
         path = models_dir / f"{model}.onnx"
         if not path.exists() and path.with_suffix(".json").exists():  # a virtual model
             path = path.with_suffix(".json")
+    has_card = path.is_file() and path.with_suffix(".json").is_file()
+    if update_card and (votes is None or mirror is not None or not has_card):
+        _fail("--update-card goes with --votes and a model that has a card, as it is served")
     unknown = sorted(set(split or ()) - set(SPLITS))
     if unknown:
         _fail(f"unknown split {', '.join(unknown)}; known: {', '.join(SPLITS)}")
@@ -66,7 +77,9 @@ def evaluate_command(
         dataset = read_fer2013(data)
         counted = votes and read_votes(votes, dataset)
         report = evaluate(predict, dataset, split, train_faces=train_faces, votes=counted)
-    except (DatasetError, ModelFileError, VotesError) as error:
+        if update_card:
+            _note_in_card(path.parent, path.stem, report)
+    except (DatasetError, TrainingError) as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
         _fail(f"evaluating needs {error.name}: pip install 'ferserve[train,cpu]'")
@@ -86,6 +99,21 @@ def evaluate_command(
         _print(report)
         if votes:
             _print_votes({name: scores["votes"] for name, scores in report.items()})
+
+
+def _note_in_card(folder: Path, name: str, report: dict[str, Any]) -> None:
+    """Completes the card; the ONNX file is not touched."""
+    import onnx
+    from ferserve.models import read_card
+
+    from ferserve_training.evaluate import vote_metrics
+    from ferserve_training.multiply_adds import multiply_adds
+
+    card = read_card(folder, name)
+    files = [part.name for part in card.members or [card]]
+    card.multiply_adds = sum(multiply_adds(onnx.load(folder / f"{file}.onnx")) for file in files)
+    card.votes = (card.votes or {}) | vote_metrics(report)
+    card.write(folder / f"{name}.json")
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 import keras
 
-
-class RunError(RuntimeError):
-    """The run cannot be made as asked for; the message says what to do."""
+from ferserve_training.errors import TrainingError
+from ferserve_training.networks.head import select_head
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,16 @@ class RunFolder:
         """Starts the folder, or checks that the run in it is the one described.
 
         Raises:
-            RunError: There is a run already and ``resume`` is false, or none and it is true, or
-                the one there was started with other settings.
+            TrainingError: There is a run already and ``resume`` is false, or none and it is true,
+                or the one there was started with other settings.
         """
         started = self.description.exists()
         if started and not resume:
-            raise RunError(f"{self.root} holds a run; go on with --resume, or give another --out")
+            raise TrainingError(
+                f"{self.root} holds a run; go on with --resume, or give another --out"
+            )
         if resume and not started:
-            raise RunError(f"{self.root} holds no run to resume")
+            raise TrainingError(f"{self.root} holds no run to resume")
         if not resume:
             self.root.mkdir(parents=True, exist_ok=True)
             text = json.dumps(description, indent=2)
@@ -70,7 +71,7 @@ class RunFolder:
         now = json.loads(json.dumps(description))
         changed = [key for key in now if now[key] != earlier.get(key)]
         if changed:
-            raise RunError(f"{self.root} was started with another {', '.join(changed)}")
+            raise TrainingError(f"{self.root} was started with another {', '.join(changed)}")
 
     def read_description(self) -> dict[str, Any]:
         """Reads what :meth:`open` wrote."""
@@ -118,19 +119,34 @@ def build_network(name: str, side: int | None = None, heads: int = 1) -> keras.M
     )
 
 
-def load_network(folder: RunFolder) -> keras.Model:
+def load_network(folder: RunFolder, head: int = 0) -> keras.Model:
     """Builds the network that a run trained, with its best weights, under the dtype policy set.
 
+    Args:
+        folder: The run.
+        head: 0 answers with the labels; 1, of a run that learned from votes, as people would.
+
+    Returns:
+        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7]``.
+
     Raises:
-        RunError: There are no weights, or the folder is of another version.
+        TrainingError: There are no weights, the folder is of another version, or it has no such
+            head.
     """
     if not folder.weights.exists() or not folder.description.exists():
-        raise RunError(f"{folder.root}: no {folder.weights.name} with {folder.description.name}")
+        raise TrainingError(
+            f"{folder.root}: no {folder.weights.name} with {folder.description.name}"
+        )
     recipe = folder.read_description()["recipe"]
     sides = recipe.get("sides") or [None]
-    network = build_network(recipe["network"], sides[-1], heads=2 if recipe.get("votes") else 1)
+    heads = 2 if recipe.get("votes") else 1
+    if head >= heads:
+        raise TrainingError(f"{folder.root}: it learned from no votes; train with --votes")
+    network = build_network(recipe["network"], sides[-1], heads)
     try:
         network.load_weights(folder.weights)
     except (ValueError, OSError) as error:
-        raise RunError(f"{folder.weights}: not weights of {recipe['network']} ({error})") from error
-    return network
+        raise TrainingError(
+            f"{folder.weights}: not weights of {recipe['network']} ({error})"
+        ) from error
+    return network if heads == 1 else select_head(network, head)

@@ -38,6 +38,11 @@ _NO_DATASET = (
     "multipart/form-data"
 )
 
+_NO_VOTES = (
+    "no votes are configured: the operator sets FERSERVE_VOTES to a CSV of FER+ votes and restarts "
+    "the service"
+)
+
 _UPLOAD_SCHEMA = UploadOptions.model_json_schema()
 
 _REQUEST_BODY = {
@@ -51,6 +56,7 @@ _REQUEST_BODY = {
                 "schema": BenchmarkRequest.model_json_schema(),
                 "examples": {
                     "one model": {"value": {"model": "custom_cnn", "split": "private"}},
+                    "people's majority": {"value": {"model": "custom_cnn", "against": "votes"}},
                     "two models": {"value": {"compare": ["custom_cnn", "resnet50v2"]}},
                 },
             },
@@ -101,7 +107,7 @@ _HTML: dict[int | str, dict[str, Any]] = {
         errors.InvalidArchive,
         errors.UnknownModel,
         errors.InvalidParameter,
-        errors.BenchmarkQueueFull,
+        errors.QueueFull,
         errors.InternalError,
         errors.DeadlineExceeded,
         *_REFUSALS,
@@ -210,6 +216,8 @@ async def _read_request(request: Request, benchmarks: Benchmarks) -> Callable[[]
     benchmarks.check_models(asked)
     if not benchmarks.has_dataset:
         raise errors.DatasetNotConfigured(_NO_DATASET)
+    if asked.against == "votes" and not benchmarks.has_votes:
+        raise errors.DatasetNotConfigured(_NO_VOTES)
     return lambda: benchmarks.on_dataset(asked)
 
 
@@ -233,7 +241,7 @@ async def _read_upload(request: Request, benchmarks: Benchmarks) -> Callable[[],
     return lambda: benchmarks.on_upload(archive, options)
 
 
-def _refusal(error: ValidationError) -> errors.Problem:
+def _refusal(error: ValidationError) -> errors.Refusal:
     """Names the parameter and the rule, never the value."""
     faults = error.errors(include_input=False, include_url=False)
     described = "; ".join(

@@ -10,21 +10,18 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ferserve.benchmark.archive import ArchiveError, LabelledArchive, LabelledFile
-from ferserve.benchmark.schemas import DatasetInfo, SkippedFile
+from ferserve.benchmark.archive import LabelledArchive, LabelledFile
+from ferserve.benchmark.schemas import Against, DatasetInfo, SkippedFile
+from ferserve.errors import InvalidArchive, Refusal
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
 from ferserve.fer2013.splits import evaluation_splits
-from ferserve.images import ImageError
+from ferserve.fer2013.votes import Votes, majority, read_votes
 
 MAX_SKIPPED_NAMES = 100
 """Skipped files that a result names; all are counted."""
 
 T = TypeVar("T")
-
-
-class NothingToScore(ValueError):  # noqa: N818 - named for the API's problem
-    """Not one face of the upload could be used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,33 +30,45 @@ class LabelledFaces:
 
     Attributes:
         faces: uint8 ``[N, 48, 48]``, N at least 1.
-        labels: int64 ``[N]``, indices into ``EMOTIONS``.
+        labels: int64 ``[N]``, indices into ``EMOTIONS``; of votes the majority, -1 where it is not
+            clear.
         info: Where they are from.
+        votes: int64 ``[N, 10]``, in the order of ``CHOICES``; None where labels are scored.
     """
 
     faces: NDArray[np.uint8]
     labels: NDArray[np.int64]
     info: DatasetInfo
+    votes: NDArray[np.int64] | None = None
 
 
 class OperatorDataset:
-    """FER2013 from a path of the settings; read when first needed, and kept in memory."""
+    """FER2013 and FER+ from paths of the settings; read when first needed, and kept in memory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, votes: Path | None = None) -> None:
         self._path = path
+        self._votes_path = votes
         self._lock = threading.Lock()
 
-    def select(self, split: str, limit: int | None) -> LabelledFaces:
+    def select(self, split: str, limit: int | None, against: Against = "labels") -> LabelledFaces:
         """Returns the faces of a split, or ``limit`` of them.
 
         Raises:
-            ferserve.fer2013.reader.DatasetError: The data set cannot be read.
+            ferserve.fer2013.reader.DatasetError: The data set or the votes cannot be read.
+            Refusal: People do not agree on a single face.
         """
         with self._lock:  # a cancelled job may still be reading
             whole, splits, digest = self._dataset, self._splits, self._sha256
+            votes = self._votes if against == "votes" else None
         chosen = splits[split]
         if limit is not None and limit < len(chosen):
             chosen = chosen.take(spread(len(chosen), limit))
+        counts = votes.of(chosen) if votes else None
+        labels = chosen.labels if counts is None else majority(counts)
+        scored = int((labels >= 0).sum())
+        if not scored:
+            detail = f"none of the {len(chosen)} faces has a majority of one emotion"
+            raise Refusal(detail, code="nothing_to_score")
         info = DatasetInfo(
             source="operator",
             sha256=digest,
@@ -68,11 +77,18 @@ class OperatorDataset:
                 "public": len(whole.public),
                 "private": len(whole.private),
             },
-            scored=len(chosen),
-            skipped=0,
+            votes_sha256=votes.sha256() if votes else None,
+            scored=scored,
+            skipped=len(chosen) - scored,
             skipped_files=[],
         )
-        return LabelledFaces(chosen.faces, chosen.labels, info)
+        return LabelledFaces(chosen.faces, labels, info, counts)
+
+    @cached_property
+    def _votes(self) -> Votes:
+        if self._votes_path is None:
+            raise ValueError("there are no votes")
+        return read_votes(self._votes_path, self._dataset)
 
     @cached_property
     def _dataset(self) -> Fer2013:
@@ -93,7 +109,7 @@ class UploadReader:
     Args:
         archive: Checked already.
         crop: Returns a file's face, uint8 ``[48, 48]``, or None where there is none; raises
-            ``ImageError`` for what is no image within the limits.
+            ``Refusal`` for what is no image within the limits.
         limit: Most files, spread evenly over the archive.
     """
 
@@ -118,10 +134,10 @@ class UploadReader:
         for file in files:
             try:
                 face = self._crop(self._archive.read(file))
-            except ArchiveError:
+            except InvalidArchive:
                 self._skip(file, "damaged_file")
-            except ImageError as error:
-                self._skip(file, _code(error))
+            except Refusal as refusal:
+                self._skip(file, refusal.code)
             else:
                 if face is None:
                     self._skip(file, "no_face")
@@ -133,7 +149,7 @@ class UploadReader:
         """Returns the faces read so far.
 
         Raises:
-            NothingToScore: There are none.
+            Refusal: There are none.
         """
         info = DatasetInfo(
             source="upload",
@@ -145,7 +161,8 @@ class UploadReader:
         )
         if not self._faces:
             reasons = ", ".join(sorted({file.code for file in self._skipped}))
-            raise NothingToScore(f"none of the {len(self._skipped)} files has a face: {reasons}")
+            why = f"none of the {len(self._skipped)} files has a face: {reasons}"
+            raise Refusal(why, code="nothing_to_score")
         return LabelledFaces(
             np.stack(self._faces).reshape(-1, FACE_SIDE, FACE_SIDE),
             np.array(self._labels, np.int64),
@@ -162,9 +179,3 @@ def spread(total: int, count: int) -> NDArray[np.int64]:
     Files and data sets are ordered by class, so the first ones would be of one class.
     """
     return np.arange(count, dtype=np.int64) * total // count
-
-
-def _code(error: ImageError) -> str:
-    """The API's code of a problem with an image: its class' name in snake case."""
-    name = type(error).__name__
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

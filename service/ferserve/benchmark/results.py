@@ -1,27 +1,29 @@
 """Probabilities and labels → the figures of a result."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ferserve.benchmark.dataset import LabelledFaces
 from ferserve.benchmark.schemas import (
     BatchLatency,
     BenchmarkResult,
     ClassResult,
     Comparison,
     ConfusionMatrix,
-    DatasetInfo,
     Interval,
     ModelResult,
     ReliabilityBin,
 )
+from ferserve.card import VoteMetrics
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reliability import reliability_bins
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.statistics import mcnemar, wilson_interval
+from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.schemas import ModelReference
 
 MAX_MISTAKES = 24
@@ -79,34 +81,29 @@ class Outcome:
         return {result.model.name: result.accuracy for result in self.result.results}
 
 
-def summarise(
-    measurements: list[Measurement],
-    faces: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    info: DatasetInfo,
-    keep_mistakes: bool,
-) -> Outcome:
+def summarise(measurements: list[Measurement], data: LabelledFaces, keep_mistakes: bool) -> Outcome:
     """Scores the measurements of several models on the same faces.
 
     Args:
         measurements: One a model.
-        faces: uint8 ``[N, 48, 48]``.
-        labels: int64 ``[N]``.
-        info: Where the faces are from.
+        data: The faces.
         keep_mistakes: Whether some of the faces may be kept.
     """
+    scored = data.labels >= 0
+    faces, labels = data.faces[scored], data.labels[scored]
+    answers = {one.model.name: one.probabilities[scored] for one in measurements}
     return Outcome(
         result=BenchmarkResult(
-            dataset=info,
-            results=[_result(measurement, labels) for measurement in measurements],
+            dataset=data.info,
+            results=[
+                _result(one, answers[one.model.name], labels, data.votes) for one in measurements
+            ],
             comparisons=[
-                _compare(first, second, labels) for first, second in combinations(measurements, 2)
+                _compare(first, second, answers, labels)
+                for first, second in combinations(answers, 2)
             ],
         ),
-        mistakes={
-            measurement.model.name: worst_mistakes(measurement.probabilities, faces, labels)
-            for measurement in measurements
-        }
+        mistakes={name: worst_mistakes(rows, faces, labels) for name, rows in answers.items()}
         if keep_mistakes
         else None,
     )
@@ -137,9 +134,19 @@ def worst_mistakes(
     ]
 
 
-def _result(measurement: Measurement, labels: NDArray[np.int64]) -> ModelResult:
-    probabilities = measurement.probabilities
+def _result(
+    measurement: Measurement,
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    votes: NDArray[np.int64] | None,
+) -> ModelResult:
     scores = score(probabilities, labels)
+    against_votes = None if votes is None else score_votes(measurement.probabilities, votes)
+    bins = (
+        against_votes.reliability
+        if against_votes
+        else reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    )
     correct = int(np.trace(scores.confusion))
     low, high = wilson_interval(correct, scores.n)
     return ModelResult(
@@ -150,29 +157,18 @@ def _result(measurement: Measurement, labels: NDArray[np.int64]) -> ModelResult:
         accuracy=scores.accuracy,
         accuracy_interval=Interval(low=low, high=high),
         macro_f1=scores.macro_f1,
-        ece=scores.ece,
+        ece=(against_votes.ece or 0.0) if against_votes else scores.ece,
         per_class={
-            emotion: ClassResult(
-                precision=of_class.precision,
-                recall=of_class.recall,
-                f1=of_class.f1,
-                support=of_class.support,
-            )
+            emotion: ClassResult(**asdict(of_class))
             for emotion, of_class in scores.per_class.items()
         },
         confusion=ConfusionMatrix(labels=list(EMOTIONS), counts=scores.confusion.tolist()),
-        reliability=[
-            ReliabilityBin(
-                low=one.low,
-                high=one.high,
-                n=one.n,
-                confidence=one.confidence,
-                accuracy=one.accuracy,
-            )
-            for one in reliability_bins(probabilities, labels)
-        ],
+        reliability=[ReliabilityBin(**asdict(one)) for one in bins],
+        votes=VoteMetrics.model_validate(against_votes, from_attributes=True)
+        if against_votes
+        else None,
         seconds=measurement.seconds,
-        faces_per_second=scores.n / measurement.seconds,
+        faces_per_second=len(measurement.probabilities) / measurement.seconds,
         batch_latency_ms=_latency(measurement.batch_seconds),
         finished_at=datetime.now(UTC),
     )
@@ -188,13 +184,15 @@ def _latency(batch_seconds: NDArray[np.float64]) -> BatchLatency:
     )
 
 
-def _compare(first: Measurement, second: Measurement, labels: NDArray[np.int64]) -> Comparison:
-    first_correct = first.probabilities.argmax(axis=1) == labels
-    second_correct = second.probabilities.argmax(axis=1) == labels
+def _compare(
+    first: str, second: str, answers: dict[str, NDArray[np.float32]], labels: NDArray[np.int64]
+) -> Comparison:
+    first_correct = answers[first].argmax(axis=1) == labels
+    second_correct = answers[second].argmax(axis=1) == labels
     test = mcnemar(first_correct, second_correct)
     return Comparison(
-        first=first.model.name,
-        second=second.model.name,
+        first=first,
+        second=second,
         accuracy_difference=(test.only_first - test.only_second) / len(labels),
         only_first_correct=test.only_first,
         only_second_correct=test.only_second,

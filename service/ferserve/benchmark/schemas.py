@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ferserve.card import VoteMetrics
 from ferserve.schemas import DetectMode, ModelReference, Probability
 
 SplitName = Literal["all", "public", "private", "leak_free", "train"]
+Against = Literal["labels", "votes"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["waiting", "reading", "preparing", "scoring", "finished"]
 
@@ -46,6 +48,12 @@ class BenchmarkRequest(_Choice):
         default="all",
         description="`all` test images, `public` or `private` (PublicTest, PrivateTest), "
         "`leak_free` (test images that are not, pixel for pixel, training images too), `train`.",
+    )
+    against: Against = Field(
+        default="labels",
+        description="What a right answer is: FER2013's `labels`, or by the `votes` of FER+ what "
+        "most people said of the face. Faces without a clear majority then count neither way. "
+        "Votes need FERSERVE_VOTES.",
     )
 
 
@@ -125,6 +133,11 @@ class ModelResult(BaseModel):
     confusion: ConfusionMatrix
     reliability: list[ReliabilityBin]
     seconds: float = Field(description="Scoring alone, without reading the data.")
+    votes: VoteMetrics | None = Field(
+        default=None,
+        description="Only against votes, whose majority then takes the place of the label above; "
+        "`ece` and `reliability` are against the shares of people.",
+    )
     faces_per_second: float
     batch_latency_ms: BatchLatency
     finished_at: datetime
@@ -159,6 +172,7 @@ class DatasetInfo(BaseModel):
         description="Operator's FER2013: over all labelled images, in whatever container. "
         "Upload: of the zip file."
     )
+    votes_sha256: str | None = Field(default=None, description="Of FER+, where it was used.")
     images: dict[str, int] = Field(
         description="Number of images: of the whole data set by split, or of the upload by class."
     )
@@ -209,6 +223,7 @@ class BenchmarkJob(BaseModel):
     source: Literal["operator", "upload"]
     models: list[str]
     split: SplitName | None = Field(description="Null for an upload.")
+    against: Against
     limit: int | None
     detect: DetectMode | None = Field(description="Null for the operator's data set.")
     created_at: datetime

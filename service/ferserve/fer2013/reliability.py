@@ -17,7 +17,8 @@ class ReliabilityBin:
         high: Upper edge, in the bin.
         n: Number of images.
         confidence: Their mean confidence; None where there are none.
-        accuracy: Share of them that is right; None where there are none.
+        accuracy: Share of them that is right, or mean share of the people who agree; None where
+            there are none.
     """
 
     low: float
@@ -28,18 +29,17 @@ class ReliabilityBin:
 
 
 def reliability_bins(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64], bins: int = ECE_BINS
+    confidence: NDArray[np.floating], right: NDArray[np.bool_ | np.floating], bins: int = ECE_BINS
 ) -> list[ReliabilityBin]:
     """Splits images by confidence, as ``scoring.expected_calibration_error`` does.
 
     Args:
-        probabilities: float32 ``[N, 7]``.
-        labels: int64 ``[N]``.
+        confidence: ``[N]``, probability of each answer, 0..1.
+        right: ``[N]``, whether the answer is right, or the share of people who gave it, 0..1.
         bins: Number of equal-width bins over 0..1.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == labels
-    bin_of = confidence_bin(confidence, bins)
+    exact = confidence.astype(np.float64)
+    bin_of = confidence_bin(exact, bins)
     found = []
     for index in range(bins):
         inside = bin_of == index
@@ -49,8 +49,8 @@ def reliability_bins(
                 low=index / bins,
                 high=(index + 1) / bins,
                 n=n,
-                confidence=float(confidence[inside].mean()) if n else None,
-                accuracy=float(correct[inside].mean()) if n else None,
+                confidence=float(exact[inside].mean()) if n else None,
+                accuracy=float(right[inside].mean()) if n else None,
             )
         )
     return found

@@ -65,27 +65,25 @@ def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Scor
         n=len(labels),
         accuracy=float(np.mean(predictions == labels)),
         macro_f1=float(np.mean([scores.f1 for scores in per_class.values()])),
-        ece=expected_calibration_error(probabilities, labels),
+        ece=expected_calibration_error(probabilities.max(axis=1), predictions == labels),
         per_class=per_class,
         confusion=confusion,
     )
 
 
 def expected_calibration_error(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64], bins: int = ECE_BINS
+    confidence: NDArray[np.floating], right: NDArray[np.bool_ | np.floating], bins: int = ECE_BINS
 ) -> float:
     """Mean gap between confidence and accuracy, weighted by the images in each confidence bin.
 
     Args:
-        probabilities: float32 ``[N, 7]``.
-        labels: int64 ``[N]``.
+        confidence: ``[N]``, probability of each answer, 0..1.
+        right: ``[N]``, whether the answer is right, or the share of people who gave it, 0..1.
         bins: Number of equal-width bins over 0..1; the upper edge belongs to a bin.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == labels
-    bin_of = confidence_bin(confidence, bins)
-    gaps = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    exact = confidence.astype(np.float64)
+    gaps = np.bincount(confidence_bin(exact, bins), weights=right - exact, minlength=bins)
+    return float(np.abs(gaps).sum() / len(exact))
 
 
 def confidence_bin(confidence: NDArray[np.float64], bins: int = ECE_BINS) -> NDArray[np.int64]:

@@ -6,31 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.scoring import ECE_BINS, confidence_bin
-from ferserve.fer2013.votes import CHOICES, majority, shares
+from ferserve.fer2013.reliability import ReliabilityBin, reliability_bins
+from ferserve.fer2013.scoring import expected_calibration_error
+from ferserve.fer2013.votes import CHOICES, emotion_shares, majority
 
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 """The cross-entropy counts smaller probabilities as this one, so that it stays finite."""
-
-
-@dataclass(frozen=True)
-class VoteBin:
-    """The faces whose highest score lies in (low, high].
-
-    Attributes:
-        low: Lower edge. The bin does not hold it, but the first bin holds 0.
-        high: Upper edge. The bin holds it.
-        n: Number of faces.
-        score: Their mean highest score, 0..1. None without faces.
-        share: Mean share of all people who chose the emotion with that score, 0..1. None without
-            faces.
-    """
-
-    low: float
-    high: float
-    n: int
-    score: float | None
-    share: float | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +26,9 @@ class VoteScores:
         n_shares: Number of faces with at least one vote for one of the seven emotions.
         cross_entropy: Mean cross-entropy to the shares of votes on these faces, in nats.
         js_distance: Mean Jensen-Shannon distance to the same shares, 0..1.
-        reliability: 15 bins of the highest score, on the faces with at least one vote of any kind.
+        ece: Expected calibration error on the same faces: the gap between the highest score and
+            the share of that emotion.
+        reliability: The 15 bins behind it.
     """
 
     n: int
@@ -55,7 +38,8 @@ class VoteScores:
     n_shares: int
     cross_entropy: float | None
     js_distance: float | None
-    reliability: list[VoteBin]
+    ece: float | None
+    reliability: list[ReliabilityBin]
 
 
 def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -> VoteScores:
@@ -78,20 +62,21 @@ def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -
     is_clear = people >= 0
     is_right = probabilities.argmax(axis=1) == people
     recall = {name: _mean(is_right[people == label]) for label, name in enumerate(EMOTIONS)}
-    chosen = counts[:, : len(EMOTIONS)].astype(np.float64)
-    has_shares = chosen.sum(axis=1) > 0
-    target = chosen[has_shares] / chosen[has_shares].sum(axis=1, keepdims=True)
-    predicted = probabilities[has_shares].astype(np.float64)
-    has_votes = counts.sum(axis=1) > 0
+    shares = emotion_shares(counts)
+    has_shares = shares.any(axis=1)
+    target, predicted = shares[has_shares], probabilities[has_shares].astype(np.float64)
+    confidence = predicted.max(axis=1)
+    agreed = target[np.arange(len(target)), predicted.argmax(axis=1)]
     return VoteScores(
         n=int(is_clear.sum()),
         accuracy=_mean(is_right[is_clear]),
         recall=recall,
         mean_recall=_mean(np.array([share for share in recall.values() if share is not None])),
-        n_shares=int(has_shares.sum()),
+        n_shares=len(target),
         cross_entropy=_mean(cross_entropy(predicted, target)),
         js_distance=_mean(js_distance(predicted, target)),
-        reliability=_reliability(probabilities[has_votes], shares(counts[has_votes])),
+        ece=expected_calibration_error(confidence, agreed) if len(target) else None,
+        reliability=reliability_bins(confidence, agreed),
     )
 
 
@@ -138,27 +123,6 @@ def _relative_entropy(
     """KL divergence of rows to base 2; ``second`` is positive wherever ``first`` is."""
     ratio = np.divide(first, second, out=np.ones_like(first), where=first > 0)
     return np.asarray((first * np.log2(ratio)).sum(axis=1), np.float64)
-
-
-def _reliability(probabilities: NDArray[np.float32], chosen: NDArray[np.float32]) -> list[VoteBin]:
-    """Bins the highest scores of ``probabilities`` [N, 7] with the shares ``chosen`` [N, 7]."""
-    score = probabilities.max(axis=1).astype(np.float64)
-    answers = probabilities.argmax(axis=1)
-    share = chosen[np.arange(len(chosen)), answers].astype(np.float64)
-    bin_of = confidence_bin(score)
-    found = []
-    for index in range(ECE_BINS):
-        inside = bin_of == index
-        found.append(
-            VoteBin(
-                low=index / ECE_BINS,
-                high=(index + 1) / ECE_BINS,
-                n=int(inside.sum()),
-                score=_mean(score[inside]),
-                share=_mean(share[inside]),
-            )
-        )
-    return found
 
 
 def _mean(values: NDArray[np.bool_] | NDArray[np.float64]) -> float | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ferserve.fer2013.dataset import DatasetError
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 
@@ -37,10 +38,6 @@ PUBLISHED_COLUMNS = {
     "not_a_face": "NF",
 }
 """The columns of ``fer2013new.csv``, by our names."""
-
-
-class VotesError(ValueError):
-    """The file holds no votes for this data set; the message says where and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
         dataset: The faces that the votes are about.
 
     Raises:
-        VotesError: No such file, other columns, a row that holds no votes, or votes about images
+        DatasetError: No such file, other columns, a row that holds no votes, or votes about images
             that the data set does not have.
     """
     try:
@@ -86,21 +83,21 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
             for number, row in enumerate(rows, start=1):
                 image = row[found["image"]] if "image" in found else f"row-{number}"
                 if image not in images:
-                    raise VotesError(
+                    raise DatasetError(
                         f"{path}: row {number}: the data set has no image {image!r}; "
                         f"expected names such as {next(iter(images))!r}"
                     )
                 if image in counts and images[image] == 1:
-                    raise VotesError(
+                    raise DatasetError(
                         f"{path}: row {number}: image {image!r} has a row already; "
                         "expected one row an image"
                     )
                 counts[image] = _parse_row(path, number, row, columns)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise VotesError(f"{path}: {reason.lower()}; expected a CSV of FER+ votes") from error
+        raise DatasetError(f"{path}: {reason.lower()}; expected a CSV of FER+ votes") from error
     if not counts:
-        raise VotesError(f"{path}: no rows; expected one for each image")
+        raise DatasetError(f"{path}: no rows; expected one for each image")
     # FER2013 has two faces named Training_8475486: nothing tells whose votes are whose.
     return Votes({image: row for image, row in counts.items() if images[image] == 1})
 
@@ -118,6 +115,19 @@ def shares(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     chosen: NDArray[np.float32] = counts[:, : len(EMOTIONS)].astype(np.float32)
     chosen /= np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return chosen
+
+
+def emotion_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns each emotion's share of the votes for one of the seven.
+
+    Args:
+        counts: int64 ``[N, 10]``.
+
+    Returns:
+        float64 ``[N, 7]``. A row sums to 1, or to 0 where nobody chose one of the seven.
+    """
+    chosen = counts[:, : len(EMOTIONS)].astype(np.float64)
+    return np.asarray(chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1))
 
 
 def majority(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -140,7 +150,7 @@ def _columns(path: Path, found: Mapping[str, str]) -> list[str]:
     """Returns the names in the file of :data:`CHOICES`."""
     ours = set(CHOICES) <= set(found) and "image" in found
     if not ours and not set(PUBLISHED_COLUMNS.values()) <= set(found):
-        raise VotesError(
+        raise DatasetError(
             f"{path}: found the columns {', '.join(found) or 'none'}; expected image, "
             f"{', '.join(CHOICES)}, or those of the published fer2013new.csv"
         )
@@ -152,7 +162,7 @@ def _parse_row(
 ) -> NDArray[np.int64]:
     values = [row[column] for column in columns]
     if not all(value is not None and value.strip().isdecimal() for value in values):
-        raise VotesError(
+        raise DatasetError(
             f"{path}: row {number}: votes are {', '.join(map(str, values))}; "
             "expected ten whole numbers of at least 0"
         )

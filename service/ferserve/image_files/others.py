@@ -3,7 +3,7 @@
 import struct
 import zlib
 
-from ferserve.image_errors import UndecodableImage, UnsupportedMediaType
+from ferserve.errors import UndecodableImage, UnsupportedMediaType
 from ferserve.image_files.file import MAX_PARTS, MAX_PROFILE_BYTES, ImageFile, sensible_profile
 from ferserve.image_files.tiff import read_orientation
 

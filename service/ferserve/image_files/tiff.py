@@ -3,7 +3,7 @@
 import re
 import struct
 
-from ferserve.image_errors import UndecodableImage, UnsupportedMediaType
+from ferserve.errors import UndecodableImage, UnsupportedMediaType
 from ferserve.image_files.file import MAX_PARTS, ImageFile, sensible_profile
 
 MAX_VALUES = 100_000

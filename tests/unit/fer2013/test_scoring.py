@@ -42,15 +42,14 @@ def test_a_class_that_is_never_seen_nor_predicted_scores_zero():
 
 
 def test_ece_of_sure_and_right_answers_is_zero():
-    assert expected_calibration_error(np.eye(7, dtype=np.float32), np.arange(7)) == 0
+    assert expected_calibration_error(np.ones(7), np.ones(7, bool)) == 0
 
 
 def test_ece_is_the_weighted_gap_of_the_bins():
     # Two answers at 0.9, one right: gap 0.4. Two at 0.6, both right: gap 0.4.
-    probabilities = np.zeros((4, 7), np.float32)
-    probabilities[:, 0] = [0.9, 0.9, 0.6, 0.6]
-    probabilities[:, 1] = [0.1, 0.1, 0.4, 0.4]
-    assert expected_calibration_error(probabilities, np.array([0, 1, 0, 0])) == pytest.approx(0.4)
+    confidence = np.array([0.9, 0.9, 0.6, 0.6], np.float32)
+    right = np.array([True, False, True, True])
+    assert expected_calibration_error(confidence, right) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(

@@ -95,19 +95,22 @@ def test_reliability_sets_the_highest_score_against_the_share_of_people():
         {"happy": 0.9, "sad": 0.1}, {"sad": 0.92, "fear": 0.08}, {"fear": 0.5, "sad": 0.4}
     )
     votes = counts({"happy": 8, "sad": 2}, {"sad": 4, "unknown": 6}, {"fear": 3, "sad": 7})
-    bins = score_votes(answers, votes).reliability
+    scores = score_votes(answers, votes)
+    bins = scores.reliability
     assert [b.n for b in bins] == [0] * 7 + [1] + [0] * 5 + [2, 0]
     assert (bins[13].low, bins[13].high) == (13 / 15, 14 / 15)
-    assert bins[13].score == pytest.approx(0.91)
-    assert bins[13].share == pytest.approx((0.8 + 0.4) / 2)  # of all people
-    assert (bins[7].score, bins[7].share) == pytest.approx((0.5, 0.3))
-    assert (bins[14].score, bins[14].share) == (None, None)
+    assert bins[13].confidence == pytest.approx(0.91)
+    assert bins[13].accuracy == pytest.approx((0.8 + 1) / 2)  # among the seven emotions
+    assert (bins[7].confidence, bins[7].accuracy) == pytest.approx((0.5, 0.3))
+    assert (bins[14].confidence, bins[14].accuracy) == (None, None)
+    assert scores.ece == pytest.approx((2 * (0.91 - 0.9) + (0.5 - 0.3)) / 3)
 
 
-def test_reliability_leaves_out_faces_without_votes():
-    answers = probabilities(*[{"happy": 1}] * 3)
-    bins = score_votes(answers, counts({"happy": 10}, {"not_a_face": 10}, {})).reliability
-    assert (bins[14].n, bins[14].share) == (2, 0.5)
+def test_reliability_leaves_out_faces_without_a_vote_for_an_emotion():
+    answers = probabilities(*[{"happy": 1}] * 4)
+    votes = counts({"happy": 10}, {"sad": 10}, {"not_a_face": 10}, {})
+    bins = score_votes(answers, votes).reliability
+    assert (bins[14].n, bins[14].accuracy) == (2, 0.5)
 
 
 @pytest.mark.parametrize("rows", [0, 2], ids=["no-face", "no-votes"])
@@ -115,9 +118,9 @@ def test_without_votes_every_mean_is_none(rows: int):
     scores = score_votes(np.full((rows, 7), 1 / 7, np.float32), np.zeros((rows, 10), np.int64))
     assert (scores.n, scores.n_shares) == (0, 0)
     assert scores.accuracy is scores.mean_recall is scores.cross_entropy is None
-    assert scores.js_distance is None
+    assert scores.js_distance is scores.ece is None
     assert set(scores.recall.values()) == {None}
-    assert all((b.n, b.score, b.share) == (0, None, None) for b in scores.reliability)
+    assert all((b.n, b.confidence, b.accuracy) == (0, None, None) for b in scores.reliability)
 
 
 @pytest.mark.parametrize(

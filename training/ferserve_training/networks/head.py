@@ -20,6 +20,8 @@ def new_logits(
 
 def select_head(network: keras.Model, head: int) -> keras.Model:
     """Returns the network with one of its heads, from faces to logits float32 ``[N, 7]``."""
-    start = head * len(EMOTIONS)
-    logits = network.output[:, start : start + len(EMOTIONS)]
-    return keras.Model(network.input, logits, name=network.name)
+    both = network.get_layer("logits")
+    chosen = keras.Model(network.input, new_logits(both.input), name=network.name)
+    columns = slice(head * len(EMOTIONS), (head + 1) * len(EMOTIONS))
+    chosen.get_layer("logits").set_weights([w[..., columns] for w in both.get_weights()])
+    return chosen

@@ -1,0 +1,152 @@
+"""One run with two heads makes two models: one of the labels and one of people's votes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from ferserve.calibration import apply_power_scaling
+from ferserve.card import ModelCard
+from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
+from ferserve.fer2013.vote_scoring import score_votes
+from ferserve.fer2013.votes import Votes, emotion_shares
+from ferserve_export.calibrate import fit_temperature, mean_probabilities
+from ferserve_export.pipeline import ExportError, export_run
+from ferserve_training.errors import TrainingError
+from ferserve_training.evaluate import open_model
+from ferserve_training.holdout import split_training
+from ferserve_training.recipes import RECIPES
+from ferserve_training.run_folder import RunFolder, build_network, load_network
+
+RARE = 2
+"""An emotion that few people see."""
+
+
+@pytest.fixture(scope="module")
+def dataset(small_zip: Path) -> Fer2013:
+    return read_fer2013(small_zip)
+
+
+@pytest.fixture(scope="module")
+def votes(dataset: Fer2013) -> Votes:
+    """Ten people a face; some see none of the seven emotions."""
+    rng = np.random.default_rng(0)
+    chances = np.array([4, 4, 1, 4, 4, 4, 9, 1, 1, 1]) / 33
+    ids = (*dataset.train.ids, *dataset.test.ids)
+    return Votes({name.removesuffix(".jpg"): rng.multinomial(10, chances) for name in ids})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """What a run of the light network leaves; its weights are random."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "light")
+    description = {
+        "recipe": asdict(RECIPES["light"]["default"]),
+        "holdout_share": 0.1,
+        "limit": None,
+        "seed": 0,
+    }
+    folder.open(description, resume=False)
+    folder.history.write_text("epoch,seconds\n1,1800.0\n2,5400.0\n")
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")
+    network = build_network("light", heads=2)
+    kernel = network.get_layer("logits").kernel
+    kernel.assign(np.random.default_rng(0).normal(0, 1, kernel.shape))
+    network.save_weights(folder.weights)
+    return folder
+
+
+def export(name: str, run: RunFolder, dataset: Fer2013, out: Path, **options: Any) -> ModelCard:
+    settings = {
+        "version": "1.0.0", "predictions": out / "predictions", "mirror": True, "int8": False,
+        "votes": None, "prior_fraction": 0.0, "train_faces": None, "results": None, "log": print,
+    }  # fmt: skip
+    return export_run(name, run.root, dataset, out, **(settings | options))
+
+
+@pytest.fixture(scope="module")
+def models(run, dataset, votes, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("light", "crowd"):
+        export(name, run, dataset, folder, votes=votes)
+    return folder
+
+
+def holdout_of(dataset: Fer2013) -> Split:
+    return split_training(dataset.train, 0.1, None, 0)[1]
+
+
+@pytest.mark.parametrize(("name", "head"), [("light", 0), ("crowd", 1)])
+def test_each_model_answers_with_its_own_head(models, run, dataset, name: str, head: int):
+    card, faces = ModelCard.read(models / f"{name}.json"), dataset.public.faces
+    network = load_network(run, head)
+    views = [np.asarray(network(v, training=False)) for v in (faces, faces[:, :, ::-1])]
+    expected = apply_power_scaling(mean_probabilities(views, card.temperature), card.power_scaling)
+    assert np.allclose(open_model(models / f"{name}.onnx")(faces), expected, atol=1e-4)
+
+
+def test_the_votes_head_is_calibrated_on_the_shares_of_people(models, run, dataset, votes):
+    holdout = holdout_of(dataset)
+    network = load_network(run, 1)
+    faces = holdout.faces
+    views = [np.asarray(network(v, training=False)) for v in (faces, faces[:, :, ::-1])]
+    card = ModelCard.read(models / "crowd.json")
+    expected = fit_temperature(views, emotion_shares(votes.of(holdout)))
+    assert card.temperature == pytest.approx(expected, rel=1e-3)
+    assert card.calibration.n == len(holdout)
+
+
+def test_the_cards_say_what_answers_and_what_it_costs(models):
+    light, crowd = (ModelCard.read(models / f"{name}.json") for name in ("light", "crowd"))
+    assert (light.answers, crowd.answers) == ("FER2013 labels", "FER+ votes")
+    assert light.training["hours"] == crowd.training["hours"] == 2.0
+    assert light.parameters == crowd.parameters == build_network("light").count_params()
+    assert light.multiply_adds == crowd.multiply_adds < 61e6
+    assert "votes head of light" in crowd.description
+
+
+def test_the_cards_and_the_files_have_the_figures_of_the_votes(models, dataset, votes):
+    import onnx
+
+    card = ModelCard.read(models / "crowd.json")
+    rows = open_model(models / "crowd.onnx")(dataset.private.faces)
+    expected = score_votes(rows, votes.of(dataset.private))
+    assert set(card.votes) == {"public", "private"}
+    assert card.votes["private"].accuracy == expected.accuracy
+    assert card.votes["private"].recall == expected.recall
+    metadata = {p.key: p.value for p in onnx.load(models / "crowd.onnx").metadata_props}
+    assert metadata["answers"] == "FER+ votes"
+    assert json.loads(metadata["votes"])["private"]["n"] == expected.n
+
+
+def test_a_fraction_of_the_prior_favours_what_people_rarely_see(
+    models, run, dataset, votes, tmp_path: Path
+):
+    card = export("crowd", run, dataset, tmp_path, votes=votes, prior_fraction=1.0)
+    assert card.prior_fraction == 1
+    assert ModelCard.read(models / "crowd.json").prior_fraction is None
+    plain, adjusted = (open_model(f / "crowd.onnx") for f in (models, tmp_path))
+    found = [int((p(dataset.test.faces).argmax(axis=1) == RARE).sum()) for p in (plain, adjusted)]
+    assert found[1] > found[0]
+    with pytest.raises(TrainingError, match="adjusted already"):
+        export("crowd", RunFolder(tmp_path / "crowd.onnx"), dataset, tmp_path, votes=votes)
+
+
+def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes, tmp_path: Path):
+    with pytest.raises(ExportError, match="crowd answers as people voted: --votes PATH"):
+        export("crowd", run, dataset, tmp_path)
+    labels_only = RunFolder(tmp_path / "run")
+    labels_only.open(run.read_description() | {"recipe": {"network": "light"}}, resume=False)
+    build_network("light").save_weights(labels_only.weights)
+    with pytest.raises(TrainingError, match="it learned from no votes"):
+        export("crowd", labels_only, dataset, tmp_path, votes=votes)
+
+
+def test_a_released_file_is_taken_for_no_other_model(models, dataset, votes, tmp_path: Path):
+    light = RunFolder(models / "light.onnx")
+    with pytest.raises(TrainingError, match="answers with FER2013 labels, not with FER\\+ votes"):
+        export("crowd", light, dataset, tmp_path, votes=votes)
