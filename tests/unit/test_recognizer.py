@@ -180,16 +180,25 @@ async def test_an_image_over_the_memory_for_decoding_is_refused(standin_models):
             await recognizer.answer(file.getvalue(), EmotionOptions())
 
 
-async def test_it_is_not_ready_while_every_decoder_is_past_its_time(
-    standin_models, photo, monkeypatch
-):
+@pytest.fixture
+def gate():
     gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+async def test_it_is_not_ready_while_every_decoder_is_past_its_time(
+    standin_models, photo, monkeypatch, gate
+):
+    def overrun(*_: object) -> None:
+        gate.wait(30)
+        raise UnsupportedMediaType("it went on")
+
     monkeypatch.setattr("ferserve.recognizer.usable_cpus", lambda: 1)
     async with running(standin_models) as recognizer:
-        with monkeypatch.context() as patched:
-            patched.setattr("ferserve.preparation.decode_image", lambda *_: gate.wait())
-            with pytest.raises(DeadlineExceeded):
-                await recognizer.answer(photo("astronaut"), EmotionOptions(), seconds=0.05)
+        monkeypatch.setattr("ferserve.preparation.decode_image", overrun)
+        with pytest.raises(DeadlineExceeded):
+            await recognizer.answer(photo("astronaut"), EmotionOptions(), seconds=0.5)
         assert recognizer.not_ready_reason == "every decoder is past its time"
         with pytest.raises(QueueFull):
             await recognizer.answer(photo("astronaut"), EmotionOptions())
