@@ -25,6 +25,7 @@ from ferserve.deepface import (
     require_data_uri,
     require_faces,
 )
+from ferserve.schemas import describe_faults
 
 IMAGE = "img"
 """Name of the field that holds the image."""
@@ -150,8 +151,7 @@ def _options(fields: dict[str, Any]) -> AnalyzeOptions:
     try:
         return options_of(fields)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
-        raise errors.InvalidParameter("; ".join(faults)) from None
+        raise errors.InvalidParameter(describe_faults(error)) from None
 
 
 def _image(img: object) -> bytes:

@@ -18,7 +18,7 @@ from ferserve.errors import (
     TooManyImages,
     UnsupportedMediaType,
 )
-from ferserve.schemas import ImageDocument
+from ferserve.schemas import ImageDocument, describe_faults
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -261,10 +261,7 @@ def _from_json(body: bytes) -> bytes:
     try:
         document = ImageDocument.model_validate_json(body)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
+        faults = describe_faults(error)
         raise MalformedRequest(f"the JSON body is not as described: {faults}") from None
     return decode_base64("image", document.image)
 
