@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import onnx
 from ferserve.card import ModelCard, SplitMetrics
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
-from ferserve_training.evaluate import vote_metrics
+from ferserve_training.evaluate import vote_scores
 from ferserve_training.multiply_adds import multiply_adds
 
 LICENCES = [
@@ -30,7 +31,7 @@ PRETRAINED = {
 def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Adds what is the same for every model, its licences, and the figures of a report."""
     name = card["name"]
-    votes = {split: scores.model_dump() for split, scores in vote_metrics(report).items()}
+    votes = {split: asdict(scores) for split, scores in vote_scores(report).items()}
     return (
         card
         | ({"votes": votes} if votes else {})

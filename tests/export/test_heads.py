@@ -18,6 +18,7 @@ from ferserve_export.pipeline import ExportError, export_run
 from ferserve_training.evaluate import open_model
 from ferserve_training.holdout import split_training
 from ferserve_training.recipes import RECIPES
+from ferserve_training.released import read_released
 from ferserve_training.run_folder import RunError, RunFolder, build_network, load_network
 
 RARE = 2
@@ -143,6 +144,17 @@ def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes,
     build_network("light").save_weights(labels_only.weights)
     with pytest.raises(RunError, match="it learned from no votes"):
         export("crowd", labels_only, dataset, tmp_path, votes=votes)
+
+
+@pytest.mark.parametrize(("name", "head"), [("light", 0), ("crowd", 1)])
+def test_weights_come_back_out_of_the_file(models, run, dataset, name: str, head: int):
+    faces = dataset.train.faces
+    network = build_network("light")
+    network.set_weights(read_released(models / f"{name}.onnx", "light", None, faces))
+    rows, expected = (
+        np.asarray(n(faces[:8], training=False)) for n in (network, load_network(run, head))
+    )
+    assert np.allclose(rows, expected, atol=1e-4)
 
 
 def test_a_released_file_is_taken_for_no_other_model(models, dataset, votes, tmp_path: Path):

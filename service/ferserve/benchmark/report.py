@@ -17,7 +17,7 @@ from ferserve.benchmark.peers import PEERS, PEOPLE
 from ferserve.benchmark.results import Mistake, Outcome
 from ferserve.benchmark.schemas import BenchmarkResult, Comparison, ModelResult
 from ferserve.benchmark.style import STYLE
-from ferserve.card import VoteMetrics
+from ferserve.fer2013.vote_scoring import VoteScores
 
 SPLITS = {
     "all": "all FER2013 test images",
@@ -203,7 +203,7 @@ def _model(result: ModelResult) -> str:
     )
 
 
-def _vote_figures(votes: VoteMetrics | None) -> Iterator[tuple[str, str]]:
+def _vote_figures(votes: VoteScores | None) -> Iterator[tuple[str, str]]:
     if votes and votes.mean_recall is not None:
         yield percent(votes.mean_recall, 1), "mean recall of the emotions"
     if votes and votes.cross_entropy is not None and votes.js_distance is not None:
