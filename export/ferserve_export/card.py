@@ -28,9 +28,13 @@ PRETRAINED = {
 """Of the weights that a model started from, by the model's name."""
 
 
+VOTES = "FER+ votes it learned from: Microsoft, MIT License, github.com/microsoft/FERPlus"
+
+
 def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Adds what is the same for every model, its licences, and the figures of a report."""
     name = card["name"]
+    learned = card["training"].get("votes_sha256")
     votes = {split: asdict(scores) for split, scores in vote_scores(report).items()}
     return (
         card
@@ -40,7 +44,7 @@ def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
             "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
             "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
             "metrics": split_metrics(report),
-            "licences": [*LICENCES, *PRETRAINED.get(name, ())],
+            "licences": [*LICENCES, *PRETRAINED.get(name, ()), *([VOTES] if learned else [])],
         }
     )
 

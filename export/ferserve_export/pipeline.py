@@ -27,7 +27,7 @@ from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify
 
 DESCRIPTIONS = {
     "light": "Light EfficientNetV2 on 48×48 grey faces, trained from scratch on FER2013",
-    "crowd": "What ten people would say of a face, by the votes head of {network}",
+    "crowd": "Shares of people who would choose each emotion: the votes head of {network}",
     "custom_cnn": "Custom CNN on 48×48 grey faces, trained from scratch on FER2013",
     "vgg16": "VGG16 pretrained on ImageNet, fine-tuned on FER2013",
     "resnet50v2": "ResNet50V2 pretrained on ImageNet, fine-tuned on FER2013",

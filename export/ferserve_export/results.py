@@ -179,8 +179,9 @@ exponent, is fitted after it on the same images ([how](training.md#export)); a m
 exported before there was such a step has none. *Before* is without either. *Threshold*: answers
 surer than this were right at least four times in five on the hold-out; others carry the warning
 `low_confidence`. Of a model of the votes, the shares of people take the place of the labels: it is
-right by as much as people agree with it. *Mirror*: what averaging a face with its mirror image adds
-on the hold-out, in points; it doubles the work of a face."""
+right by as much as people agree with it; the last two columns are against the labels all the same.
+*Mirror*: what averaging a face with its mirror image adds on the hold-out, in points; it doubles
+the work of a face."""
 
 MIRROR_NOTE = """\
 The files in `models/` average each face with its mirror image, which costs twice the arithmetic;

@@ -45,6 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "light")
     description = {
         "recipe": asdict(RECIPES["light"]["default"]),
+        "votes_sha256": "0" * 64,
         "holdout_share": 0.1,
         "limit": None,
         "seed": 0,
@@ -107,6 +108,7 @@ def test_the_cards_say_what_answers_and_what_it_costs(models):
     assert light.parameters == crowd.parameters == build_network("light").count_params()
     assert light.multiply_adds == crowd.multiply_adds < 61e6
     assert "votes head of light" in crowd.description
+    assert any("FER+ votes" in licence for licence in crowd.licences)
 
 
 def test_the_cards_and_the_files_have_the_figures_of_the_votes(models, dataset, votes):
