@@ -278,18 +278,17 @@ def _print_result(result: dict[str, Any]) -> None:
 def _votes_table(results: list[dict[str, Any]]) -> "Table":
     from rich.table import Table
 
-    emotions = list(results[0]["votes"]["recall"])
-    heads = ("mean", *emotions, "cross-\nentropy", "JS\ndistance")
-    table = Table("recall, %", *heads, title="Against people's votes")
-    for one in results:
-        votes = one["votes"]
-        recalls = (votes["mean_recall"], *votes["recall"].values())
-        shares = (votes["cross_entropy"], votes["js_distance"])
-        table.add_row(
-            one["model"]["name"],
-            *("–" if share is None else f"{100 * share:.1f}" for share in recalls),
-            *("–" if value is None else f"{value:.3f}" for value in shares),
-        )
+    table = Table("", *(one["model"]["name"] for one in results), title="Against people's votes")
+
+    def add(name: str, values: list[float | None], form: str) -> None:
+        table.add_row(name, *("–" if value is None else format(value, form) for value in values))
+
+    votes = [one["votes"] for one in results]
+    for emotion in votes[0]["recall"]:
+        add(f"recall of {emotion}", [one["recall"][emotion] for one in votes], ".1%")
+    add("mean recall", [one["mean_recall"] for one in votes], ".1%")
+    add("cross-entropy", [one["cross_entropy"] for one in votes], ".3f")
+    add("Jensen-Shannon distance", [one["js_distance"] for one in votes], ".3f")
     return table
 
 
