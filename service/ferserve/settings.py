@@ -1,11 +1,12 @@
 """Settings of the service, read from environment variables with the prefix ``FERSERVE_``."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from limits import parse_many
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AnyUrl, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ferserve.runtime.options import ConvLayout, ConvSearch, Precision, ProviderChoice, Strategy
@@ -44,6 +45,28 @@ def usable_cpus() -> int:
     except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
         pass
     return max(allowed, 1)
+
+
+def web_origin(text: str) -> str:
+    """Returns an origin as browsers write it (RFC 6454): small letters, no default port.
+
+    Raises:
+        ValueError: It is more than scheme, host and port, or less.
+    """
+    try:
+        url = AnyUrl(text.lower())
+        plain = (None, None, None, None)
+        if (
+            "://" in text
+            and url.host
+            and "*" not in url.host
+            and url.path in (None, "/")
+            and (url.username, url.password, url.query, url.fragment) == plain
+        ):
+            return str(url).removesuffix("/")
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is no origin: write it as https://example.org")
 
 
 class Settings(BaseSettings):
@@ -99,10 +122,12 @@ class Settings(BaseSettings):
         rate_limit: Most requests to ``/v1`` and ``/v2`` by key, or by address where there is none,
             such as ``100/minute`` or ``10/second;1000/hour``; unset means no limit.
         cors_origins: Origins whose pages may call the service, comma-separated in the
-            environment; empty means none.
+            environment; empty means none, ``*`` all.
         metrics_emotions: Whether ``/metrics`` counts faces by dominant emotion.
-        host: Address to listen on.
+        host: Address to listen on; ``::`` is all addresses of both families.
         port: Port to listen on.
+        root_path: Prefix such as ``/face`` that a proxy takes from the path; documentation and
+            links then have it.
         log_format: ``text`` for people, ``json`` for machines (one object a line).
         drain_seconds: Longest wait for requests under way at shutdown.
     """
@@ -148,6 +173,7 @@ class Settings(BaseSettings):
     metrics_emotions: bool = False
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    root_path: str = ""
     log_format: Literal["text", "json"] = "text"
     drain_seconds: int = Field(default=20, ge=0)
 
@@ -157,6 +183,19 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin if origin == "*" else web_origin(origin) for origin in value)
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_prefix(cls, value: str) -> str:
+        prefix = value.rstrip("/")
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix):
+            raise ValueError(f"{value!r} is no path: write it as /face")
+        return prefix
 
     @field_validator("dataset")
     @classmethod

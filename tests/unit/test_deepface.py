@@ -2,11 +2,11 @@
 
 import pytest
 from ferserve.deepface import (
+    AnalyzeOptions,
     AnalyzeResponse,
     NoFace,
     UnsupportedRequest,
     is_text,
-    options_of,
     require_data_uri,
     require_faces,
 )
@@ -19,6 +19,10 @@ from ferserve.schemas import (
     Recognition,
     Timing,
 )
+
+
+def options_of(fields: dict) -> AnalyzeOptions:
+    return AnalyzeOptions.model_validate(fields).require_supported()
 
 
 def recognition(*faces: FaceEmotion) -> Recognition:
@@ -85,7 +89,7 @@ def test_what_is_not_offered_is_refused(fields, reason):
 
 
 def test_options_of_forms_are_text():
-    options = options_of({"enforce_detection": "false", "align": "true", "max_faces": "3"})
+    options = options_of({"enforce_detection": "false", "align": "true"})
     assert options.enforce_detection is False
     assert options.emotion_options().detect == "auto"
     assert options_of({"detector_backend": "skip"}).emotion_options().detect == "false"

@@ -61,7 +61,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.recognizer = serving = recognizer or Recognizer(settings, metrics)
         app.state.benchmarks = benchmarks = Benchmarks(
-            serving, JobQueue(settings.benchmark_queue, errors.as_job_problem)
+            serving,
+            JobQueue(settings.benchmark_queue, errors.as_job_problem, settings.root_path),
         )
         await serving.start()
         benchmarks.queue.start()
@@ -76,6 +77,8 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lifespan,
         swagger_ui_parameters={"validatorUrl": None},
+        root_path=settings.root_path,
+        redirect_slashes=False,  # the middleware takes the slash away
     )
     app.state.recognizer = app.state.benchmarks = None
     app.state.metrics = metrics
@@ -88,7 +91,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
             expose_headers=["Location", "Retry-After", "Server-Timing", "X-Request-ID"],
         )

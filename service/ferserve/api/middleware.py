@@ -39,9 +39,9 @@ logger = logging.getLogger(__name__)
 
 
 class AnswerFaults:
-    """Innermost middleware: what no handler answered becomes a problem like any other.
+    """Innermost middleware: answers ``HEAD`` as ``GET``, and with a problem where no handler did.
 
-    Inside of what adds headers, as pages of other origins may read no answer without theirs.
+    Runs inside the CORS middleware, so that error responses carry CORS headers too.
 
     Args:
         app: What is inside.
@@ -54,7 +54,14 @@ class AnswerFaults:
         """Serves one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
+        elif scope["method"] == "HEAD":
+            got = {**scope, "method": "GET"}
+            await self._answer(got, receive, _without_body(send))
+            scope["route"] = got.get("route")
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         answering = False
 
         async def send_noticed(message: Message) -> None:
@@ -71,6 +78,17 @@ class AnswerFaults:
                 raise
             response = await errors.handle(Request(scope), error)
             await response(scope, receive, send)
+
+
+def _without_body(send: Send) -> Send:
+    """Ends an answer after its head: a stream of events would go on for long."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body"})
+
+    return send_head
 
 
 class RequestContext:
@@ -94,6 +112,7 @@ class RequestContext:
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
+        scope["path"] = _whole_path(scope["path"], scope.get("root_path", ""))
         token = REQUEST_ID.set(request_id)
         try:
             if scope["type"] == "http":
@@ -152,6 +171,14 @@ class RequestContext:
                 await send_with_id({"type": "websocket.close", "code": FAILED_STREAM})
         finally:
             _log("WS", scope, code, perf_counter() - started)
+
+
+def _whole_path(path: str, prefix: str) -> str:
+    """Puts back the prefix that a proxy took away, and takes away a slash at the end."""
+    if not f"{path}/".startswith(f"{prefix}/"):
+        path = prefix + path
+    path = path.removesuffix("/")
+    return f"{path}/" if path == prefix else path
 
 
 def _log(method: str, scope: Scope, outcome: int | str, seconds: float) -> None:

@@ -88,7 +88,7 @@ def benchmark_command(
                 job = _answer(client.post("/v1/benchmark", json=asked | {"split": split.value}))
             job = _follow(client, job)
             if report and job["status"] == "succeeded":
-                page = _checked(client.get(job["links"]["report"]))
+                page = _checked(client.get(client.base_url.join(job["links"]["report"])))
                 report.write_text(page.text, encoding="utf-8")
         except httpx.HTTPError as error:
             _fail(f"{url}: {error}")
@@ -102,7 +102,7 @@ def benchmark_command(
         problem = job["problem"]
         _fail(f"{problem['code']}: {problem['detail']}" if problem else "it was cancelled")
     if open_report:
-        webbrowser.open(url.rstrip("/") + job["links"]["report"])
+        webbrowser.open(str(httpx.URL(url).join(job["links"]["report"])))
     if min_accuracy is not None:
         _require(min_accuracy, job["accuracy"])
 
@@ -177,6 +177,7 @@ def _follow(client: "httpx.Client", job: dict[str, Any]) -> dict[str, Any]:
         TimeRemainingColumn,
     )
 
+    here, links = client.base_url, job["links"]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -187,7 +188,7 @@ def _follow(client: "httpx.Client", job: dict[str, Any]) -> dict[str, Any]:
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("waiting", total=None, rate="")
-            with client.stream("GET", job["links"]["events"]) as events:
+            with client.stream("GET", here.join(links["events"])) as events:
                 for state in _states(events):
                     now = state["progress"]
                     rate = now["faces_per_second"]
@@ -200,9 +201,9 @@ def _follow(client: "httpx.Client", job: dict[str, Any]) -> dict[str, Any]:
                     )
     except KeyboardInterrupt:
         with contextlib.suppress(Exception):
-            client.delete(job["links"]["self"])
+            client.delete(here.join(links["self"]))
         _fail("interrupted; the benchmark was cancelled", status=130)
-    return _answer(client.get(job["links"]["self"]))
+    return _answer(client.get(here.join(links["self"])))
 
 
 def _states(events: "httpx.Response") -> Iterator[dict[str, Any]]:
