@@ -22,7 +22,7 @@ from ferserve.api import (
 )
 from ferserve.api import metrics as metrics_page
 from ferserve.api.budget import UploadBudget
-from ferserve.api.middleware import AnswerFaults, RequestContext
+from ferserve.api.middleware import AnswerFaults, DrainBody, RequestContext
 from ferserve.api.security import Guard
 from ferserve.benchmark.jobs import JobQueue
 from ferserve.benchmark.run import Benchmarks
@@ -96,6 +96,7 @@ def create_app(
             expose_headers=["Location", "Retry-After", "Server-Timing", "X-Request-ID"],
         )
     app.add_middleware(RequestContext, metrics=metrics, is_draining=lambda: _is_draining(app))
+    app.add_middleware(DrainBody)
     for kind in errors.HANDLED:
         app.add_exception_handler(kind, errors.handle)
     for resource in (emotion, models, benchmark, inference_protocol, deepface):

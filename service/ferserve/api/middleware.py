@@ -1,9 +1,11 @@
 """What every request gets: an id, security headers, a log line, and an answer whatever happens."""
 
+import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from time import perf_counter
 from urllib.parse import quote
 
@@ -34,6 +36,12 @@ CLIENT_LEFT = 499
 
 FAILED_STREAM = 1011
 """The close code of a stream that a fault of ours ended (RFC 6455, section 7.4.1)."""
+
+DRAIN_BYTES = 64 * 1024 * 1024
+"""Most bytes of a refused body that are read before its connection is closed."""
+
+DRAIN_SECONDS = 15
+"""Longest time for them."""
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +179,57 @@ class RequestContext:
                 await send_with_id({"type": "websocket.close", "code": FAILED_STREAM})
         finally:
             _log("WS", scope, code, perf_counter() - started)
+
+
+class DrainBody:
+    """Outermost middleware: a connection is closed only when the request's body has been read.
+
+    Closing it earlier resets it, and a client that writes its whole request before it reads, such
+    as ``urllib``, never sees the answer. Where the connection stays open, the server drains it.
+
+    Args:
+        app: What is inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        closes = scope.get("http_version") == "1.0" or _says_close(scope["headers"])
+        unread, ended = True, False
+
+        async def receive_noticed() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = message.get("more_body", False)
+            return message
+
+        async def send_without_end(message: Message) -> None:
+            nonlocal closes, ended
+            if message["type"] == "http.response.start":
+                closes = closes or _says_close(message.get("headers", ()))
+            elif closes and unread and not message.get("more_body", False):
+                ended, message = True, {**message, "more_body": True}
+            await send(message)
+
+        await self.app(scope, receive_noticed, send_without_end)
+        if ended:
+            left = DRAIN_BYTES
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    while unread and left > 0:
+                        left -= len((await receive_noticed()).get("body", b""))
+            await send({"type": "http.response.body"})
+
+
+def _says_close(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name.lower() == b"connection" and b"close" in value.lower() for name, value in headers
+    )
 
 
 def _whole_path(path: str, prefix: str) -> str:
