@@ -154,9 +154,8 @@ def _parse(body: bytes) -> dict[str, Any]:
 def _image(sent: list[Any]) -> bytes:
     """Returns the image's bytes, whatever form it came in."""
     if len(sent) != 1:
-        raise errors.MalformedRequest(
-            "img: " + ("img_path is there, too" if sent else "is missing")
-        )
+        fault = "img_path is there, too" if sent else "there is none"
+        raise errors.MalformedRequest(f"img: {fault}")
     (img,) = sent
     if isinstance(img, bytes):
         if not is_text(img):

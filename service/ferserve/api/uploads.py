@@ -36,7 +36,7 @@ MAX_PARTS = 1000
 QUICK_BYTES = 64 * 1024
 """Up to here, parsing a body costs less than handing it to a thread."""
 
-DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+DATA_URI = re.compile(r"data:[^,]*;base64,\s*", re.IGNORECASE)
 
 BLANK_INSIDE = re.compile(r"(?<=[^ \t\r\n])[ \t]+(?=[^ \t\r\n])")
 STRAY = re.compile(r"[^A-Za-z0-9+/_= \t\r\n-]")
@@ -343,8 +343,8 @@ def decode_base64(name: str, text: str) -> bytes:
         )
     if fault := BLANK_INSIDE.search(text, start):
         raise MalformedRequest(
-            f"{name}: not base64: there is a blank at {fault.start() + 1}, perhaps where a '+' was: "
-            "a URL-encoded form has to say %2B for it"
+            f"{name}: not base64: there is a blank at {fault.start() + 1}, as where a '+' was; "
+            "a URL-encoded form has to write it as %2B"
         )
     encoded = "".join(text[start:].split()).rstrip("=").translate(_STANDARD)
     if "=" in encoded:

@@ -1,10 +1,15 @@
 """What was seen in one image, or in one frame of a video."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ferserve.errors import InternalError, as_problem
 from ferserve.schemas import Recognition, TrackedFace
+
+ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""How an address begins, once a path was made of it: that has one slash for two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class Item:
     """What was seen.
 
     Attributes:
-        file: As the user named it, or below the folder that was named.
+        file: As the user named it, or below the folder that was named; see ``shown``.
         outcome: The answer, or why there is none.
         frame: Number of the frame, from 1; None for an image, as with ``seconds``.
         seconds: Time of the frame in its video.
@@ -47,6 +52,11 @@ class Item:
         return document | {"result": result}
 
 
+def shown(path: Path) -> str:
+    r"""Returns a path to print: bytes that are not UTF-8 stand as ``\xe9``."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def problem_of(error: Exception) -> Problem:
     """Says what is wrong with a file.
 
@@ -54,6 +64,8 @@ def problem_of(error: Exception) -> Problem:
         Exception: ``error`` itself, where it is a fault of ours.
     """
     if isinstance(error, OSError):
+        if ADDRESS.match(str(error.filename)):
+            return Problem("unreadable_file", "addresses are not opened: download it first")
         return Problem("unreadable_file", error.strerror or str(error))
     known = as_problem(error)
     if isinstance(known, InternalError):
