@@ -42,7 +42,7 @@ BLANK_INSIDE = re.compile(r"(?<=[^ \t\r\n])[ \t]+(?=[^ \t\r\n])")
 STRAY = re.compile(r"[^A-Za-z0-9+/_= \t\r\n-]")
 """What no base64 has, in lines or not."""
 
-_STANDARD = str.maketrans("-_", "+/")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 Fields = list[tuple[str, str]]
 """Names and texts of a form's other fields, in order."""
@@ -337,19 +337,25 @@ def decode_base64(name: str, text: str) -> bytes:
         if not header:
             raise MalformedRequest(f"{name}: the data URI is not in base64")
         start = header.end()
-    if fault := STRAY.search(text, start):
-        raise MalformedRequest(
-            f"{name}: not base64: {fault[0]!r} at {fault.start() + 1} is no character of it"
+    blank = BLANK_INSIDE.search(text, start) if " " in text or "\t" in text else None
+    try:
+        encoded = b"".join(text[start:].encode("ascii").split()).rstrip(b"=").translate(_STANDARD)
+        if not blank:
+            return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+    except ValueError:
+        pass
+    raise MalformedRequest(f"{name}: not base64: {_fault(text, start, blank)}")
+
+
+def _fault(text: str, start: int, blank: re.Match[str] | None) -> str:
+    if stray := STRAY.search(text, start):
+        return f"{stray[0]!r} at {stray.start() + 1} is no character of it"
+    if blank:
+        return (
+            f"there is a blank at {blank.start() + 1}, as where a '+' was; a URL-encoded form has "
+            "to write it as %2B"
         )
-    if fault := BLANK_INSIDE.search(text, start):
-        raise MalformedRequest(
-            f"{name}: not base64: there is a blank at {fault.start() + 1}, as where a '+' was; "
-            "a URL-encoded form has to write it as %2B"
-        )
-    encoded = "".join(text[start:].split()).rstrip("=").translate(_STANDARD)
-    if "=" in encoded:
-        place = text.index("=", start) + 1
-        raise MalformedRequest(f"{name}: not base64: more follows the padding '=' at {place}")
-    if len(encoded) % 4 == 1:
-        raise MalformedRequest(f"{name}: not base64: it ends early, in the middle of a byte")
-    return base64.b64decode(encoded + "=" * (-len(encoded) % 4))
+    padding = text.find("=", start)
+    if padding >= 0 and text[padding:].strip("= \t\r\n"):
+        return f"more follows the padding '=' at {padding + 1}"
+    return "it ends early, in the middle of a byte"
