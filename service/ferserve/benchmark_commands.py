@@ -122,7 +122,7 @@ def benchmark_command(
     elif job.result:
         _print_result(job.result)
     if open_report:
-        webbrowser.open(url.rstrip("/") + job.links.report)
+        webbrowser.open(str(httpx.URL(url).join(job.links.report)))
     if min_accuracy is not None:
         _require(min_accuracy, job.accuracy)
 

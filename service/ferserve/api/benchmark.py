@@ -129,8 +129,9 @@ async def start_benchmark(
     with benchmarks.queue.reserve():
         submit = await _read(request, benchmarks)
     job = submit()
-    response.headers["Location"] = f"/v1/benchmark/{job.id}"
-    return job.describe()
+    answer = job.describe()
+    response.headers["Location"] = answer.links.self
+    return answer
 
 
 @router.get("", responses=openapi_responses(*_REFUSALS))
