@@ -3,7 +3,7 @@
 import numpy as np
 from ferserve.calibration import apply_power_scaling
 from ferserve.card import Calibration, PowerScaling
-from ferserve.fer2013.scoring import expected_calibration_error
+from ferserve.fer2013.scoring import agreement, expected_calibration_error
 from ferserve.fer2013.vote_scoring import cross_entropy
 from pydantic import BaseModel
 from scipy.optimize import minimize, minimize_scalar
@@ -72,14 +72,6 @@ def fit(views: list[np.ndarray], targets: np.ndarray, *, mirror: bool = False) -
         low_confidence_threshold=confidence_threshold(served, targets),
         calibration=calibration,
     )
-
-
-def agreement(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Returns what share of each row of ``targets`` the likeliest emotion has, ``[N]``.
-
-    Of labels that is whether the answer is right; of votes how many people agree with it.
-    """
-    return targets[np.arange(len(targets)), probabilities.argmax(axis=1)]
 
 
 def mean_probabilities(views: list[np.ndarray], temperature: float) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import onnx
 from ferserve.card import ModelCard, SplitMetrics
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
-from ferserve_training.evaluate import vote_metrics
+from ferserve_training.evaluate import vote_scores
 from ferserve_training.multiply_adds import multiply_adds
 
 LICENCES = [
@@ -27,10 +28,14 @@ PRETRAINED = {
 """Of the weights that a model started from, by the model's name."""
 
 
+VOTES = "FER+ votes it learned from: Microsoft, MIT License, github.com/microsoft/FERPlus"
+
+
 def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Adds what is the same for every model, its licences, and the figures of a report."""
     name = card["name"]
-    votes = {split: scores.model_dump() for split, scores in vote_metrics(report).items()}
+    learned = card["training"].get("votes_sha256")
+    votes = {split: asdict(scores) for split, scores in vote_scores(report).items()}
     return (
         card
         | ({"votes": votes} if votes else {})
@@ -39,7 +44,8 @@ def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
             "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
             "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
             "metrics": split_metrics(report),
-            "licences": card.get("licences") or [*LICENCES, *PRETRAINED.get(name, ())],
+            "licences": card.get("licences")
+            or [*LICENCES, *PRETRAINED.get(name, ()), *([VOTES] if learned else [])],
         }
     )
 

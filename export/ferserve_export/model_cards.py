@@ -8,9 +8,10 @@ The sections follow Mitchell et al. 2019, Model Cards for Model Reporting.
 import sys
 from pathlib import Path
 
-from ferserve.card import ModelCard, PowerScaling, SplitMetrics, VoteMetrics
+from ferserve.card import ModelCard, PowerScaling, SplitMetrics
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.statistics import wilson_interval
+from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
 
@@ -137,7 +138,7 @@ def _metrics(metrics: dict[str, SplitMetrics]) -> str:
     return "\n".join(lines)
 
 
-def _votes(votes: dict[str, VoteMetrics]) -> str:
+def _votes(votes: dict[str, VoteScores]) -> str:
     heads = ["images", "n", "accuracy, %", *(f"recall: {name}" for name in EMOTIONS), "mean"]
     lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for split, scores in votes.items():

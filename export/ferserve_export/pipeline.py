@@ -11,6 +11,7 @@ import onnx
 from ferserve.card import Answers, ModelCard
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
+from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
 from ferserve_training.evaluate import evaluate, open_onnx, sample
 from ferserve_training.evaluation_page import write_report
@@ -27,7 +28,7 @@ from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify
 
 DESCRIPTIONS = {
     "light": "Light EfficientNetV2 on 48×48 grey faces, trained from scratch on FER2013",
-    "crowd": "What ten people would say of a face, by the votes head of {network}",
+    "crowd": "Shares of people who would choose each emotion: the votes head of {network}",
     "custom_cnn": "Custom CNN on 48×48 grey faces, trained from scratch on FER2013",
     "vgg16": "VGG16 pretrained on ImageNet, fine-tuned on FER2013",
     "resnet50v2": "ResNet50V2 pretrained on ImageNet, fine-tuned on FER2013",
@@ -119,6 +120,9 @@ def export_run(
         predict, some = _remembering(model), sample(dataset.train, COMPRESSION_FACES)
         move, change = verify_compression(original, predict, some.faces, some.labels)
         log(f"int8 weights: a probability moved by up to {move:.4f}, the accuracy by {change:+.2%}")
+    if votes and len(holdout):
+        scores = score_votes(predict(holdout.faces), votes.of(holdout))
+        log(f"hold-out against votes: {scores}")
     report = evaluate(predict, dataset, train_faces=train_faces, votes=votes)
     card = {
         "name": name,

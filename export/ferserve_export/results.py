@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ferserve.benchmark.peers import KINDS, PEERS, PEOPLE
-from ferserve.card import ModelCard, SplitMetrics, VoteMetrics
+from ferserve.card import ModelCard, SplitMetrics
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.statistics import wilson_interval
+from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
 
@@ -331,11 +332,11 @@ def _measured_peers() -> dict[str, dict[str, str]]:
     }
 
 
-def _percent(scores: SplitMetrics | VoteMetrics) -> str:
+def _percent(scores: SplitMetrics | VoteScores) -> str:
     return f"{100 * scores.accuracy:.2f}"
 
 
-def _with_interval(scores: SplitMetrics | VoteMetrics) -> str:
+def _with_interval(scores: SplitMetrics | VoteScores) -> str:
     low, high = wilson_interval(round(scores.accuracy * scores.n), scores.n)
     return f"{100 * scores.accuracy:.2f} ± {50 * (high - low):.1f}"
 

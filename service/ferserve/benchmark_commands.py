@@ -122,7 +122,7 @@ def benchmark_command(
     elif job.result:
         _print_result(job.result)
     if open_report:
-        webbrowser.open(url.rstrip("/") + job.links.report)
+        webbrowser.open(str(httpx.URL(url).join(job.links.report)))
     if min_accuracy is not None:
         _require(min_accuracy, job.accuracy)
 
@@ -259,19 +259,16 @@ def _votes_table(results: "list[ModelResult]") -> "Table":
     from rich.table import Table
 
     votes = {one.model.name: one.votes for one in results if one.votes}
-    emotions = next(iter(votes.values())).recall
-    heads = ("mean", *emotions, "cross-\nentropy", "JS\ndistance")
-    table = Table("recall, %", *heads, title="Against people's votes")
-    for name, one in votes.items():
-        recalls = (one.mean_recall, *one.recall.values())
-        table.add_row(
-            name,
-            *("–" if share is None else f"{100 * share:.1f}" for share in recalls),
-            *(
-                "–" if value is None else f"{value:.3f}"
-                for value in (one.cross_entropy, one.js_distance)
-            ),
-        )
+    table = Table("", *votes, title="Against people's votes")
+
+    def add(name: str, values: list[float | None], form: str) -> None:
+        table.add_row(name, *("–" if value is None else format(value, form) for value in values))
+
+    for emotion in next(iter(votes.values())).recall:
+        add(f"recall of {emotion}", [one.recall[emotion] for one in votes.values()], ".1%")
+    add("mean recall", [one.mean_recall for one in votes.values()], ".1%")
+    add("cross-entropy", [one.cross_entropy for one in votes.values()], ".3f")
+    add("Jensen-Shannon distance", [one.js_distance for one in votes.values()], ".3f")
     return table
 
 

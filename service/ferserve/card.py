@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ferserve.fer2013.vote_scoring import VoteScores
+
 Answers = Literal["FER2013 labels", "FER+ votes"]
 """What a model was taught to answer with."""
 
@@ -25,30 +27,6 @@ class SplitMetrics(BaseModel):
     accuracy: float
     macro_f1: float
     ece: float
-
-
-class VoteMetrics(BaseModel):
-    """Scores on one split of FER2013 against the votes of FER+.
-
-    Attributes:
-        n: Number of faces whose majority is unique and one of the seven emotions.
-        accuracy: Share of these whose most probable emotion is the majority, 0..1.
-        recall: The same among the faces of each majority, by emotion; null where there are none.
-        mean_recall: Unweighted mean of the recalls.
-        n_shares: Number of faces with a vote for one of the seven emotions.
-        cross_entropy: Mean cross-entropy to the shares of votes on these faces, in nats.
-        js_distance: Mean Jensen-Shannon distance to the same shares, 0..1.
-        ece: Expected calibration error against the same shares, 0..1.
-    """
-
-    n: int
-    accuracy: float | None = None
-    recall: dict[str, float | None]
-    mean_recall: float | None = None
-    n_shares: int
-    cross_entropy: float | None = None
-    js_distance: float | None = None
-    ece: float | None = None
 
 
 class PowerScaling(BaseModel):
@@ -139,7 +117,7 @@ class ModelCard(BaseModel):
     multiply_adds: int | None = None
     training: dict[str, Any]
     metrics: dict[str, SplitMetrics]
-    votes: dict[str, VoteMetrics] | None = None
+    votes: dict[str, VoteScores] | None = None
     prior_fraction: float | None = None
     temperature: float = Field(gt=0)
     power_scaling: PowerScaling | None = None

@@ -27,6 +27,7 @@ from ferserve.schemas import (
     Recognition,
     RecognizeOptions,
     Timing,
+    describe_faults,
 )
 from ferserve.serving import ServedModel, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
@@ -70,6 +71,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         """Why no more work should be sent here; None while all is well."""
         if self._state != "ready":
             return f"the service is {self._state}"
+        if self._pool.overdue:
+            return "every decoder is past its time"
         dead = [name for name, served in self._models.items() if not served.batcher.healthy]
         return f"a worker died, of: {', '.join(dead)}" if dead else None
 
@@ -106,9 +109,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         try:
             chosen = EmotionOptions(**options)
         except ValidationError as error:
-            faults = error.errors(include_input=False, include_url=False)
-            named = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
-            raise InvalidParameter("; ".join(named)) from None
+            raise InvalidParameter(describe_faults(error)) from None
         return await self.answer(data, chosen)
 
     def check(self, options: EmotionOptions) -> None:

@@ -13,8 +13,10 @@ import numpy as np
 import onnxruntime
 import pytest
 from class_folders import images, zipped
+from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.splits import evaluation_splits
+from synthetic_fer2013 import write_votes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
@@ -29,11 +31,20 @@ def ferserve(server, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def server(start_server, small_zip, standin_models, tmp_path_factory):
+def votes_csv(small_zip, tmp_path_factory):
+    """Ten people who all see a happy face in every other test image."""
+    names = read_fer2013(small_zip).test.ids[::2]
+    votes = {name.removesuffix(".jpg"): [0, 0, 0, 10, *6 * [0]] for name in names}
+    return write_votes(tmp_path_factory.mktemp("votes") / "ferplus.csv", votes)
+
+
+@pytest.fixture(scope="module")
+def server(start_server, small_zip, votes_csv, standin_models, tmp_path_factory):
     """Two small models and a small data set."""
     with start_server(
         tmp_path_factory.mktemp("benchmark") / "log",
         dataset=small_zip,
+        votes=votes_csv,
         models_dir=standin_models,
         default_model="first",
     ) as server:
@@ -46,6 +57,20 @@ def test_a_benchmark_prints_a_table(server):
     (job, *_) = httpx.get(f"{server.base_url}/v1/benchmark").json()["jobs"]
     assert job["split"] == "train"
     assert f"{job['accuracy']['first']:.2%}" in result.stdout
+
+
+def test_a_benchmark_against_votes_prints_every_recall(server, tmp_path):
+    result = ferserve(server, "--against", "votes")
+    assert result.returncode == 0, result.stderr
+    (job, *_) = httpx.get(f"{server.base_url}/v1/benchmark").json()["jobs"]
+    assert job["against"] == "votes"
+    assert f"{job['accuracy']['first']:.2%}" in result.stdout
+    table = result.stdout.split("Against people's votes")[1]
+    (row,) = [row for row in table.splitlines() if "recall of happy" in row]
+    assert f" {job['accuracy']['first']:.1%} " in row  # they see nothing else
+    faces = tmp_path / "faces.zip"
+    faces.write_bytes(zipped(images(1)))
+    assert ferserve(server, "--against", "votes", "--upload", faces).returncode == 2
 
 
 def test_a_benchmark_is_a_gate(server):

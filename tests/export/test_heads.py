@@ -19,6 +19,7 @@ from ferserve_training.errors import TrainingError
 from ferserve_training.evaluate import open_model
 from ferserve_training.holdout import split_training
 from ferserve_training.recipes import RECIPES
+from ferserve_training.released import read_released
 from ferserve_training.run_folder import RunFolder, build_network, load_network
 
 RARE = 2
@@ -45,6 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "light")
     description = {
         "recipe": asdict(RECIPES["light"]["default"]),
+        "votes_sha256": "0" * 64,
         "holdout_share": 0.1,
         "limit": None,
         "seed": 0,
@@ -107,6 +109,7 @@ def test_the_cards_say_what_answers_and_what_it_costs(models):
     assert light.parameters == crowd.parameters == build_network("light").count_params()
     assert light.multiply_adds == crowd.multiply_adds < 61e6
     assert "votes head of light" in crowd.description
+    assert any("FER+ votes" in licence for licence in crowd.licences)
 
 
 def test_the_cards_and_the_files_have_the_figures_of_the_votes(models, dataset, votes):
@@ -144,6 +147,17 @@ def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes,
     build_network("light").save_weights(labels_only.weights)
     with pytest.raises(TrainingError, match="it learned from no votes"):
         export("crowd", labels_only, dataset, tmp_path, votes=votes)
+
+
+@pytest.mark.parametrize(("name", "head"), [("light", 0), ("crowd", 1)])
+def test_weights_come_back_out_of_the_file(models, run, dataset, name: str, head: int):
+    faces = dataset.train.faces
+    network = build_network("light")
+    network.set_weights(read_released(models / f"{name}.onnx", "light", None, faces))
+    rows, expected = (
+        np.asarray(n(faces[:8], training=False)) for n in (network, load_network(run, head))
+    )
+    assert np.allclose(rows, expected, atol=1e-4)
 
 
 def test_a_released_file_is_taken_for_no_other_model(models, dataset, votes, tmp_path: Path):

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from ferserve.card import ModelCard, VoteMetrics
+from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS
+from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
 from ferserve_export.errors import ExportError
@@ -60,7 +61,7 @@ def test_another_accuracy_changes_the_tables(copy: Path):
 def test_what_people_would_say_stands_on_the_page_with_every_recall(copy: Path):
     path = copy / "models" / "custom_cnn.json"
     recall = {name: 0.6 + i / 100 for i, name in enumerate(EMOTIONS)}
-    votes = VoteMetrics(
+    votes = VoteScores(
         n=3349, accuracy=0.71234, recall=recall, mean_recall=0.63, n_shares=3500,
         cross_entropy=1.2345, js_distance=0.3456, ece=0.0456,
     )  # fmt: skip

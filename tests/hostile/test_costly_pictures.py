@@ -9,7 +9,7 @@ from costly import documents, pictures
 from PIL import Image
 
 PEAK_MB, LEFT_MB, CPU_SECONDS = 200, 20, 5
-REFUSALS = {413, 415, 422, 429}
+REFUSALS = {400, 413, 415, 422, 429}
 AT_ONCE = 2
 
 CASES = [(name, make, "application/octet-stream") for name, make in pictures().items()]

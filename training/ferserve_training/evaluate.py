@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ferserve.card import VoteMetrics
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.reliability import reliability_bins
 from ferserve.fer2013.scoring import Scores, score
 from ferserve.fer2013.splits import evaluation_splits
 from ferserve.fer2013.statistics import wilson_interval
-from ferserve.fer2013.vote_scoring import score_votes
+from ferserve.fer2013.vote_scoring import VoteScores, score_votes, vote_reliability
 from ferserve.fer2013.votes import Votes
 
 from ferserve_training.errors import TrainingError
@@ -73,7 +72,7 @@ def evaluate(
     Returns:
         By split: ``n, accuracy, interval`` (95 %, Wilson)``, macro_f1, ece, per_class, confusion,
         reliability``; plain lists and numbers, fit for JSON. With votes also ``votes``, the
-        fields of ``VoteScores``.
+        fields of ``VoteScores`` and their ``reliability``.
     """
     available = evaluation_splits(dataset)
     if train_faces is not None:
@@ -93,14 +92,17 @@ def evaluate(
             ]
         }
         if votes is not None:
-            report[name]["votes"] = asdict(score_votes(probabilities, votes.of(split)))
+            counts = votes.of(split)
+            report[name]["votes"] = asdict(score_votes(probabilities, counts)) | {
+                "reliability": [asdict(b) for b in vote_reliability(probabilities, counts)]
+            }
     return report
 
 
-def vote_metrics(report: dict[str, dict[str, Any]]) -> dict[str, VoteMetrics]:
+def vote_scores(report: dict[str, dict[str, Any]]) -> dict[str, VoteScores]:
     """Takes what a card states about votes out of a report of :func:`evaluate`."""
     return {
-        split: VoteMetrics(**{key: scores["votes"][key] for key in VoteMetrics.model_fields})
+        split: VoteScores(**{k: v for k, v in scores["votes"].items() if k != "reliability"})
         for split, scores in report.items()
         if split in ("public", "private") and "votes" in scores
     }

@@ -106,13 +106,13 @@ def _note_in_card(folder: Path, name: str, report: dict[str, Any]) -> None:
     import onnx
     from ferserve.models import read_card
 
-    from ferserve_training.evaluate import vote_metrics
+    from ferserve_training.evaluate import vote_scores
     from ferserve_training.multiply_adds import multiply_adds
 
     card = read_card(folder, name)
     files = [part.name for part in card.members or [card]]
     card.multiply_adds = sum(multiply_adds(onnx.load(folder / f"{file}.onnx")) for file in files)
-    card.votes = (card.votes or {}) | vote_metrics(report)
+    card.votes = (card.votes or {}) | vote_scores(report)
     card.write(folder / f"{name}.json")
 
 

@@ -126,8 +126,10 @@ def _fill(network: keras.Model, layers: Layers, faces: np.ndarray) -> None:
             folded.append(layer)
             continue
         values = layers[layer.name]
-        if isinstance(layer, keras.layers.Conv2D):
-            values = [values[0].transpose(2, 3, 1, 0), *values[1:]]
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        if depthwise or isinstance(layer, keras.layers.Conv2D):
+            axes = (2, 3, 0, 1) if depthwise else (2, 3, 1, 0)
+            values = [values[0].transpose(axes), *values[1:]]
             if not layer.use_bias:
                 folded_biases.append(values.pop())
         shapes = [variable.shape for variable in layer.weights]

@@ -18,12 +18,11 @@ from ferserve.benchmark.schemas import (
     ModelResult,
     ReliabilityBin,
 )
-from ferserve.card import VoteMetrics
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reliability import reliability_bins
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.statistics import mcnemar, wilson_interval
-from ferserve.fer2013.vote_scoring import score_votes
+from ferserve.fer2013.vote_scoring import score_votes, vote_reliability
 from ferserve.schemas import ModelReference
 
 MAX_MISTAKES = 24
@@ -141,12 +140,13 @@ def _result(
     votes: NDArray[np.int64] | None,
 ) -> ModelResult:
     scores = score(probabilities, labels)
-    against_votes = None if votes is None else score_votes(measurement.probabilities, votes)
-    bins = (
-        against_votes.reliability
-        if against_votes
-        else reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
-    )
+    if votes is None:
+        against_votes, ece = None, scores.ece
+        bins = reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    else:
+        against_votes = score_votes(measurement.probabilities, votes)
+        ece = against_votes.ece or 0.0
+        bins = vote_reliability(measurement.probabilities, votes)
     correct = int(np.trace(scores.confusion))
     low, high = wilson_interval(correct, scores.n)
     return ModelResult(
@@ -157,16 +157,14 @@ def _result(
         accuracy=scores.accuracy,
         accuracy_interval=Interval(low=low, high=high),
         macro_f1=scores.macro_f1,
-        ece=(against_votes.ece or 0.0) if against_votes else scores.ece,
+        ece=ece,
         per_class={
             emotion: ClassResult(**asdict(of_class))
             for emotion, of_class in scores.per_class.items()
         },
         confusion=ConfusionMatrix(labels=list(EMOTIONS), counts=scores.confusion.tolist()),
         reliability=[ReliabilityBin(**asdict(one)) for one in bins],
-        votes=VoteMetrics.model_validate(against_votes, from_attributes=True)
-        if against_votes
-        else None,
+        votes=against_votes,
         seconds=measurement.seconds,
         faces_per_second=len(measurement.probabilities) / measurement.seconds,
         batch_latency_ms=_latency(measurement.batch_seconds),

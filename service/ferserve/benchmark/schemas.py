@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ferserve.card import VoteMetrics
+from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.schemas import DetectMode, ModelReference, Probability
 
 SplitName = Literal["all", "public", "private", "leak_free", "train"]
@@ -133,7 +133,7 @@ class ModelResult(BaseModel):
     confusion: ConfusionMatrix
     reliability: list[ReliabilityBin]
     seconds: float = Field(description="Scoring alone, without reading the data.")
-    votes: VoteMetrics | None = Field(
+    votes: VoteScores | None = Field(
         default=None,
         description="Only against votes, whose majority then takes the place of the label above; "
         "`ece` and `reliability` are against the shares of people.",
@@ -208,7 +208,7 @@ class JobProblem(BaseModel):
 
 
 class Links(BaseModel):
-    """Where to go on, relative to the service's address."""
+    """Where to go on: paths on the service's host."""
 
     self: str
     events: str

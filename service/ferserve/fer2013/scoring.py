@@ -71,6 +71,22 @@ def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Scor
     )
 
 
+def agreement(
+    probabilities: NDArray[np.floating], targets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns what share of each target the most probable emotion has.
+
+    Args:
+        probabilities: ``[N, 7]``.
+        targets: ``[N, 7]``, rows sum to 1: one-hot labels, or shares of people.
+
+    Returns:
+        float64 ``[N]``: whether the answer is right, or how many people agree with it.
+    """
+    chosen: NDArray[np.float64] = targets[np.arange(len(targets)), probabilities.argmax(axis=1)]
+    return chosen
+
+
 def expected_calibration_error(
     confidence: NDArray[np.floating], right: NDArray[np.bool_ | np.floating], bins: int = ECE_BINS
 ) -> float:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reliability import ReliabilityBin, reliability_bins
-from ferserve.fer2013.scoring import expected_calibration_error
+from ferserve.fer2013.scoring import agreement, expected_calibration_error
 from ferserve.fer2013.votes import CHOICES, emotion_shares, majority
 
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
@@ -20,26 +20,25 @@ class VoteScores:
 
     Attributes:
         n: Number of faces whose majority is unique and one of the seven emotions.
-        accuracy: Share of these faces whose most probable emotion is the majority, 0..1.
-        recall: The same share among the faces of each majority, in the order of ``EMOTIONS``.
-        mean_recall: Unweighted mean of the recalls that are not None.
         n_shares: Number of faces with at least one vote for one of the seven emotions.
-        cross_entropy: Mean cross-entropy to the shares of votes on these faces, in nats.
+        recall: Share of the faces of each majority whose most probable emotion it is, 0..1, in the
+            order of ``EMOTIONS``.
+        accuracy: The same share of all ``n`` faces.
+        mean_recall: Unweighted mean of the recalls that are not None.
+        cross_entropy: Mean cross-entropy to the shares of votes on the ``n_shares`` faces, in nats.
         js_distance: Mean Jensen-Shannon distance to the same shares, 0..1.
         ece: Expected calibration error on the same faces: the gap between the highest score and
             the share of that emotion.
-        reliability: The 15 bins behind it.
     """
 
     n: int
-    accuracy: float | None
-    recall: dict[str, float | None]
-    mean_recall: float | None
     n_shares: int
-    cross_entropy: float | None
-    js_distance: float | None
-    ece: float | None
-    reliability: list[ReliabilityBin]
+    recall: dict[str, float | None]
+    accuracy: float | None = None
+    mean_recall: float | None = None
+    cross_entropy: float | None = None
+    js_distance: float | None = None
+    ece: float | None = None
 
 
 def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -> VoteScores:
@@ -62,22 +61,36 @@ def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -
     is_clear = people >= 0
     is_right = probabilities.argmax(axis=1) == people
     recall = {name: _mean(is_right[people == label]) for label, name in enumerate(EMOTIONS)}
-    shares = emotion_shares(counts)
-    has_shares = shares.any(axis=1)
-    target, predicted = shares[has_shares], probabilities[has_shares].astype(np.float64)
-    confidence = predicted.max(axis=1)
-    agreed = target[np.arange(len(target)), predicted.argmax(axis=1)]
+    predicted, target = _with_shares(probabilities, counts)
     return VoteScores(
         n=int(is_clear.sum()),
-        accuracy=_mean(is_right[is_clear]),
-        recall=recall,
-        mean_recall=_mean(np.array([share for share in recall.values() if share is not None])),
         n_shares=len(target),
+        recall=recall,
+        accuracy=_mean(is_right[is_clear]),
+        mean_recall=_mean(np.array([share for share in recall.values() if share is not None])),
         cross_entropy=_mean(cross_entropy(predicted, target)),
         js_distance=_mean(js_distance(predicted, target)),
-        ece=expected_calibration_error(confidence, agreed) if len(target) else None,
-        reliability=reliability_bins(confidence, agreed),
+        ece=expected_calibration_error(predicted.max(axis=1), agreement(predicted, target))
+        if len(target)
+        else None,
     )
+
+
+def vote_reliability(
+    probabilities: NDArray[np.float32], counts: NDArray[np.int64]
+) -> list[ReliabilityBin]:
+    """Returns the bins behind ``VoteScores.ece``; arguments as in :func:`score_votes`."""
+    predicted, target = _with_shares(probabilities, counts)
+    return reliability_bins(predicted.max(axis=1), agreement(predicted, target))
+
+
+def _with_shares(
+    probabilities: NDArray[np.float32], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores and shares of people, of the faces with a vote for one of the seven."""
+    shares = emotion_shares(counts)
+    known = shares.any(axis=1)
+    return probabilities[known].astype(np.float64), shares[known]
 
 
 def cross_entropy(

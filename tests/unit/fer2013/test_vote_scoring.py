@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.vote_scoring import cross_entropy, js_distance, score_votes
+from ferserve.fer2013.vote_scoring import (
+    cross_entropy,
+    js_distance,
+    score_votes,
+    vote_reliability,
+)
 from ferserve.fer2013.votes import CHOICES
 from scipy.spatial.distance import jensenshannon
 
@@ -95,32 +100,34 @@ def test_reliability_sets_the_highest_score_against_the_share_of_people():
         {"happy": 0.9, "sad": 0.1}, {"sad": 0.92, "fear": 0.08}, {"fear": 0.5, "sad": 0.4}
     )
     votes = counts({"happy": 8, "sad": 2}, {"sad": 4, "unknown": 6}, {"fear": 3, "sad": 7})
-    scores = score_votes(answers, votes)
-    bins = scores.reliability
+    bins = vote_reliability(answers, votes)
     assert [b.n for b in bins] == [0] * 7 + [1] + [0] * 5 + [2, 0]
     assert (bins[13].low, bins[13].high) == (13 / 15, 14 / 15)
     assert bins[13].confidence == pytest.approx(0.91)
     assert bins[13].accuracy == pytest.approx((0.8 + 1) / 2)  # among the seven emotions
     assert (bins[7].confidence, bins[7].accuracy) == pytest.approx((0.5, 0.3))
     assert (bins[14].confidence, bins[14].accuracy) == (None, None)
-    assert scores.ece == pytest.approx((2 * (0.91 - 0.9) + (0.5 - 0.3)) / 3)
+    assert score_votes(answers, votes).ece == pytest.approx((2 * (0.91 - 0.9) + (0.5 - 0.3)) / 3)
 
 
 def test_reliability_leaves_out_faces_without_a_vote_for_an_emotion():
     answers = probabilities(*[{"happy": 1}] * 4)
     votes = counts({"happy": 10}, {"sad": 10}, {"not_a_face": 10}, {})
-    bins = score_votes(answers, votes).reliability
+    bins = vote_reliability(answers, votes)
     assert (bins[14].n, bins[14].accuracy) == (2, 0.5)
 
 
 @pytest.mark.parametrize("rows", [0, 2], ids=["no-face", "no-votes"])
 def test_without_votes_every_mean_is_none(rows: int):
-    scores = score_votes(np.full((rows, 7), 1 / 7, np.float32), np.zeros((rows, 10), np.int64))
+    answers = np.full((rows, 7), 1 / 7, np.float32), np.zeros((rows, 10), np.int64)
+    scores = score_votes(*answers)
     assert (scores.n, scores.n_shares) == (0, 0)
     assert scores.accuracy is scores.mean_recall is scores.cross_entropy is None
     assert scores.js_distance is scores.ece is None
     assert set(scores.recall.values()) == {None}
-    assert all((b.n, b.confidence, b.accuracy) == (0, None, None) for b in scores.reliability)
+    assert all(
+        (b.n, b.confidence, b.accuracy) == (0, None, None) for b in vote_reliability(*answers)
+    )
 
 
 @pytest.mark.parametrize(
