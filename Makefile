@@ -14,7 +14,7 @@ URL ?= http://localhost:$(PORT)
 # ONNX Runtime would else report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: serve test test-cluster lint format train export evaluate results robustness bench fuzz overload disconnects streams hostile image-check clean
+.PHONY: docs serve test test-cluster lint format train export evaluate results robustness bench fuzz image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
@@ -26,10 +26,11 @@ test-cluster: $(VENV)/.dev-$(RUNTIME)  ## The tests that need Ray, which make te
 	$(INSTALL) '.[$(RUNTIME),dev,cluster]'
 	$(BIN)/python -m pytest tests/cluster
 
-lint: $(VENV)/.dev-$(RUNTIME)  ## Style and types
+lint: $(VENV)/.dev-$(RUNTIME)  ## Style, types, and what may import what
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.dev-$(RUNTIME)
 	$(BIN)/ruff check --fix .
@@ -44,6 +45,9 @@ export: $(VENV)/.dev-$(RUNTIME)  ## make export MODEL=custom_cnn DATA=path/to/fe
 evaluate: $(VENV)/.dev-$(RUNTIME)  ## Every figure of a model's card, measured again
 	$(BIN)/ferserve evaluate $(MODEL) --data $(DATA)
 
+docs: $(VENV)/.dev-$(RUNTIME)  ## The table of settings in docs/operations.md
+	$(BIN)/python docs/settings_table.py
+
 results: $(VENV)/.dev-$(RUNTIME)  ## The tables of README.md and docs/results.md
 	$(BIN)/python -m ferserve_export.results
 	$(BIN)/python -m ferserve_export.model_cards
@@ -51,31 +55,22 @@ results: $(VENV)/.dev-$(RUNTIME)  ## The tables of README.md and docs/results.md
 robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: docs/robustness.md
 	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --update-card
 
-# The scripts end with status 1 where a goal was missed, which must not keep the others from running.
-bench: $(VENV)/.dev-$(RUNTIME)  ## Benchmarks, on a machine that does nothing else
-	-$(BIN)/python bench/compare.py
-	-$(BIN)/python bench/latency.py
-	-$(BIN)/python bench/memory.py
-	-$(BIN)/python bench/streams.py
-	$(BIN)/python bench/benchmark_endpoint.py --data $(DATA)
-	$(BIN)/python bench/plots.py
+# A script ends with status 1 where a goal was missed, which does not keep the others from running.
+bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: under 40 minutes
+	-for name in compare latency memory streams overload disconnects hostile_memory; do \
+		$(BIN)/python bench/$$name.py; done
+	-$(BIN)/python bench/benchmark_endpoint.py --data $(DATA)
 	$(BIN)/python bench/performance.py
 
 fuzz: $(VENV)/.dev-$(RUNTIME)  ## schemathesis against the service at URL
 	$(BIN)/schemathesis --config-file tests/fuzz/schemathesis.toml run $(URL)/openapi.json --max-examples 150
-
-overload disconnects streams: $(VENV)/.dev-$(RUNTIME)  ## Four times the capacity; clients that leave; eight cameras
-	$(BIN)/python bench/$@.py
-
-hostile: $(VENV)/.dev-$(RUNTIME)  ## Memory after three rounds of hostile input
-	$(BIN)/python bench/hostile_memory.py
 
 image-check: $(VENV)/.dev-$(RUNTIME)  ## The image, built without Docker and tested; as root
 	$(BIN)/python -m pytest tests/deploy
 	$(BIN)/python deploy/imagecheck $(if $(BASE),--base $(BASE))
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

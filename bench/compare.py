@@ -1,225 +1,276 @@
 # ruff: noqa: T201 - a script that talks to the person who runs it
 """ferserve beside its peers and the bare runtime, on the same processors with the same ONNX file.
 
-Starts the services one after another and drives each with the same generator. Every peer is tuned
-first: of the ways that its documentation recommends, the one with the most answers a second is
-taken; ferserve runs as it comes. Cases:
+Starts the services one after another and drives each with the same generator: to saturation, and
+where latency counts also with one client, at half of the service's own saturation, and at half of
+ferserve's, so that all have the same load. Rounds go through everything: a machine that slows down
+does so for all.
 
-- faces of 48x48 pixels to the Custom CNN: one client alone; saturation; half of the service's own
-  saturation; and half of ferserve's, so that all have the same load;
-- the same to the Custom CNN with its convolutions in int8, and to ResNet50V2, saturation only: all
-  are given the file that ferserve makes of the model with ``FERSERVE_PRECISION=int8``;
-- photos of 640x480 pixels with a face to be found: ferserve beside its own functions in a loop. The
-  peers are frameworks and bring no detector; with ferserve's in them it would be measured twice.
+    python bench/compare.py                                                    # about 22 minutes
+    python bench/compare.py --services ferserve,ray --rounds 1 --seconds 3 --out /tmp/try
+    python bench/compare.py --services ferserve --earlier ../checkout-of-another-commit
 
-    python bench/compare.py                          # the whole of it, half an hour
-    python bench/compare.py --minutes 60             # longer measurements, all rounds
-    python bench/compare.py --peers litserve,ray --cases faces --rounds 1 --seconds 3 --out /tmp/try
-
-Needs Linux, and PyPI for the peers' environments at the first run, whose time is not counted.
-Writes ``bench/results/compare.json`` after every service of a round; ends with status 1 where a
-goal was missed.
+Needs Linux, and PyPI at the first run for the peers' environments. On more than two processors the
+generator has those that the services leave.
 """
 
-import argparse
-import json
+import math
 import os
-import time
-from collections.abc import Iterator, Sequence
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compare_cases import Faces, Photos
-from compare_time import SECONDS, round_minutes, tuning_minutes
-from ferserve.card import Int8Card
-from ferserve.runtime.int8 import to_int8
+from ferserve.loadtest.payloads import Payload
+from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
+from ferserve.loadtest.processes import run
+from ferserve.loadtest.statistics import answered_mask, summarize
 from ferserve.settings import installed_models
-from load import REPOSITORY, RESULTS, described, write_result
-from peers.common import INT8
-from peers.environments import environment as peer_programs
-from peers.environments import versions
-from peers.goals import goals
-from peers.measuring import SETTLE_SECONDS, WARM_UP_SECONDS, Bench, reason
-from peers.registry import FERSERVE, OWN_PROGRAMS, PEERS, Peer
+from load import (
+    REPOSITORY,
+    Service,
+    ServiceFailed,
+    command_line,
+    face,
+    free_port,
+    photo,
+    running,
+    write_result,
+)
+from peers.bare import bare_loop
+from peers.common import Classifier, decode
+from peers.registry import FERSERVE, PEERS, Peer, earlier
 
-CASES = {"faces": (8, 32), "int8": (32,), "resnet50v2": (16,), "photos": (8,)}
-"""Clients of a closed loop that are tried for saturation. 16 let two workers have batches of 8."""
+TOLERANCE = 1e-4
+"""Largest difference of a probability from the bare runtime's."""
+
+CPU_FACTOR, P99_FACTOR = 1.25, 3.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all measurements share: processors of the services, and seconds."""
+
+    cores: Sequence[int]
+    seconds: float
+    warm_up: float = 2.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is sent, to which model.
+
+    So many ``clients`` saturate a service. ``bare_batch`` is the bare loop's fastest, None without
+    one. Without ``with_latency`` saturation is all that is measured.
+    """
+
+    name: str
+    model: str
+    words: str
+    payload: Payload
+    clients: int
+    bare_batch: int | None
+    with_latency: bool
+
+
+CASES = (
+    Case("faces", "custom_cnn", "faces of 48×48, Custom CNN", face(), 32, 1, True),
+    Case("resnet50v2", "resnet50v2", "faces of 48×48, ResNet50V2", face(), 16, 8, False),
+    # The peers are frameworks and bring no detector; with ferserve's it would be measured twice.
+    Case("photos", "custom_cnn", "photos of 512×512, Custom CNN", photo(), 8, None, True),
+)
 
 
 def main() -> None:
-    """Measures and writes the results."""
-    options = parse_arguments()
-    machine = described()  # before processors are divided
-    bench, peers = prepare(options)
-    result: dict[str, Any] = {
-        **machine,
-        "method": {
-            "service_processors": list(bench.cores),
-            "generator_processors": sorted(os.sched_getaffinity(0)),
-            "generator_processes": bench.processes,
-            "seconds": bench.seconds,
-            "warm_up_seconds": [WARM_UP_SECONDS, SETTLE_SECONDS],
-            "rounds": 0,
-            "load_average_before": os.getloadavg()[0],
-        },
-        "services": {},
-        "cases": {},
-        "met": {},
+    """Measures and writes the result."""
+    names = [peer.name for peer in (FERSERVE, *PEERS)]
+    parser = command_line(__doc__, rounds=3, seconds=5.0, cores=2)
+    parser.add_argument("--services", default=",".join(names), help="comma-separated")
+    parser.add_argument("--cases", default=",".join(case.name for case in CASES))
+    parser.add_argument("--earlier", type=Path, help="another checkout of this repository")
+    parser.add_argument("--cache", type=Path, default=REPOSITORY / "build" / "peers")
+    options = parser.parse_args()
+    peers = [peer for peer in (FERSERVE, *PEERS) if peer.name in options.services.split(",")]
+    if options.earlier:
+        peers.append(earlier(options.earlier.resolve()))
+    cases = [case for case in CASES if case.name in options.cases.split(",")]
+    usable = sorted(os.sched_getaffinity(0))
+    cores, others = usable[: options.cores], usable[options.cores :]
+    os.sched_setaffinity(0, others or usable)
+    method = {
+        "service_processors": cores,
+        "generator_processors": others or usable,
+        "seconds": options.seconds,
+        "rounds": options.rounds,
+        "load_average_before": os.getloadavg()[0],
     }
-    services = install(peers, bench.cache, result["services"])
-    cases = prepare_cases(bench, services, options.cases, result["cases"])
-    started = time.monotonic()
+    results: dict[str, Any] = {
+        case.name: {"words": case.words, "settings": {}, "bare": [], "runs": {}, "failed": {}}
+        for case in cases
+    }
+    services = {peer: peer.install(options.cache.resolve()) for peer in peers}
     for number in range(1, options.rounds + 1):
-        begun = time.monotonic()
-        result["method"]["rounds"] = number
         for case in cases:
-            for _ in case.measure_round(number):
-                result["met"] = goals(result["cases"])
-                save(result, options.out)
-        now = time.monotonic()
-        print(f"round {number} took {(now - begun) / 60:.1f} minutes", flush=True)
-        if now + (now - begun) * options.next_round > started + 60 * options.minutes:
-            print("there is no time for another round")
-            break
-        options.next_round = 1.0
-    result["method"]["minutes"] = round((time.monotonic() - started) / 60, 1)
+            print(f"round {number}: {case.words}", flush=True)
+            measure_round(Bench(cores, options.seconds), case, services, results[case.name])
+    about = {peer.name: {"title": peer.title, "versions": peer.versions()} for peer in peers}
+    result = {"method": method, "services": about, "cases": results, "met": goals(results)}
     write_result("compare", result, options.out)
 
 
-def save(result: dict[str, Any], folder: Path) -> None:
-    """Writes what there is; whoever reads meanwhile finds a whole file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / "compare.json.new"
-    new.write_text(json.dumps(result, indent=2) + "\n")
-    new.replace(folder / "compare.json")
+def measure_round(
+    bench: Bench, case: Case, services: Mapping[Peer, Path], found: dict[str, Any]
+) -> None:
+    """Measures everything of a case once; what fails is noted and costs the others nothing.
 
-
-def prepare_cases(
-    bench: Bench,
-    services: Sequence[tuple[Peer, Path]],
-    names: Sequence[str],
-    results: dict[str, Any],
-) -> list[Faces | Photos]:
-    """Returns the cases to measure; each fills in its part of the results."""
-    cases: list[Faces | Photos] = []
-    for name in names:
-        model = installed_models() / (
-            "resnet50v2.onnx" if name == "resnet50v2" else "custom_cnn.onnx"
-        )
-        results[name] = {}
-        if not model.is_file():
-            results[name]["skipped"] = f"models/{model.name} is not there"
-        elif name == "photos":
-            cases.append(Photos(bench, model, CASES[name][0], results[name]))
-        else:
-            if name == "int8":
-                model = written_in_int8(model, bench.cache)
-            cases.append(Faces(bench, model, services, CASES[name], name == "faces", results[name]))
-    return cases
-
-
-def written_in_int8(model: Path, folder: Path) -> Path:
-    """Writes the file that ferserve makes of a model for ``FERSERVE_PRECISION=int8``."""
-    ranges = Int8Card.read(model.parent / "int8" / f"{model.stem}.json").ranges
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{model.stem}{INT8}.onnx"
-    path.write_bytes(to_int8(model.read_bytes(), model.name, ranges))
-    return path
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    known = [peer.name for peer in PEERS]
-    parser.add_argument("--peers", default=",".join(known), help="comma-separated; '' for none")
-    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated")
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=30.0,
-        help="how long all may take: measurements are as long as fit, and no round begins that "
-        "would last longer",
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="the medians of so many are shown")
-    parser.add_argument("--seconds", type=float, help="of each measurement")
-    parser.add_argument("--cores", help="processors of the services, such as 0-1; all else")
-    parser.add_argument("--generators", type=int, help="processes of the generator")
-    parser.add_argument("--cache", type=Path, default=REPOSITORY / "build" / "peers")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of compare.json")
-    options = parser.parse_args()
-    options.peers = chosen(parser, "peers", options.peers, known)
-    options.cases = chosen(parser, "cases", options.cases, CASES)
-    return options
-
-
-def chosen(
-    parser: argparse.ArgumentParser, what: str, text: str, known: Sequence[str] | dict[str, Any]
-) -> list[str]:
-    """Reads names with commas between them."""
-    names = [name for name in text.split(",") if name]
-    if unknown := set(names) - set(known):
-        parser.error(f"no such {what}: {', '.join(unknown)}; there are {', '.join(known)}")
-    return names
-
-
-def prepare(options: argparse.Namespace) -> tuple[Bench, list[Peer]]:
-    """Divides the processors, and the time.
-
-    The processors that the services leave are the generator's, else all.
+    ``services``, ferserve first, are given with the folders of their programs; ``found`` is filled.
     """
-    usable = sorted(os.sched_getaffinity(0))
-    cores = tuple(parse_cores(options.cores)) if options.cores else tuple(usable)
-    if others := set(usable) - set(cores):
-        os.sched_setaffinity(0, others)
-    peers = [peer for peer in PEERS if peer.name in options.peers]
-    seconds = divide_time(options, peers, len(cores))
-    generators = options.generators or max(1, len(others or cores) // 2)
-    return Bench(cores, generators, seconds, options.cache.resolve()), peers
-
-
-def divide_time(options: argparse.Namespace, peers: Sequence[Peer], cores: int) -> float:
-    """Returns the length of a measurement, and says how long all will take."""
-    models = [name for name in options.cases if name != "photos"]
-    clients = [CASES[name] for name in models]
-    latencies = [name == "faces" for name in models]
-    photos = "photos" in options.cases
-    for seconds in [options.seconds] if options.seconds else SECONDS:
-        tuning = tuning_minutes(peers, cores, clients, seconds)
-        a_round = round_minutes(peers, latencies, photos, seconds)
-        if tuning + options.rounds * a_round <= options.minutes:
-            break
-    rounds = min(options.rounds, max(1, int((options.minutes - tuning) / a_round)))
-    options.next_round = a_round / (tuning + a_round)  # the share of the first round
-    print(
-        f"about {tuning + rounds * a_round:.0f} minutes: {tuning:.0f} to tune, then "
-        f"{rounds} x {a_round:.1f} for rounds with measurements of {seconds:g} s",
-        flush=True,
-    )
-    return float(seconds)
-
-
-def parse_cores(text: str) -> Iterator[int]:
-    """Reads ``0-2,5``."""
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)
-
-
-def install(
-    peers: Sequence[Peer], cache: Path, services: dict[str, Any]
-) -> list[tuple[Peer, Path]]:
-    """Returns each service with its programs; those that cannot be installed are left out."""
-    found = []
-    for peer in (FERSERVE, *peers):
-        services[peer.name] = {"title": peer.title}
-        try:
-            programs = OWN_PROGRAMS if peer is FERSERVE else peer_programs(peer.name, cache)
-            services[peer.name]["versions"] = versions(programs, peer.packages)
-        except Exception as error:
-            services[peer.name]["left_out"] = f"it cannot be installed: {reason(error)}"
+    model = installed_models() / f"{case.model}.onnx"
+    if case.bare_batch:
+        found["bare"].append(bare_loop(model, bench.cores, case.bare_batch, bench.seconds))
+    rate = None
+    for peer, programs in services.items():
+        if not (case.bare_batch or peer.finds_faces):
             continue
-        found.append((peer, programs))
-    return found
+        found["settings"][peer.name] = peer.setting
+        try:
+            measured = measure_peer(bench, case, model, peer, programs, rate)
+        except Exception as error:
+            print(f"{peer.name}: {error}", file=sys.stderr, flush=True)
+            why = (str(error) or type(error).__name__).splitlines()[0]
+            found["failed"].setdefault(peer.name, []).append(why)
+            continue
+        found["runs"].setdefault(peer.name, []).append(measured)
+        most = measured["saturation"]["requests_per_second"]
+        print(f"  {peer.name}: {most:.1f}/s", flush=True)
+        if peer is FERSERVE:
+            rate = most / 2
+
+
+def measure_peer(
+    bench: Bench, case: Case, model: Path, peer: Peer, programs: Path, rate: float | None
+) -> dict[str, Any]:
+    """Starts a service, checks its answer, and measures it once.
+
+    At ``rate``, a load that others have too, it is not measured where that saturates it, because
+    ever more requests would wait.
+
+    Raises:
+        ServiceFailed: It does not start, answers wrong, or answers nothing.
+    """
+    port = free_port()
+    variables = peer.variables(model, port, len(bench.cores))
+    command = peer.command_line(programs, port)
+    with running(command, port, peer.ready, variables, bench.cores) as service:
+        check(service, peer, model)
+        url, sent = service.url + peer.path, (peer.body(case.payload),)
+
+        def under(load: OpenLoop | ClosedLoop) -> dict[str, Any]:
+            return measure(service, Plan(url, load, sent, bench.seconds, bench.warm_up))
+
+        saturation = under(ClosedLoop(case.clients))
+        most = saturation["requests_per_second"]
+        if not most:
+            raise ServiceFailed(f"answered nothing: {saturation['errors']}")
+        if not case.with_latency:
+            return {"saturation": saturation}
+        return {
+            "saturation": saturation,
+            "alone": under(ClosedLoop(1)),
+            "half": under(OpenLoop(most / 2)),
+            "same_rate": under(OpenLoop(rate)) if rate and rate < most else None,
+        }
+
+
+def check(service: Service, peer: Peer, model: Path) -> None:
+    """Checks that a service answers a face as the bare runtime does.
+
+    Raises:
+        ServiceFailed: It does not.
+    """
+    sent = peer.body(face())
+    headers = {"Content-Type": sent.content_type}
+    answer = service.client.post(peer.path, content=sent.data, headers=headers)
+    if answer.status_code != 200:
+        raise ServiceFailed(f"answers {answer.status_code}: {answer.text[:500]}")
+    found, (expected,) = peer.read(answer.json()), Classifier(model)([decode(face().data)])
+    if off := [name for name in expected if abs(found[name] - expected[name]) > TOLERANCE]:
+        raise ServiceFailed(f"answers otherwise than the bare runtime: {', '.join(off)}")
+
+
+def measure(service: Service, plan: Plan) -> dict[str, Any]:
+    """Drives a service once; processor time is that of all of its processes."""
+    before = service.cpu_seconds()
+    measurement = run(plan)
+    used = service.cpu_seconds() - before
+    # Of all requests, the warm-up's among them, as the processor time is.
+    answered = int(answered_mask(measurement.samples).sum())
+    summary = summarize(measurement)
+    return {
+        "load": summary.load,
+        "requests_per_second": summary.rate,
+        "latency_ms": summary.latency_ms,
+        # Less than none: a process ended and took its share along.
+        "cpu_seconds_per_face": used / answered if answered and used > 0 else None,
+        "resident_mb": service.resident_mb(),
+        "sent": summary.sent,
+        "errors": summary.errors,
+        "generator_lag_ms": summary.lag_ms,
+        "generator_cpu": summary.generator_cpu,
+        "faults": summary.faults,
+    }
+
+
+def median(runs: list[dict[str, Any]], *path: str) -> float | None:
+    """Returns the median over rounds of the figure at a path; None where there is none."""
+    found = []
+    for value in runs:
+        for name in path:
+            value = value.get(name) if value else None
+        if value is not None:
+            found.append(value)
+    return statistics.median(found) if found else None
+
+
+def goals(cases: dict[str, Any]) -> dict[str, bool]:
+    """Says of each goal whether it was met; one that lacks a figure was not."""
+    runs = [
+        loads for case in cases.values() for rounds in case["runs"].values() for loads in rounds
+    ]
+    measured = [one for loads in runs for one in loads.values() if one]
+    met = {
+        "nothing failed, no errors": bool(measured)
+        and not any(case["failed"] for case in cases.values())
+        and not any(one["errors"] for one in measured),
+        "every measurement valid": not any(one["faults"] for one in measured),
+    }
+    case = cases.get("faces", {"runs": {}})
+    if "ferserve" not in case["runs"]:
+        return met
+    peers = [case["runs"][peer.name] for peer in PEERS if peer.name in case["runs"]]
+
+    def ours(*path: str) -> float:
+        return median(case["runs"]["ferserve"], *path) or math.nan  # a nan meets no goal
+
+    def theirs(*path: str) -> list[float]:
+        return [value for runs in peers if (value := median(runs, *path)) is not None]
+
+    cpu = ours("saturation", "cpu_seconds_per_face")
+    bare_cpu = median(case["bare"], "cpu_seconds_per_face") or math.nan
+    rates = theirs("saturation", "requests_per_second")
+    p99s = [*theirs("half", "latency_ms", "p99"), *theirs("same_rate", "latency_ms", "p99")]
+    p99, alone = ours("half", "latency_ms", "p99"), ours("alone", "latency_ms", "p50")
+    return met | {
+        f"processor time a face at most {CPU_FACTOR} x the bare runtime's": cpu
+        <= CPU_FACTOR * bare_cpu,
+        "more requests a second than every peer": ours("saturation", "requests_per_second")
+        > max(rates, default=0.0),
+        f"half load: p99 at most {P99_FACTOR:g} x the p50 of a lone request": p99
+        <= P99_FACTOR * alone,
+        "half load: no peer has a lower p99": p99 <= min(p99s, default=math.inf),
+    }
 
 
 if __name__ == "__main__":

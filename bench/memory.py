@@ -1,24 +1,17 @@
-# ruff: noqa: T201 - a script that talks to the person who runs it
-"""Whether the service's memory stays flat: 20,000 requests, faces and now and then a photo.
+"""Whether the service's memory stays flat over 20,000 requests, faces and now and then a photo.
 
-Starts the real server and keeps it busy with a few clients; after every few seconds its resident
-memory is noted. What it holds after a tenth of the requests is the measure: caches are filled then.
-It serves one model, because others that nobody asks would only make 5 % more.
+Keeps the service busy with a few clients and notes its memory every few seconds. Caches are filled
+after a tenth of the requests: growth counts from there. One model is served.
 
     python bench/memory.py
-
-Writes ``bench/results/memory.json``; ends with status 1 where it grew by more than 5 %.
 """
 
-import argparse
-from pathlib import Path
-from typing import Any
+from collections import Counter
 
-from ferserve.loadtest.payloads import Payload
 from ferserve.loadtest.plan import ClosedLoop, Plan
 from ferserve.loadtest.processes import run
 from ferserve.loadtest.statistics import summarize
-from load import RESULTS, described, face, photo_640, resident_megabytes, serving, write_result
+from load import command_line, face, photo, serving, write_result
 
 CLIENTS = 8
 FACES_TO_A_PHOTO = 9
@@ -28,32 +21,25 @@ ALLOWED_GROWTH = 0.05
 
 def main() -> None:
     """Measures and writes the result."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of memory.json")
-    options = parser.parse_args()
-    faces = (Payload(face(), "image/png"),) * FACES_TO_A_PHOTO
-    payloads = (*faces, Payload(photo_640(), "image/jpeg"))
+    options = command_line(__doc__, requests=20_000).parse_args()
+    payloads = (*(face(),) * FACES_TO_A_PHOTO, photo())
     points: list[tuple[int, float]] = []
-    errors: dict[str, int] = {}
+    errors: Counter[str] = Counter()
     done = 0
-    with serving(models="custom_cnn") as server:
+    with serving(models="custom_cnn") as service:
+        url = f"{service.url}/v1/emotion"
         while done < options.requests:
-            url = f"{server.base_url}/v1/emotion"
             plan = Plan(url, ClosedLoop(CLIENTS), payloads, STRETCH_SECONDS, 0.0, seed=done)
             summary = summarize(run(plan))
             done += summary.sent
-            for code, count in summary.errors.items():
-                errors[code] = errors.get(code, 0) + count
-            points.append((done, resident_megabytes(server)))
-            print(f"{done:,} requests, {points[-1][1]} MB", flush=True)
+            errors.update(summary.errors)
+            points.append((done, service.resident_mb()))
     settled, *later = [size for count, size in points if count >= options.requests / 10]
     growth = max([settled, *later]) / settled - 1
-    result: dict[str, Any] = {
-        **described(),
+    result = {
         "requests": done,
         "clients": CLIENTS,
-        "payloads": f"{FACES_TO_A_PHOTO} faces of 48x48 to a photo of 640x480",
+        "payloads": f"{FACES_TO_A_PHOTO} faces of 48x48 to a photo of 512x512",
         "errors": errors,
         "resident_mb_by_requests": points,
         "settled_mb": settled,

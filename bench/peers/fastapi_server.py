@@ -1,30 +1,16 @@
-"""Plain FastAPI: ``session.run`` in the thread pool that ``def`` endpoints run in.
+"""Plain FastAPI: ``session.run`` in the thread pool of 40 that ``def`` endpoints run in.
 
-https://fastapi.tiangolo.com/async/ and, for the size of the pool,
-https://www.starlette.io/threadpool/
+https://fastapi.tiangolo.com/async/
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
-import anyio.to_thread
 import uvicorn
-from common import Classifier, Settings, decode
+from common import MODEL, PORT, Classifier, decode
 from fastapi import Body, FastAPI
 
-settings = Settings.from_environment()
-classifier = Classifier(settings.model)
-
-
-@asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Sizes the thread pool."""
-    anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
-    yield
-
-
-app = FastAPI(lifespan=lifespan)
+classifier = Classifier(MODEL)
+app = FastAPI()
 
 
 @app.post("/classify")
@@ -39,10 +25,4 @@ def ready() -> None:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        "fastapi_server:app",
-        port=settings.port,
-        workers=settings.workers,
-        log_level="warning",
-        access_log=False,
-    )
+    uvicorn.run(app, port=PORT, log_level="warning", access_log=False)

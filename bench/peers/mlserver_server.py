@@ -6,12 +6,10 @@ https://docs.seldon.ai/mlserver/user-guide/parallel-inference
 """
 
 import numpy as np
-from common import Classifier, Settings, decode
+from common import MODEL, Classifier, decode
 from mlserver import MLModel
 from mlserver.codecs import Base64Codec, NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
-
-settings = Settings.from_environment()
 
 
 class Emotion(MLModel):
@@ -19,7 +17,7 @@ class Emotion(MLModel):
 
     async def load(self) -> bool:
         """Loads the model in each worker."""
-        self.classifier = Classifier(settings.model)
+        self.classifier = Classifier(MODEL)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

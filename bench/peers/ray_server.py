@@ -8,25 +8,19 @@ import os
 import secrets
 
 import ray
-from common import Classifier, Settings, decode
+from common import CORES, MODEL, PORT, Classifier, decode
 from ray import serve
 from starlette.requests import Request
 
-settings = Settings.from_environment()
 
-
-@serve.deployment(
-    num_replicas=settings.workers,
-    max_ongoing_requests=1000,
-    ray_actor_options={"num_cpus": settings.cores / settings.workers},
-)
+@serve.deployment(num_replicas=CORES, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 1})
 class Emotion:
     """Rates faces."""
 
     def __init__(self) -> None:
-        self.classifier = Classifier(settings.model)
+        self.classifier = Classifier(MODEL)
 
-    @serve.batch(max_batch_size=settings.max_batch, batch_wait_timeout_s=settings.batch_wait)
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0)
     async def classify(self, images: list[bytes]) -> list[dict[str, float]]:
         """Rates a batch."""
         return self.classifier(decode(image) for image in images)
@@ -40,6 +34,6 @@ class Emotion:
 if __name__ == "__main__":
     # Ray's own token would be kept in a file of the user's home.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    ray.init(num_cpus=settings.cores, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": settings.port})
+    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False)
+    serve.start(http_options={"host": "127.0.0.1", "port": PORT})
     serve.run(Emotion.bind(), route_prefix="/classify", blocking=True)

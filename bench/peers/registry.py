@@ -1,76 +1,29 @@
-"""The services that are compared: how each is started, tuned and asked."""
+# ruff: noqa: T201 - helps a script that talks to the person who runs it
+"""The services that are compared: how each is installed, started and asked.
+
+A peer is set up in the way that was fastest of those its documentation recommends.
+"""
 
 import base64
+import hashlib
+import importlib.metadata
 import json
-import os
-import socket
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+from ferserve.fer2013.labels import EMOTIONS
 from ferserve.loadtest.payloads import Payload
-from ferserve.settings import installed_models
-from peers.common import INT8, in_int8
+from load import free_port
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[1]
-
-Probabilities = Mapping[str, float]
-
-
-def as_body(png: bytes) -> Payload:
-    """The image is the body."""
-    return Payload(png, "image/png")
-
-
-def as_base64(png: bytes) -> Payload:
-    """The image is in a JSON document, as LitServe's examples have it."""
-    return Payload(json.dumps({"image": base64.b64encode(png).decode()}).encode(), JSON)
-
-
-def as_form(png: bytes) -> Payload:
-    """The image is a form's file: BentoML takes a list so."""
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="faces"; filename="face.png"\r\n'
-    start = f"{head}Content-Type: image/png\r\n\r\n".encode()
-    return Payload(
-        start + png + f"\r\n--{BOUNDARY}--\r\n".encode(),
-        f"multipart/form-data; boundary={BOUNDARY}",
-    )
-
-
-def as_tensor(png: bytes) -> Payload:
-    """The image is a BYTES tensor of the Open Inference Protocol."""
-    tensor = {
-        "name": "face",
-        "shape": [1],
-        "datatype": "BYTES",
-        "parameters": {"content_type": "base64"},
-        "data": [base64.b64encode(png).decode()],
-    }
-    return Payload(json.dumps({"inputs": [tensor]}).encode(), JSON)
-
-
+OWN_PROGRAMS = Path(sys.executable).parent
+BASE = ("onnxruntime==1.31.1", "numpy==2.4.6", "pillow==13.0.0")
 JSON = "application/json"
-BOUNDARY = "one-face"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to tune a service.
-
-    Attributes:
-        name: In words.
-        settings: Environment variables.
-        target: What its command names, where that differs.
-        body: How an image is sent.
-    """
-
-    name: str
-    settings: Mapping[str, object] = field(default_factory=dict)
-    target: str = ""
-    body: Callable[[bytes], Payload] = as_body
 
 
 @dataclass(frozen=True)
@@ -78,202 +31,202 @@ class Peer:
     """A service that classifies faces of 48x48 pixels.
 
     Attributes:
-        name: Of its requirements and its script; ``ferserve`` has none and runs here.
+        name: Short.
         title: For people.
-        packages: Whose versions are recorded.
-        command: With ``{programs}``, ``{here}``, ``{port}`` and ``{target}`` to be filled in.
+        command: Starts it, with ``{bin}``, ``{here}`` and ``{port}`` to be filled in.
         path: Of its endpoint.
         ready: Path that answers 200 once it is ready.
-        variants: The ways to tune it, given the number of processors.
+        setting: How it is set up, in words.
+        requirements: What its environment holds beside ``BASE``; none where it runs in ours.
+        environment: Variables, given the port and the number of processors.
+        body: How an image is sent.
         read: Takes the probabilities out of an answer.
+        finds_faces: Whether it takes whole photos.
     """
 
     name: str
     title: str
-    packages: tuple[str, ...]
     command: tuple[str, ...]
     path: str
     ready: str
-    variants: Callable[[int], tuple[Variant, ...]]
-    read: Callable[[Any], Probabilities] = lambda answer: answer
+    setting: str = "as it comes"
+    requirements: tuple[str, ...] = ()
+    environment: Callable[[int, int], Mapping[str, object]] = lambda _port, _cores: {}
+    body: Callable[[Payload], Payload] = lambda image: image
+    read: Callable[[Any], Mapping[str, float]] = lambda answer: answer
+    finds_faces: bool = False
 
-    def command_line(self, programs: Path, port: int, variant: Variant) -> list[str]:
+    def command_line(self, programs: Path, port: int) -> list[str]:
         """Returns what starts it."""
-        known = {"programs": programs, "here": HERE, "port": port, "target": variant.target}
-        return [part.format(**known) for part in self.command]
+        return [part.format(bin=programs, here=HERE, port=port) for part in self.command]
+
+    def variables(self, model: Path, port: int, cores: int) -> dict[str, str]:
+        """Returns the variables that it is started with."""
+        common = {
+            "PYTHONPATH": HERE,
+            "PYTHONDONTWRITEBYTECODE": 1,
+            "PEER_MODEL": model,
+            "PEER_PORT": port,
+            "PEER_CORES": cores,
+            "ORT_DISABLE_TELEMETRY": 1,
+        }
+        # Without requirements it is ours, which finds its packages as this process does.
+        chosen = (common if self.requirements else {}) | {
+            "FERSERVE_MODELS_DIR": model.parent,
+            "FERSERVE_MODELS": model.stem,
+            **self.environment(port, cores),
+        }
+        return {key: str(value) for key, value in chosen.items()}
+
+    def versions(self) -> dict[str, str]:
+        """Returns the versions of what it is made of."""
+        if not self.requirements:
+            used = ("fastapi", "uvicorn", "onnxruntime", "numpy", "pillow")
+            return {name: importlib.metadata.version(name) for name in used}
+        pinned = (one.split("==") for one in (*self.requirements, *BASE))
+        return {name.partition("[")[0]: version for name, version in pinned}
+
+    def install(self, cache: Path) -> Path:
+        """Returns the folder of its programs: an environment of its own, made once and kept.
+
+        Raises:
+            subprocess.CalledProcessError: It cannot be installed; pip has printed why.
+        """
+        if not self.requirements:
+            return OWN_PROGRAMS
+        wanted = (*self.requirements, *BASE)
+        folder = cache / f"{self.name}-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]}"
+        if not (folder / "installed").exists():
+            print(f"installing {self.name} into {folder} …", flush=True)
+            pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)  # noqa: S603
+            subprocess.run([*pip, *wanted], check=True)  # noqa: S603
+            (folder / "installed").touch()
+        return folder / "bin"
 
 
-def environment(model: Path, port: int, cores: int, variant: Variant) -> dict[str, str]:
-    """Returns the variables that any of the services is started with.
+def as_base64(image: Payload) -> Payload:
+    """The image is in a JSON document, as LitServe's examples have it."""
+    return Payload(json.dumps({"image": base64.b64encode(image.data).decode()}).encode(), JSON)
 
-    A file in int8 is what ferserve makes of a model's own, so ferserve is given that.
-    """
-    common = {
-        "PYTHONPATH": f"{HERE}{os.pathsep}{REPOSITORY}",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PEER_MODEL": model,
-        "PEER_PORT": port,
-        "PEER_CORES": cores,
-        "FERSERVE_MODELS_DIR": installed_models() if in_int8(model) else model.parent,
-        "FERSERVE_MODELS": model.stem.removesuffix(INT8),
-        "FERSERVE_PRECISION": "int8" if in_int8(model) else "float32",
-        "FERSERVE_PORT": port,
-        "MLSERVER_HTTP_PORT": port,
-        "MLSERVER_GRPC_PORT": free_port(),
-        "MLSERVER_METRICS_PORT": free_port(),
-        "MLSERVER_DEBUG": "false",
-        "MLSERVER_MODEL_NAME": "emotion",
-        "MLSERVER_MODEL_IMPLEMENTATION": "mlserver_server.Emotion",
-        # Nobody is told of these runs.
-        "ORT_DISABLE_TELEMETRY": "1",
-        "BENTOML_DO_NOT_TRACK": "True",
-        "RAY_USAGE_STATS_ENABLED": "0",
+
+def as_form(image: Payload) -> Payload:
+    """The image is a form's file: BentoML takes a list so."""
+    file = ("face.png", image.data, image.content_type)
+    request = httpx.Request("POST", "http://127.0.0.1", files=[("faces", file)])
+    return Payload(request.read(), request.headers["Content-Type"])
+
+
+def as_tensor(image: Payload) -> Payload:
+    """The image is a BYTES tensor of the Open Inference Protocol."""
+    tensor = {
+        "name": "face",
+        "shape": [1],
+        "datatype": "BYTES",
+        "parameters": {"content_type": "base64"},
+        "data": [base64.b64encode(image.data).decode()],
     }
-    return {key: str(value) for key, value in {**common, **variant.settings}.items()}
+    return Payload(json.dumps({"inputs": [tensor]}).encode(), JSON)
 
 
-def free_port() -> int:
-    """Returns a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _ferserve(_cores: int) -> tuple[Variant, ...]:
-    return (Variant("as it comes"),)
-
-
-def _fastapi(cores: int) -> tuple[Variant, ...]:
-    return (
-        Variant("1 process, 40 threads", {"PEER_THREADS": 40}),
-        Variant(f"1 process, {cores} threads", {"PEER_THREADS": cores}),
-        Variant(f"{cores} processes, 1 thread each", {"PEER_WORKERS": cores}),
-    )
-
-
-def _litserve(cores: int) -> tuple[Variant, ...]:
-    workers: dict[str, object] = {"PEER_WORKERS": cores}
-    fast = workers | {"PEER_FAST_QUEUE": 1}
-    return (
-        Variant(f"{cores} workers", workers, body=as_base64),
-        Variant(f"{cores} workers, fast queue", fast, body=as_base64),
-        Variant(
-            # With no wait its loop polls without a pause.
-            f"{cores} workers, fast queue, batches of 8, wait 10 ms",
-            fast | {"PEER_MAX_BATCH": 8, "PEER_BATCH_WAIT": 0.01},
-            body=as_base64,
+def earlier(checkout: Path) -> Peer:
+    """Returns the service of another checkout of this repository, in this environment."""
+    package = "cli.main" if (checkout / "cli").is_dir() else "ferserve.cli"
+    return Peer(
+        name="earlier",
+        title=f"ferserve, {checkout.name}",
+        command=(
+            *("{bin}/python", "-c", f"from {package} import app; app()"),
+            *("serve", "--port", "{port}"),
         ),
-        Variant(
-            f"{cores} workers, {cores} HTTP servers, fast queue",
-            fast | {"PEER_API_SERVERS": cores},
-            body=as_base64,
-        ),
+        path=FERSERVE.path,
+        ready=FERSERVE.ready,
+        environment=lambda _port, _cores: {"PYTHONPATH": f"{checkout}:{checkout / 'service'}"},
+        read=FERSERVE.read,
+        finds_faces=True,
     )
 
-
-def _bentoml(cores: int) -> tuple[Variant, ...]:
-    return (
-        Variant(f"{cores} workers", {"PEER_WORKERS": cores}, "Single"),
-        Variant(f"1 worker, {cores} threads", {"PEER_THREADS": cores}, "Single"),
-        Variant(
-            f"{cores} workers, adaptive batches up to 16",
-            {"PEER_WORKERS": cores, "PEER_MAX_BATCH": 16},
-            "Batched",
-            as_form,
-        ),
-    )
-
-
-def _ray(cores: int) -> tuple[Variant, ...]:
-    batches: dict[str, object] = {"PEER_WORKERS": cores, "PEER_MAX_BATCH": 8}
-    optimized = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": 1, "RAY_SERVE_ENABLE_HA_PROXY": 1}
-    return (
-        Variant(f"{cores} replicas, batches of 8, wait 0", batches),
-        Variant(f"{cores} replicas, batches of 8, wait 10 ms", batches | {"PEER_BATCH_WAIT": 0.01}),
-        Variant(f"{cores} replicas, batches of 8, wait 0, optimized, HAProxy", batches | optimized),
-    )
-
-
-def _mlserver(cores: int) -> tuple[Variant, ...]:
-    batches = {"MLSERVER_MODEL_MAX_BATCH_SIZE": 8, "MLSERVER_MODEL_MAX_BATCH_TIME": 0.005}
-    workers: dict[str, object] = {"MLSERVER_PARALLEL_WORKERS": cores}
-    return (
-        Variant("in the server's process", {"MLSERVER_PARALLEL_WORKERS": 0}, body=as_tensor),
-        Variant(f"{cores} parallel workers", workers, body=as_tensor),
-        Variant(f"{cores} parallel workers, batches of 8", workers | batches, body=as_tensor),
-    )
-
-
-def _from_tensor(answer: Any) -> Probabilities:
-    from ferserve.fer2013.labels import EMOTIONS
-
-    return dict(zip(EMOTIONS, answer["outputs"][0]["data"], strict=True))
-
-
-SCRIPT = "{programs}/python"
 
 FERSERVE = Peer(
-    "ferserve",
-    "ferserve",
-    ("fastapi", "uvicorn", "onnxruntime"),
-    (SCRIPT, "-m", "ferserve", "serve"),
-    "/v1/emotion",
-    "/readyz",
-    _ferserve,
-    lambda answer: answer["faces"][0]["emotions"],
+    name="ferserve",
+    title="ferserve",
+    command=("{bin}/python", "-m", "ferserve", "serve", "--port", "{port}"),
+    path="/v1/emotion",
+    ready="/readyz",
+    read=lambda answer: answer["faces"][0]["emotions"],
+    finds_faces=True,
 )
 
 PEERS = (
     Peer(
-        "fastapi",
-        "FastAPI, thread pool",
-        ("fastapi", "uvicorn", "onnxruntime"),
-        (SCRIPT, "{here}/fastapi_server.py"),
-        "/classify",
-        "/ready",
-        _fastapi,
+        name="fastapi",
+        title="FastAPI, thread pool",
+        requirements=("fastapi==0.165.0", "uvicorn[standard]==0.54.0"),
+        setting="1 process, 40 threads",
+        command=("{bin}/python", "{here}/fastapi_server.py"),
+        path="/classify",
+        ready="/ready",
     ),
     Peer(
-        "litserve",
-        "LitServe",
-        ("litserve", "fastapi", "uvicorn", "onnxruntime"),
-        (SCRIPT, "{here}/litserve_server.py"),
-        "/predict",
-        "/health",
-        _litserve,
+        name="litserve",
+        title="LitServe",
+        requirements=("litserve==0.2.19",),
+        setting="a worker a processor, fast queue, batches of 8, wait 10 ms",
+        command=("{bin}/python", "{here}/litserve_server.py"),
+        path="/predict",
+        ready="/health",
+        body=as_base64,
     ),
     Peer(
-        "bentoml",
-        "BentoML",
-        ("bentoml", "uvicorn", "onnxruntime"),
-        (
-            *("{programs}/bentoml", "serve", "bentoml_server:{target}"),
+        name="bentoml",
+        title="BentoML",
+        requirements=("bentoml==1.4.39",),
+        setting="a worker a processor, adaptive batches up to 16",
+        command=(
+            *("{bin}/bentoml", "serve", "bentoml_server:Emotion"),
             *("--host", "127.0.0.1", "--port", "{port}", "--working-dir", "{here}"),
         ),
-        "/classify",
-        "/readyz",
-        _bentoml,
-        lambda answer: answer[0] if isinstance(answer, list) else answer,
+        path="/classify",
+        ready="/readyz",
+        environment=lambda _port, _cores: {"BENTOML_DO_NOT_TRACK": True, "BENTOML_HOME": "bentoml"},
+        body=as_form,
+        read=lambda answer: answer[0],
     ),
     Peer(
-        "ray",
-        "Ray Serve",
-        ("ray", "uvicorn", "onnxruntime"),
-        (SCRIPT, "{here}/ray_server.py"),
-        "/classify",
-        "/-/healthz",
-        _ray,
+        name="ray",
+        title="Ray Serve",
+        requirements=("ray[serve]==2.60.0",),
+        setting="a replica a processor, batches of 8, wait 0, optimized, HAProxy",
+        command=("{bin}/python", "{here}/ray_server.py"),
+        path="/classify",
+        ready="/-/healthz",
+        environment=lambda _port, _cores: {
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": 1,
+            "RAY_SERVE_ENABLE_HA_PROXY": 1,
+            "RAY_USAGE_STATS_ENABLED": 0,
+        },
     ),
     Peer(
-        "mlserver",
-        "MLServer",
-        ("mlserver", "fastapi", "uvicorn", "onnxruntime"),
-        ("{programs}/mlserver", "start", "."),
-        "/v2/models/emotion/infer",
-        "/v2/models/emotion/ready",
-        _mlserver,
-        _from_tensor,
+        name="mlserver",
+        title="MLServer",
+        # Later versions of uvloop end the parallel workers of MLServer 1.7.1 at their start.
+        requirements=("mlserver==1.7.1", "uvloop==0.21.0"),
+        setting="a worker a processor, batches of 8, wait 5 ms",
+        command=("{bin}/mlserver", "start", "."),
+        path="/v2/models/emotion/infer",
+        ready="/v2/models/emotion/ready",
+        environment=lambda port, cores: {
+            "MLSERVER_HTTP_PORT": port,
+            "MLSERVER_GRPC_PORT": free_port(),
+            "MLSERVER_METRICS_PORT": free_port(),
+            "MLSERVER_DEBUG": False,
+            "MLSERVER_MODEL_NAME": "emotion",
+            "MLSERVER_MODEL_IMPLEMENTATION": "mlserver_server.Emotion",
+            "MLSERVER_PARALLEL_WORKERS": cores,
+            "MLSERVER_MODEL_MAX_BATCH_SIZE": 8,
+            "MLSERVER_MODEL_MAX_BATCH_TIME": 0.005,
+        },
+        body=as_tensor,
+        read=lambda answer: dict(zip(EMOTIONS, answer["outputs"][0]["data"], strict=True)),
     ),
 )
-
-OWN_PROGRAMS = Path(sys.executable).parent

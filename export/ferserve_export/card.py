@@ -44,7 +44,8 @@ def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
             "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
             "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
             "metrics": split_metrics(report),
-            "licences": [*LICENCES, *PRETRAINED.get(name, ()), *([VOTES] if learned else [])],
+            "licences": card.get("licences")
+            or [*LICENCES, *PRETRAINED.get(name, ()), *([VOTES] if learned else [])],
         }
     )
 

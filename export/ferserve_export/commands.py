@@ -3,9 +3,11 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
+
+Precision = Literal["int8", "float16"]
 
 
 def register(app: typer.Typer) -> None:
@@ -67,17 +69,16 @@ def export_command(
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        from ferserve_training.released import ReleasedError
-        from ferserve_training.run_folder import RunError
+        from ferserve_training.errors import TrainingError
 
-        from ferserve_export.ensemble import NAME, EnsembleError, export_ensemble
-        from ferserve_export.pipeline import CROWD, DESCRIPTIONS, ExportError, export_run
-        from ferserve_export.verify import CompressionError, ParityError
+        from ferserve_export.ensemble import NAME, export_ensemble
+        from ferserve_export.errors import ExportError
+        from ferserve_export.pipeline import CROWD, DESCRIPTIONS, export_run
     except ModuleNotFoundError as error:
         _fail("export", f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
-    from ferserve.bundle import ModelError
     from ferserve.fer2013.reader import DatasetError, read_fer2013
     from ferserve.fer2013.votes import read_votes
+    from ferserve.sessions import ModelError
 
     folder = run or Path("runs") / ("light" if model == CROWD else model)
     runs = Path("runs") if folder.suffix == ".onnx" else folder.parent
@@ -107,53 +108,46 @@ def export_command(
                 prior_fraction=prior_fraction,
                 **common,
             )
-    except (
-        CompressionError,
-        DatasetError,
-        EnsembleError,
-        ExportError,
-        ModelError,
-        ParityError,
-        ReleasedError,
-        RunError,
-    ) as error:
+    except (ExportError, DatasetError, ModelError, TrainingError) as error:
         _fail("export", str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))
     typer.echo(f"{out / model}.json written, sha256 {card.sha256}")
 
 
 def quantize_command(
-    model: Annotated[
-        str, typer.Argument(help="light, crowd, custom_cnn, vgg16, resnet50v2 or ensemble.")
-    ],
+    model: Annotated[str, typer.Argument(help="A model with a file of its own.")],
     data: Annotated[Path, typer.Option(help="FER2013, for the ranges and the figures.")],
-    out: Annotated[Path, typer.Option(help="Folder of MODEL.onnx; int8/MODEL.json goes there.")] = (
-        Path("models")
+    out: Annotated[Path, typer.Option(help="Folder of MODEL.onnx and of the new file.")] = Path(
+        "models"
     ),
+    to: Annotated[
+        Precision,
+        typer.Option(help="What convolutions compute in: int8 for CPUs, float16 for GPUs."),
+    ] = "int8",
     images: Annotated[
-        int | None,
-        typer.Option(help="Take ranges from so many images.", min=1, show_default="512"),
-    ] = None,
+        int, typer.Option(help="Take the ranges of int8 from so many images.", min=1)
+    ] = 512,
 ) -> None:
-    """Measure what a model needs to be served with FERSERVE_PRECISION=int8, and how well it does.
+    """Convert a released model to int8 or float16: MODEL_int8.onnx with a card of its own.
 
-    The ranges are taken from Training images, the figures from all test images. The members of an
-    ensemble come first.
+    The ranges of int8 are taken from Training images; the card's figures are measured on all test
+    images.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
-        from ferserve_export.int8 import IMAGES, quantize
+        from ferserve_export.errors import ExportError
+        from ferserve_export.quantize import quantize
     except ModuleNotFoundError as error:
         _fail("quantize", f"it needs {error.name}: pip install 'ferserve[export,cpu]'")
-    from ferserve.bundle import ModelError
     from ferserve.fer2013.reader import DatasetError, read_fer2013
+    from ferserve.sessions import ModelError
 
     try:
-        quantize(model, out, read_fer2013(data), images=images or IMAGES, log=typer.echo)
-    except (DatasetError, ModelError) as error:
+        card = quantize(model, out, read_fer2013(data), precision=to, images=images, log=typer.echo)
+    except (DatasetError, ExportError, ModelError) as error:
         _fail("quantize", str(error))
-    typer.echo(f"{out / 'int8' / model}.json written")
+    typer.echo(f"{out / card.name}.onnx written, with its card")
 
 
 def _fail(command: str, message: str) -> NoReturn:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from ferserve.bundle import read_card
 from ferserve.calibration import apply_power_scaling, apply_temperature
 from ferserve.card import EnsembleMember, ModelCard
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
+from ferserve.models import read_card
 from ferserve_training.evaluate import evaluate, open_onnx
 from ferserve_training.evaluation_page import write_report
 from ferserve_training.holdout import split_training
@@ -16,15 +16,12 @@ from ferserve_training.predictions import RememberedPredictions
 
 from ferserve_export.calibrate import fit
 from ferserve_export.card import complete
+from ferserve_export.errors import ExportError
 
 NAME = "ensemble"
 
 STEPS = 500
 """Of expectation maximisation; the likelihood has one maximum, and three weights are soon there."""
-
-
-class EnsembleError(RuntimeError):
-    """The members make no ensemble; the message says why."""
 
 
 def export_ensemble(
@@ -54,7 +51,7 @@ def export_ensemble(
         log: Takes a line a step.
 
     Raises:
-        EnsembleError: No member kept a hold-out, or they kept different ones.
+        ExportError: No member kept a hold-out, or they kept different ones.
         ModelError: A member is missing.
     """
     cards = [read_card(out, name) for name in members]
@@ -143,6 +140,6 @@ def _common_holdout(cards: list[ModelCard], train: Split) -> Split:
     if len(settings) != 1:
         names = ", ".join(card.name for card in cards)
         count = "no" if not settings else "different"
-        raise EnsembleError(f"{names}: {count} hold-outs; train with the same --holdout and --seed")
+        raise ExportError(f"{names}: {count} hold-outs; train with the same --holdout and --seed")
     _, holdout = split_training(train, *settings.pop())
     return holdout

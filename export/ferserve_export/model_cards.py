@@ -22,13 +22,18 @@ PAGE = Path("docs") / "model-cards.md"
 INTRODUCTION = """\
 # Model cards
 
-Made by `python -m ferserve_export.model_cards` from the cards in `models/` and from the policy that
-the service answers at `GET /v1/policy`; `GET /v1/models` has the cards for programs. How the
-figures were measured, and those of other projects, is on [the results page](results.md)."""
+Made by `make results` from the cards in `models/` and from `GET /v1/policy`; `GET /v1/models` has
+the cards for programs. [Results](results.md) says how the figures were measured."""
 
 UNMEASURED = """\
-All figures are of FER2013's own faces. Nothing was measured on video, or on photos from which the
-face detector cut the faces."""
+All figures are of FER2013's own faces, through ONNX Runtime, each accuracy with its 95 % interval
+(Wilson). Nothing was measured on video, or on faces that the detector cut out of photos."""
+
+INTERFACE = f"""\
+**Interface.** A model takes grey faces, `faces` uint8 `[N, 48, 48]`, and gives `probabilities`
+float32 `[N, {len(EMOTIONS)}]`: {", ".join(EMOTIONS)}.
+The graph averages each face with its mirror image, unless a card says otherwise.
+[Training](training.md#export) explains temperature and power scaling."""
 
 
 def page(root: Path) -> str:
@@ -43,6 +48,7 @@ def page(root: Path) -> str:
         key=lambda card: (known.index(card.name) if card.name in known else len(known), card.name),
     )
     shared = policy(Settings.model_construct())  # whatever this machine's environment says
+    licences = [text for text in cards[0].licences if all(text in card.licences for card in cards)]
     parts = [
         INTRODUCTION,
         f"## For all models\n\n**Meaning.** {shared.meaning}",
@@ -50,21 +56,19 @@ def page(root: Path) -> str:
         "**Intended use.**\n\n" + _list(shared.intended_use),
         "**Not intended for.**\n\n" + _list(shared.not_intended_for),
         "**Limits of the data.**\n\n" + _list(shared.data_set_limits) + "\n\n" + UNMEASURED,
-        "**Law.**\n\n"
-        + _list([f"{rule.reference}, from {rule.applies_from}: {rule.says}" for rule in shared.law])
-        + "\n\nMore in [privacy](privacy.md).",
-        *(_section(card) for card in cards),
+        "**Law.** See [privacy](privacy.md#what-the-law-asks-for).",
+        INTERFACE,
+        f"**Licences.** {'; '.join(licences)}.",
+        *(_section(card, licences) for card in cards),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _section(card: ModelCard) -> str:
+def _section(card: ModelCard, shared_licences: list[str]) -> str:
     parts = [
         f"## {TITLES.get(card.name, card.name)}",
-        f"{card.description}.",
-        _details(card),
-        "**Measured** on FER2013 through ONNX Runtime, with the 95 % interval (Wilson) of each "
-        "accuracy:",
+        f"{card.description}. Version {card.version}, {card.parameters:,} weights.",
+        _details(card, shared_licences),
         _metrics(card.metrics),
     ]
     if card.votes:
@@ -77,30 +81,25 @@ def _section(card: ModelCard) -> str:
     return "\n\n".join(parts)
 
 
-def _details(card: ModelCard) -> str:
+def _details(card: ModelCard, shared_licences: list[str]) -> str:
     fitted = f", fitted on {card.calibration.n:,} held-out images" if card.calibration else ""
+    licences = [text for text in card.licences if text not in shared_licences]
     rows = {
-        "version": card.version,
         "file": f"`models/{card.name}.onnx`, SHA-256 `{card.sha256}`",
-        "takes": "grey faces of 48×48 pixels, `faces` uint8 `[N, 48, 48]`",
-        "gives": f"`probabilities` float32 `[N, {len(card.labels)}]`: {', '.join(card.labels)}",
         "answers with": card.answers,
-        "weights": f"{card.parameters:,}",
         "multiply-adds": card.multiply_adds and f"{card.multiply_adds / 1e6:,.1f} million a face",
         "trained on": _training(card),
-        "mirror averaging": "yes: each face is averaged with its mirror image, in the graph"
-        if card.mirror_averaging
-        else "no",
+        "mirror averaging": None if card.mirror_averaging else "no",
         "temperature": f"{card.temperature:.3f}{fitted}",
         "prior": card.prior_fraction
         and f"{card.prior_fraction:g} of the log share of each emotion subtracted from the logits",
         "power scaling": _power_scaling(card.power_scaling),
         "`low_confidence`": f"answers below a probability of {card.low_confidence_threshold:.3f}",
-        "licences": "; ".join(card.licences),
+        "further licences": "; ".join(licences),
     }
     if card.members:
         chosen = f" on {card.calibration.n:,} held-out images" if card.calibration else ""
-        rows["trained on"] = f"nothing of its own; the members' weights were chosen{chosen}"
+        rows["trained on"] = f"nothing; the members' weights were chosen{chosen}"
         rows["file"] = f"none: a mean of the members' answers; identity `{card.sha256}`"
         rows["members"] = ", ".join(f"{part.name} × {part.weight:.3f}" for part in card.members)
     lines = [f"| {key} | {text} |" for key, text in rows.items() if text]
@@ -111,10 +110,7 @@ def _power_scaling(scaling: PowerScaling | None) -> str | None:
     """Says what is done to the probabilities p last of all."""
     if not scaling:
         return None
-    return (
-        f"softmax(−{scaling.scale:.3f} (−log p)^{scaling.exponent:.3f}), "
-        "fitted after the temperature; no emotion changes its rank"
-    )
+    return f"softmax(−{scaling.scale:.3f} (−log p)^{scaling.exponent:.3f})"
 
 
 def _training(card: ModelCard) -> str:
@@ -126,7 +122,7 @@ def _training(card: ModelCard) -> str:
         kept += f", {card.training['epochs']} epochs in {hours:.1f} hours"
     if start := card.training.get("started_from"):
         kept += f", starting from {start['model']} (SHA-256 `{start['sha256']}`)"
-    return f"{trained}{kept}; everything in [its card](../models/{card.name}.json)"
+    return f"{trained}{kept} ([card](../models/{card.name}.json))"
 
 
 def _metrics(metrics: dict[str, SplitMetrics]) -> str:
@@ -136,7 +132,7 @@ def _metrics(metrics: dict[str, SplitMetrics]) -> str:
             low, high = wilson_interval(round(scores.accuracy * scores.n), scores.n)
             lines.append(
                 f"| {title} | {scores.n:,} "
-                f"| {100 * scores.accuracy:.2f} ({100 * low:.1f} to {100 * high:.1f}) "
+                f"| {100 * scores.accuracy:.2f} ({100 * low:.1f}–{100 * high:.1f}) "
                 f"| {scores.macro_f1:.3f} | {scores.ece:.3f} |"
             )
     return "\n".join(lines)
@@ -160,8 +156,8 @@ def _weakest(robustness: dict[str, float]) -> str:
         f"{change} ({100 * (accuracy - original[1]):+.1f})" for change, accuracy in worst
     )
     return (
-        f"**Weakest** where pictures are poor; points of accuracy: {losses}. All conditions are on "
-        "[the robustness page](robustness.md)."
+        f"**Weakest** on poor pictures, in points of accuracy: {losses} "
+        "([all conditions](robustness.md))."
     )
 
 

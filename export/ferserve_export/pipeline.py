@@ -22,6 +22,7 @@ from ferserve_export.calibrate import Fit, fit
 from ferserve_export.card import write_model
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert
+from ferserve_export.errors import ExportError
 from ferserve_export.trained import open_trained
 from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 
@@ -37,10 +38,6 @@ CROWD = "crowd"
 """The one model that answers with votes. Its network is that of any run that learned from them."""
 
 PARITY_FACES = 70
-
-
-class ExportError(RuntimeError):
-    """The run cannot be exported; the message says what is missing."""
 
 
 def export_run(
@@ -81,11 +78,11 @@ def export_run(
 
     Raises:
         ExportError: Unknown model, or a run of another one.
-        RunError: The run has no weights that fit its network.
+        TrainingError: The run has no weights that fit its network.
         ModelError: The released file has no card.
-        ReleasedError: The released file is not an export of its card's network.
-        ParityError: The ONNX graph answers otherwise than Keras; nothing was written.
-        CompressionError: int8 weights change the answers too much; nothing was written.
+        TrainingError: The released file is not an export of its card's network.
+        ExportError: The ONNX graph answers otherwise than Keras; nothing was written.
+        ExportError: int8 weights change the answers too much; nothing was written.
     """
     if name not in DESCRIPTIONS:
         raise ExportError(f"unknown model {name!r}; known: {', '.join(DESCRIPTIONS)}")

@@ -17,7 +17,7 @@ from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
 
-from ferserve_export import results_int8
+from ferserve_export.errors import ExportError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,10 +53,6 @@ TRAINING_IMAGES = 28709
 BEGIN, END = "<!-- made by `make results`: -->", "<!-- until here -->"
 
 
-class StaleError(RuntimeError):
-    """A page or a report does not belong to the models' cards; the message says which."""
-
-
 def pages(root: Path) -> dict[Path, str]:
     """Returns the contents that README.md and docs/results.md should have.
 
@@ -64,7 +60,7 @@ def pages(root: Path) -> dict[Path, str]:
         root: Of the repository.
 
     Raises:
-        StaleError: A report in ``docs/results`` is of another model than its card's.
+        ExportError: A report in ``docs/results`` is of another model than its card's.
     """
     cards = [
         ModelCard.read(path)
@@ -83,12 +79,12 @@ def between_marks(text: str, table: str) -> str:
     """Puts ``table`` between the marks in ``text``.
 
     Raises:
-        StaleError: The marks are missing.
+        ExportError: The marks are missing.
     """
     before, found, rest = text.partition(BEGIN)
     _, closed, after = rest.partition(END)
     if not found or not closed:
-        raise StaleError(f"README.md: expected {BEGIN} and {END}")
+        raise ExportError(f"README.md: expected {BEGIN} and {END}")
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
@@ -119,7 +115,7 @@ def _report(root: Path, card: ModelCard) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for split, scores in card.metrics.items():
         if report[split]["accuracy"] != scores.accuracy:
-            raise StaleError(
+            raise ExportError(
                 f"{path.name} is not of the model that {card.name}.json describes; "
                 f"ferserve evaluate {card.name} --out docs/results makes it anew"
             )
@@ -134,7 +130,6 @@ def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[st
         "## Distillation\n\n" + _distillation_table(root) + "\n\n" + DISTILLATION_NOTE,
         "## Calibration\n\n" + _calibration_table(cards) + "\n\n" + CALIBRATION_NOTE,
         *_mirror_section(root, cards),
-        *results_int8.section(root / "models", cards, TITLES | SPLITS),
         "## Others\n\n" + _peers_table(),
         *(_model_section(card, reports[card.name]) for card in cards),
     ]
@@ -146,23 +141,21 @@ INTRODUCTION = """\
 
 Made by `make results` from the cards in `models/` and the reports in `docs/results/`; measured
 through ONNX Runtime on the committed files. `ferserve evaluate MODEL --data fer2013.zip --out
-docs/results` makes a report anew.
+docs/results` repeats a report.
 
-Nothing was chosen on a test image. **All** is the reference project's measure, all 7,178 test
-images; 568 of them are, pixel for pixel, Training images too, and **leak-free** leaves these out.
-± is half of the 95 % interval (Wilson) of one run's share; another run with another seed differs by
-about as much."""
+Nothing was chosen on a test image. **All** 7,178 test images are the reference project's measure.
+568 of them are, pixel for pixel, Training images too; **leak-free** leaves these out. ± is half of
+the 95 % interval (Wilson) of one run's share; a run with another seed differs by about as much."""
 
 DISTILLATION_NOTE = """\
-The second learned, beside the labels, to answer as the mean of the first, VGG16 and ResNet50V2
-(recipe `distill-cpu`: the teachers see every face once, as it is; temperature 4, their part of
-the loss 0.7). It is the one that is served: it kept a hold-out, on which its temperature, its
-threshold and the ensemble's weights could be chosen. That was decided before its test figures
-were known, on condition of 69.0 % on the hold-out. One caution: the first teacher was fitted to
-all of Training, so the hold-out's labels reached the second through that teacher's answers to
-other faces. On the hold-out, stored as int8, it alone is right on 69.2 %, the mean of all three on
-69.1 to 69.3 where its weight is 0.8 or more, and on 67.9 with equal weights: so nearly all of the
-ensemble's weight went to it."""
+The second is served. Beside the labels, it learned to answer as the mean of the first, VGG16 and
+ResNet50V2 (recipe `distill-cpu`: temperature 4, weight of the teachers 0.7). It kept a hold-out for
+its temperature, its threshold and the ensemble's weights; this was decided before its test figures
+were known, on condition of 69.0 % on the hold-out. The first teacher was fitted to all of Training,
+so its answers to other faces carried some of the hold-out's labels over. On the hold-out, stored as
+int8, the second alone is right on 69.2 %; the mean of all three is right on 69.1 to 69.3 if its
+weight is 0.8 or more, and on 67.9 with equal weights. So the second got nearly
+all of the ensemble's weight."""
 
 VOTES_NOTE = """\
 Measured on PrivateTest. *Majority*: right answers among the faces whose majority is unique and one
@@ -173,20 +166,14 @@ shares of people among the seven. `ferserve evaluate MODEL --data fer2013.zip --
 
 CALIBRATION_NOTE = """\
 The expected calibration error (ECE, 15 bins) is the mean gap between how sure the answers are and
-how often they are right. The temperature is fitted on the hold-out, one tenth of Training that the
-model was not fitted to; a model without one keeps temperature 1. *Power scaling*, its scale and
-exponent, is fitted after it on the same images ([how](training.md#export)); a model that was
-exported before there was such a step has none. *Before* is without either. *Threshold*: answers
-surer than this were right at least four times in five on the hold-out; others carry the warning
-`low_confidence`. Of a model of the votes, the shares of people take the place of the labels: it is
-right by as much as people agree with it; the last two columns are against the labels all the same.
-*Mirror*: what averaging a face with its mirror image adds on the hold-out, in points; it doubles
-the work of a face."""
+how often they are right; *before* is without temperature and power scaling
+([how](training.md#export)), which are fitted on the hold-out, a tenth of Training. For a model of
+the votes, the shares of people take the place of the labels. [Model cards](model-cards.md) have the
+fitted values and the ECE of every split."""
 
 MIRROR_NOTE = """\
-The files in `models/` average each face with its mirror image, which costs twice the arithmetic;
-`ferserve evaluate MODEL --no-mirror` takes that out of the graph. The calibration is that of the
-mean both times: it does not change which emotion is the likeliest."""
+The files in `models/` average each face with its mirror image, which doubles the work;
+`ferserve evaluate MODEL --no-mirror` takes that out of the graph."""
 
 MIRROR_SPLITS = ("all", "private", "leak_free")
 
@@ -247,25 +234,13 @@ def _distillation_table(root: Path) -> str:
 
 
 def _calibration_table(cards: list[ModelCard]) -> str:
-    lines = [
-        "| | hold-out | temperature | power scaling | ECE before, after | threshold | mirror | "
-        "ECE all | ECE PrivateTest |",
-        "|---|" + "---|" * 8,
-    ]
+    lines = ["| | hold-out | ECE before | after |", "|---|" + "---|" * 3]
     for card in cards:
-        fitted = card.calibration
-        served = " (served)" if card.mirror_averaging else " (not served)"
-        gain = "" if fitted is None or fitted.mirror_gain is None else fitted.mirror_gain
-        power = card.power_scaling
-        lines.append(
-            f"| {TITLES[card.name]} | {f'{fitted.n:,}' if fitted else 'none'} "
-            f"| {card.temperature:.3f} "
-            f"| {f'{power.scale:.3f}, {power.exponent:.3f}' if power else ''} "
-            f"| {f'{fitted.ece_before:.3f}, {fitted.ece_after:.3f}' if fitted else ''} "
-            f"| {card.low_confidence_threshold:.3f} "
-            f"| {f'{100 * gain:+.2f}{served}' if gain != '' else ''} "
-            f"| {card.metrics['all'].ece:.3f} | {card.metrics['private'].ece:.3f} |"
-        )
+        if fitted := card.calibration:
+            lines.append(
+                f"| {TITLES[card.name]} | {fitted.n:,} "
+                f"| {fitted.ece_before:.3f} | {fitted.ece_after:.3f} |"
+            )
     return "\n".join(lines)
 
 
@@ -273,7 +248,7 @@ def _mirror_section(root: Path, cards: list[ModelCard]) -> list[str]:
     """The section on what mirroring does, if it was measured of any model; else none.
 
     Raises:
-        StaleError: A report is of another file than its card's.
+        ExportError: A report is of another file than its card's.
     """
     rows = []
     for card in cards:
@@ -282,7 +257,7 @@ def _mirror_section(root: Path, cards: list[ModelCard]) -> list[str]:
             continue
         without = json.loads(path.read_text(encoding="utf-8"))
         if without["model_sha256"] != card.sha256:
-            raise StaleError(
+            raise ExportError(
                 f"{path.name} is not of {card.name}.onnx; ferserve evaluate {card.name} "
                 "--no-mirror --out docs/results makes it anew"
             )
@@ -311,8 +286,9 @@ def _peers_table() -> str:
             if peer.name == name and (kind != "reference" or split == "all")
         }
         cells = [figures.get(split, "") for split in ("all", "private", "leak_free")]
-        lines.append(f"| {name} | {' | '.join(cells)} | {KINDS[kind]} |")
-    return "\n".join([*lines, "", PEOPLE])
+        lines.append(f"| {name} | {' | '.join(cells)} | {kind} |")
+    kinds = [f"*{kind}*: {KINDS[kind]}." for kind in dict.fromkeys(names.values())]
+    return "\n".join([*lines, "", " ".join([*kinds, PEOPLE])])
 
 
 def _model_section(card: ModelCard, report: dict[str, Any]) -> str:
@@ -324,19 +300,18 @@ def _model_section(card: ModelCard, report: dict[str, Any]) -> str:
     if card.members:
         parts = ", ".join(f"{part.name} {part.weight:.3f}" for part in card.members)
         lines.append(f"Weights: {parts}.")
+    classes = report["all"]["per_class"]
+    heads = [f"{name} ({classes[name]['support']})" for name in EMOTIONS]
     lines += [
         "",
-        "| all test images | " + " | ".join(EMOTIONS) + " |",
+        f"| all test images | {' | '.join(heads)} |",
         "|---|" + "---|" * len(EMOTIONS),
         *(
             f"| {measure} | "
-            + " | ".join(f"{report['all']['per_class'][name][measure]:.3f}" for name in EMOTIONS)
+            + " | ".join(f"{classes[name][measure]:.3f}" for name in EMOTIONS)
             + " |"
             for measure in ("precision", "recall", "f1")
         ),
-        "| images | "
-        + " | ".join(str(report["all"]["per_class"][name]["support"]) for name in EMOTIONS)
-        + " |",
         "",
         f"![Confusions, F1, reliability, learning curve](results/{card.name}.png)",
     ]

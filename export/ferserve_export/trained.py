@@ -6,11 +6,12 @@ from typing import Any, get_args
 
 import keras
 import numpy as np
-from ferserve.bundle import read_card
 from ferserve.card import Answers
+from ferserve.models import read_card
 from ferserve_training.callbacks import STATISTICS_FACES
+from ferserve_training.errors import TrainingError
 from ferserve_training.released import read_released
-from ferserve_training.run_folder import RunError, RunFolder, build_network, load_network
+from ferserve_training.run_folder import RunFolder, build_network, load_network
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ def open_trained(source: Path, faces: np.ndarray, answers: Answers) -> Trained:
         answers: What the network shall answer with.
 
     Raises:
-        RunError: The run has no weights that fit its network, or no such answers.
+        TrainingError: The run has no weights that fit its network, or no such answers.
         ModelError: The released file has no card.
-        ReleasedError: It is not an export of the network that the card names.
+        TrainingError: It is not an export of the network that the card names.
     """
     keras.config.set_dtype_policy("float32")
     if source.suffix != ".onnx":
@@ -56,9 +57,9 @@ def open_trained(source: Path, faces: np.ndarray, answers: Answers) -> Trained:
         return Trained(network, run.read_description() | done, run.history)
     card = read_card(source.parent, source.stem)
     if card.answers != answers:
-        raise RunError(f"{source}: answers with {card.answers}, not with {answers}")
+        raise TrainingError(f"{source}: answers with {card.answers}, not with {answers}")
     if card.prior_fraction:
-        raise RunError(f"{source}: its logits are adjusted already; export it from its run")
+        raise TrainingError(f"{source}: its logits are adjusted already; export it from its run")
     description = card.training
     recipe = description["recipe"]
     name, side = recipe["network"], (recipe.get("sides") or [None])[-1]

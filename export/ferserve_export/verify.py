@@ -9,6 +9,7 @@ from ferserve_training.evaluate import open_onnx
 from ferserve_training.predictions import Predict
 
 from ferserve_export.convert import serving_probabilities
+from ferserve_export.errors import ExportError
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that rounding may explain."""
@@ -21,14 +22,6 @@ COMPRESSION_FACES = 1000
 LARGEST_MOVE = 0.02
 LARGEST_LOSS = 0.002
 """What compression may cost on 1,000 faces: of a probability, and of the accuracy."""
-
-
-class ParityError(RuntimeError):
-    """The ONNX graph answers otherwise than the Keras network."""
-
-
-class CompressionError(RuntimeError):
-    """Compression changed the answers by more than is allowed."""
 
 
 def verify_parity(
@@ -54,7 +47,7 @@ def verify_parity(
         The largest absolute difference of a probability.
 
     Raises:
-        ParityError: It is not below :data:`TOLERANCE`.
+        ExportError: It is not below :data:`TOLERANCE`.
     """
     predict = open_onnx(model.SerializeToString())
     largest = 0.0
@@ -66,7 +59,7 @@ def verify_parity(
             ).numpy()
             largest = max(largest, float(np.abs(predict(part) - expected).max()))
     if not largest < TOLERANCE:
-        raise ParityError(
+        raise ExportError(
             f"ONNX and Keras differ by {largest:.2g} in a probability; allowed: {TOLERANCE:g}"
         )
     return largest
@@ -81,7 +74,7 @@ def verify_compression(
         The largest absolute difference of a probability, and the change of accuracy.
 
     Raises:
-        CompressionError: A probability moved by more than :data:`LARGEST_MOVE`, or the accuracy
+        ExportError: A probability moved by more than :data:`LARGEST_MOVE`, or the accuracy
             by more than :data:`LARGEST_LOSS`.
     """
     before, after = original(faces), compressed(faces)
@@ -89,7 +82,7 @@ def verify_compression(
     hits = [int(np.sum(p.argmax(axis=1) == labels)) for p in (before, after)]
     change = (hits[1] - hits[0]) / len(labels)
     if move > LARGEST_MOVE or abs(change) > LARGEST_LOSS:
-        raise CompressionError(
+        raise ExportError(
             f"compression moves a probability by {move:.3f} and the accuracy by {change:+.2%}; "
             f"allowed: {LARGEST_MOVE} and {LARGEST_LOSS:.1%}"
         )

@@ -19,35 +19,16 @@ from functools import partial
 from time import monotonic
 from typing import Generic
 
-from ferserve.lanes import Answer, Entry, Item, Lane, Queue, QueueFull, Result
-from ferserve.observers import BatchObserver
+from ferserve.errors import DeadlineExceeded, InternalError, NotReady, QueueFull
+from ferserve.lanes import Answer, Entry, Item, Lane, Queue, Result
+from ferserve.metrics import BatchMetrics, Metrics
 
-__all__ = [
-    "Answer",
-    "BatchFailed",
-    "Batcher",
-    "BatcherClosed",
-    "DeadlineExceeded",
-    "Lane",
-    "QueueFull",
-]
+__all__ = ["Answer", "Batcher", "Lane"]
 
 RESTART_SECONDS = 1.0
 """Pause before a dead worker is replaced: what kills every worker at once must not spin."""
 
 logger = logging.getLogger(__name__)
-
-
-class DeadlineExceeded(Exception):  # noqa: N818 - a condition, not a fault
-    """The answer was not there by the deadline."""
-
-
-class BatcherClosed(Exception):  # noqa: N818
-    """The batcher takes no items: not started, closed, or a worker died and is not yet back."""
-
-
-class BatchFailed(Exception):  # noqa: N818
-    """The function raised on this item's batch; its exception is the ``__cause__``."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -69,7 +50,7 @@ class Batcher(Generic[Item, Result]):
             have to wait for.
         max_background_queue: Most items waiting in the background lane.
         name: Name of the threads, for logs and debuggers.
-        observer: Hears what happens, for metrics.
+        metrics: Of the model; of no one by default.
     """
 
     def __init__(
@@ -85,20 +66,20 @@ class Batcher(Generic[Item, Result]):
         max_background_batch: int = 32,
         max_background_queue: int = 256,
         name: str = "batcher",
-        observer: BatchObserver | None = None,
+        metrics: BatchMetrics | None = None,
     ) -> None:
         self._run = run
         self._linger = linger
         self._one_by_one = one_by_one
         self._name = name
-        self._observer = observer or BatchObserver()
+        self._metrics = metrics or Metrics().serve_model(name, "", "")
         self._condition = threading.Condition()
         self._queues: dict[Lane, Queue[Item, Result]] = {
             Lane.LIVE: Queue(Lane.LIVE, max_batch, max_queue, max_wait),
             Lane.BACKGROUND: Queue(Lane.BACKGROUND, max_background_batch, max_background_queue),
         }
         for lane, queue in self._queues.items():
-            self._observer.watch_queue(lane, partial(len, queue))
+            self._metrics.watch_queue(lane, partial(len, queue))
         self._idle_workers = 0
         self._dead_workers: set[int] = set()
         self._open = False
@@ -134,8 +115,9 @@ class Batcher(Generic[Item, Result]):
         Raises:
             QueueFull: The items do not fit in the lane's queue.
             DeadlineExceeded: The answers were not there by ``deadline``.
-            BatchFailed: The function raised on a batch with one of these items.
-            BatcherClosed: No worker will take the items.
+            InternalError: The function raised on a batch with one of these items; its exception
+                is the ``__cause__``.
+            NotReady: No worker will take the items.
         """
         loop = asyncio.get_running_loop()
         now = monotonic()
@@ -151,10 +133,10 @@ class Batcher(Generic[Item, Result]):
                     return [await futures[0]]
                 return await asyncio.gather(*futures)
         except (TimeoutError, DeadlineExceeded):
-            self._observer.expired(lane, _unanswered(futures))
+            self._metrics.dropped(lane, "expired", _unanswered(futures))
             raise DeadlineExceeded("the answer took too long") from None
         except asyncio.CancelledError:
-            self._observer.cancelled(lane, _unanswered(futures))
+            self._metrics.dropped(lane, "cancelled", _unanswered(futures))
             raise
         finally:
             for future in futures:
@@ -171,11 +153,11 @@ class Batcher(Generic[Item, Result]):
     def _enqueue(self, entries: list[Entry[Item, Result]], lane: Lane) -> None:
         with self._condition:
             if not self._open:
-                raise BatcherClosed("no worker is running")
+                raise NotReady("no worker is running")
             try:
                 self._queues[lane].add(entries)
             except QueueFull:
-                self._observer.rejected(lane, len(entries))
+                self._metrics.dropped(lane, "rejected", len(entries))
                 raise
             self._condition.notify(len(entries))
 
@@ -202,7 +184,7 @@ class Batcher(Generic[Item, Result]):
             logger.critical(
                 "a worker died: %s-%d; what waits is given up", self._name, index, exc_info=True
             )
-            self._observer.worker_died()
+            self._metrics.worker_died()
             with self._condition:
                 self._dead_workers.add(index)
                 self._give_up("a worker died", also=batch)
@@ -265,7 +247,7 @@ class Batcher(Generic[Item, Result]):
         _settle_soon([(e, DeadlineExceeded("the queue was too long")) for e in expired])
         if batch:
             waits = [now - entry.enqueued_at for entry in batch]
-            self._observer.batch_released(queue.lane, waits, queue.why_released(len(batch)))
+            self._metrics.batch_released(queue.lane, waits, queue.why_released(len(batch)))
         return batch
 
     def _share(self, queue: Queue[Item, Result]) -> int:
@@ -288,7 +270,7 @@ class Batcher(Generic[Item, Result]):
         except Exception as error:
             # One exception each: requests that raise a shared one would share its traceback.
             outcomes = [(entry, _caused_by(error)) for entry in batch]
-        self._observer.batch_done(monotonic() - started)
+        self._metrics.batch_done(monotonic() - started)
         _settle_soon(outcomes)
 
     def _give_up(self, reason: str, also: Sequence[Entry[Item, Result]] = ()) -> None:
@@ -298,11 +280,11 @@ class Batcher(Generic[Item, Result]):
         for queue in self._queues.values():
             queue.waiting.clear()
         self._condition.notify_all()
-        _settle_soon([(entry, BatcherClosed(reason)) for entry in left])
+        _settle_soon([(entry, NotReady(reason)) for entry in left])
 
 
-def _caused_by(error: Exception) -> BatchFailed:
-    failure = BatchFailed(f"the batch failed: {type(error).__name__}")
+def _caused_by(error: Exception) -> InternalError:
+    failure = InternalError(f"the batch failed: {type(error).__name__}")
     failure.__cause__ = error
     return failure
 

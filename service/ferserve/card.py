@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from ferserve.fer2013.vote_scoring import VoteScores
 
@@ -76,66 +76,11 @@ class EnsembleMember(BaseModel):
     weight: float = Field(gt=0, le=1)
 
 
-class Int8Card(BaseModel):
-    """Contents of ``models/int8/<name>.json``: how a model computes in int8, and how well.
-
-    Attributes:
-        sha256: As on the model's own card; another file would have other ranges and figures.
-        images: Training images from which the ranges were taken; 0 of an ensemble.
-        ranges: By tensor of the ONNX file the least and the greatest value that is told apart; of
-            an ensemble empty.
-        members: Of an ensemble, the :meth:`identity` of each member by name.
-        metrics: As on the model's card, computed in int8.
-        same_answer: Share of all test images that are answered as in float32, 0..1.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    images: int
-    ranges: dict[str, tuple[FiniteFloat, FiniteFloat]]
-    members: dict[str, str] | None = None
-    metrics: dict[str, SplitMetrics] = Field(min_length=1)
-    same_answer: float
-
-    @field_validator("ranges")
-    @classmethod
-    def _from_low_to_high(
-        cls, ranges: dict[str, tuple[float, float]]
-    ) -> dict[str, tuple[float, float]]:
-        for tensor, (low, high) in ranges.items():
-            if low > high:
-                raise ValueError(f"{tensor}: the range begins at {low} and ends at {high}")
-        return ranges
-
-    def identity(self) -> str:
-        """Hash of what a model in int8 computes: its file and the ranges."""
-        computed = [self.sha256, sorted(self.ranges.items())]
-        return hashlib.sha256(json.dumps(computed).encode()).hexdigest()
-
-    @classmethod
-    def read(cls, path: Path) -> "Int8Card":
-        """Reads a card from a JSON file.
-
-        Raises:
-            OSError: The file cannot be read.
-            pydantic.ValidationError: It is not such a card; the message names the field.
-        """
-        return cls.model_validate_json(path.read_bytes())
-
-    def write(self, path: Path) -> None:
-        """Writes the card as indented JSON."""
-        path.parent.mkdir(exist_ok=True)
-        document = self.model_dump_json(indent=2, exclude_none=True)
-        path.write_text(document + "\n", encoding="utf-8")
-
-
 class ModelCard(BaseModel):
     """Contents of ``models/<name>.json``.
 
-    All but ``sha256``, ``precision``, which is of a running service only, and what was measured
-    later, such as ``robustness``, is in the ONNX metadata too. A virtual model, the ensemble, is a
-    card without a file.
+    All but ``sha256`` and what was measured later, such as ``robustness``, is in the ONNX metadata
+    too. A virtual model, the ensemble, is a card without a file.
 
     Attributes:
         answers: The scores of a model of the labels say how likely each label is; those of a model
@@ -151,13 +96,12 @@ class ModelCard(BaseModel):
         low_confidence_threshold: Below this probability an answer carries ``low_confidence``.
         mirror_averaging: Whether the graph averages each face with its mirror image.
         sha256: Hash of the ONNX file, lower-case hexadecimal; of an ensemble
-            :meth:`ensemble_sha256`, of a model in int8 :meth:`Int8Card.identity`.
+            :meth:`ensemble_sha256`.
         robustness: Accuracy, 0..1, by what was done to the faces; see ``docs/robustness.md``.
         votes: Against the votes, by split: ``public``, ``private``.
         calibration: Of a model that was trained with a hold-out.
         members: Of an ensemble, those whose probabilities are averaged.
-        precision: In which convolutions compute and ``metrics`` were measured, where that is
-            int8; robustness and calibration were measured in float32.
+        precision: In which convolutions compute; float32 if None.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -184,7 +128,7 @@ class ModelCard(BaseModel):
     robustness: dict[str, float] | None = None
     calibration: Calibration | None = None
     members: list[EnsembleMember] | None = Field(default=None, min_length=2)
-    precision: Literal["int8"] | None = None
+    precision: Literal["int8", "float16"] | None = None
 
     def ensemble_sha256(self) -> str:
         """Hash of what an ensemble computes: its members' files, weights and calibration."""
@@ -193,27 +137,6 @@ class ModelCard(BaseModel):
         if self.power_scaling:
             computed += [self.power_scaling.scale, self.power_scaling.exponent]
         return hashlib.sha256(json.dumps(computed).encode()).hexdigest()
-
-    def in_int8(self, measured: Int8Card) -> "ModelCard":
-        """Returns the card of the same model where it computes in int8.
-
-        It has an identity of its own, so that its answers are not taken for those in float32.
-        """
-        changes: dict[str, Any] = {
-            "version": f"{self.version}+int8",
-            "sha256": measured.identity(),
-            "metrics": measured.metrics,
-            "precision": "int8",
-        }
-        if not self.members:
-            return self.model_copy(update=changes)
-        identities = measured.members or {}
-        changes["members"] = [
-            part.model_copy(update={"sha256": identities[part.name]}) for part in self.members
-        ]
-        card = self.model_copy(update=changes)
-        card.sha256 = card.ensemble_sha256()
-        return card
 
     @classmethod
     def read(cls, path: Path) -> "ModelCard":

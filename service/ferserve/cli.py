@@ -6,19 +6,17 @@ Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
 import importlib
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ferserve.benchmark.commands import benchmark_command, robustness_command
-from ferserve.command_line import ModelsDir, fail, runtime_needed, settings_of
+from ferserve.benchmark_commands import benchmark_command, robustness_command
+from ferserve.command_line import Detect, ModelsDir, fail, runtime_needed, settings_of
 from ferserve.loadtest.command import loadtest_command
 from ferserve.predict.command import predict_command
-from ferserve.score.command import score_command
-
-if TYPE_CHECKING:
-    from ferserve.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -66,24 +64,95 @@ def serve_command(
         provider=provider,
         log_format=log_format,
     )
-    if engine is Engine.RAY:
-        _serve_cluster(settings)
-        return
     with runtime_needed():
         from ferserve.api import server
+    if engine is Engine.PROCESS:
+        server.run(settings)
+        return
+    with _cluster_errors():
+        from ferserve import cluster
+        from ferserve.settings import ClusterSettings
 
-    server.run(settings)
+        cluster.run(settings, ClusterSettings())
 
 
-def _serve_cluster(settings: "Settings") -> None:
-    from ferserve.cluster.settings import ClusterSettings
+def score_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="Folder of images or of Parquet files, one file, or a URI of it."
+        ),
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="Folder for Parquet files, or its URI.")
+    ],
+    column: Annotated[
+        str | None,
+        typer.Option(help="Column of the images in Parquet.", show_default="image"),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    detect: Annotated[
+        Detect, typer.Option(help="Look for faces; auto does not in images of up to 64 pixels.")
+    ] = Detect.AUTO,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images handed on at a time.")] = 32,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that score.", show_default="by processors")
+    ] = None,
+    models_dir: ModelsDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rate the faces of many images, on Ray: Parquet with a row for each image.
 
+    Run again, it goes on where it ended. An image that cannot be answered costs one row, which
+    says why.
+    """
+    settings = settings_of(models=model, default_model=model, models_dir=models_dir)
+    with _cluster_errors():
+        from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress
+        from rich.table import Table
+
+        from ferserve.schemas import EmotionOptions
+        from ferserve.score import score
+        from ferserve.settings import ClusterSettings
+
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            bar = progress.add_task("images", total=None)
+            summary = score(
+                source,
+                target,
+                settings,
+                ClusterSettings(),
+                options=EmotionOptions(detect=detect.value),
+                column=column,
+                batch_size=batch_size,
+                workers=workers,
+                progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    table = Table("what", "images")
+    table.add_row("scored now", f"{summary['scored']:,}")
+    for code, count in summary["problems"].items():
+        table.add_row(f"  of which {code}", f"{count:,}")
+    table.add_row("scored before", f"{summary['skipped']:,}")
+    table.add_row("faces found now", f"{summary['faces']:,}")
+    Console().print(table)
+
+
+@contextmanager
+def _cluster_errors() -> Iterator[None]:
+    """Ends the command with a message where Ray is missing, or settings or files are wrong."""
+    with runtime_needed():
+        from ferserve.sessions import ModelError
     try:
-        from ferserve.cluster import run
-
-        run.run(settings, ClusterSettings())
+        yield
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; pip install 'ferserve[cluster]'")
+    except (ModelError, OSError) as error:
+        fail(str(error))
     except ValueError as error:
         fail(str(error), status=2)
 
@@ -92,13 +161,14 @@ def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> Non
     """List the models that can be served, with their measured accuracy."""
     settings = settings_of(models_dir=models_dir)
     with runtime_needed():
-        from ferserve.bundle import ModelError, available_models, served_card
+        from ferserve.models import available_models, read_card
+        from ferserve.sessions import ModelError
 
     names = settings.models or available_models(settings.models_dir)
     if not names:
         fail(f"{settings.models_dir}: holds no model (<name>.onnx with <name>.json)")
     try:
-        cards = [served_card(settings.models_dir, name, settings.precision) for name in names]
+        cards = [read_card(settings.models_dir, name) for name in names]
     except ModelError as error:
         fail(str(error))
     if as_json:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, computed_field
 
+from ferserve.errors import InvalidParameter, NoFace
 from ferserve.schemas import EmotionOptions, FaceEmotion, Point, ProblemDetails, Recognition
 
 PATH = "/analyze"
@@ -23,14 +24,6 @@ _NO_REFERENCES = (
     "Addresses and paths are not opened: callers could make the service read what only it can "
     "reach (server-side request forgery)"
 )
-
-
-class UnsupportedRequest(ValueError):  # noqa: N818 - named for the API's problem
-    """DeepFace would do what is asked for; this service does not, and says why."""
-
-
-class NoFace(ValueError):  # noqa: N818
-    """The image has no face, and the caller asked for an error then."""
 
 
 def _split(actions: object) -> object:
@@ -60,16 +53,16 @@ class AnalyzeOptions(BaseModel):
         """Returns the options.
 
         Raises:
-            UnsupportedRequest: They ask for more than the emotions.
+            InvalidParameter: They ask for more than the emotions.
         """
         others = sorted(set(self.actions) - {"emotion"})
         if others or not self.actions:
-            raise UnsupportedRequest(
+            raise InvalidParameter(
                 f"actions: only emotion is offered, not {', '.join(others) or 'nothing'}; the "
                 "service estimates no age, gender or race"
             )
         if self.anti_spoofing:
-            raise UnsupportedRequest("anti_spoofing: the service cannot tell a photo from a person")
+            raise InvalidParameter("anti_spoofing: the service cannot tell a photo from a person")
         return self
 
     def emotion_options(self) -> EmotionOptions:
@@ -148,10 +141,10 @@ def require_data_uri(img: str) -> str:
     """Returns the text of an image in base64.
 
     Raises:
-        UnsupportedRequest: It is an address or a path, which DeepFace would open.
+        InvalidParameter: It is an address or a path, which DeepFace would open.
     """
     if not img.startswith("data:"):
-        raise UnsupportedRequest(_NO_REFERENCES)
+        raise InvalidParameter(_NO_REFERENCES)
     return img
 
 
@@ -183,6 +176,6 @@ def options_of(fields: dict[str, Any]) -> AnalyzeOptions:
 
     Raises:
         pydantic.ValidationError: One has a value that it cannot have.
-        UnsupportedRequest: They ask for more than the emotions.
+        InvalidParameter: They ask for more than the emotions.
     """
     return AnalyzeOptions.model_validate(fields).require_supported()

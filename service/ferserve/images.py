@@ -16,6 +16,14 @@ from PIL import Image, ImageCms
 from PIL.ExifTags import Base as ExifTag
 from PIL.TiffImagePlugin import TiffImageFile
 
+from ferserve.errors import (
+    ImageTooSmall,
+    Refusal,
+    TooManyPixels,
+    UndecodableImage,
+    UnsupportedMediaType,
+)
+
 MIN_SIDE = 8
 """Shortest side accepted, in pixels: below it there is nothing to call a face."""
 
@@ -49,34 +57,6 @@ UPRIGHT = {
 
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations in which width and height change places."""
-
-
-class ImageError(ValueError):
-    """An image was refused.
-
-    Attributes:
-        detail: Why, in words that may be sent to the client.
-    """
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-
-
-class UnsupportedMediaType(ImageError):  # noqa: N818 - named for the API's problem
-    """The bytes are of no accepted image format."""
-
-
-class UndecodableImage(ImageError):  # noqa: N818
-    """The bytes begin like an image but are damaged, truncated or empty."""
-
-
-class TooManyPixels(ImageError):  # noqa: N818
-    """Width times height is over the limit."""
-
-
-class ImageTooSmall(ImageError):  # noqa: N818
-    """The shorter side is under ``MIN_SIDE``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +122,7 @@ def decode_image(data: bytes, max_pixels: int, draft_side: int | None = None) ->
             image.load()
             left = _orientation(image)
             upright = _to_srgb_or_grey(_turn(image, left))
-    except (ImageError, MemoryError):  # the latter is no fault of the image
+    except (Refusal, MemoryError):  # the latter is no fault of the image
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(

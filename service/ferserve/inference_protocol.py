@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, StrictInt, ValidationError, computed_field
 
-from ferserve.bundle import INPUT, OUTPUT
 from ferserve.card import ModelCard
+from ferserve.errors import InvalidParameter, MalformedRequest
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+from ferserve.models import INPUT, OUTPUT
 from ferserve.schemas import ProblemDetails
 
 PREFIX = "/v2"
@@ -32,14 +33,6 @@ _SHOWN_FAULTS = 3
 
 Parameters = dict[str, bool | int | float | str]
 Shape = Annotated[list[StrictInt], Field(description="Rows first; -1 is any number.")]
-
-
-class MalformedInference(ValueError):  # noqa: N818 - named for the API's problem
-    """The body is not a document of the protocol."""
-
-
-class InvalidTensor(ValueError):  # noqa: N818
-    """The document asks for what the models do not take or give."""
 
 
 class InferenceProblem(ProblemDetails):
@@ -207,43 +200,43 @@ def read_request(body: bytes, max_faces: int) -> tuple[InferenceRequest, NDArray
         The request, and its faces, uint8 ``[N, 48, 48]`` with N at least 1.
 
     Raises:
-        MalformedInference: The body is not a document of the protocol.
-        InvalidTensor: The models have no such input or output.
+        MalformedRequest: The body is not a document of the protocol.
+        InvalidParameter: The models have no such input or output.
     """
     # Each value of a document follows one of these signs. Counted first, because Python's objects
     # can take thirty times the memory of the text that they are made from.
     if sum(body.count(sign) for sign in b"[{,:") > max_faces * _VALUES_PER_FACE + _OTHER_VALUES:
-        raise InvalidTensor(_too_many(max_faces))
+        raise InvalidParameter(_too_many(max_faces))
     try:
         request = InferenceRequest.model_validate_json(body)
     except ValidationError as error:
-        raise MalformedInference(f"the body is not as described: {_list(error)}") from None
+        raise MalformedRequest(f"the body is not as described: {_list(error)}") from None
     for output in request.outputs:
         if output.name != OUTPUT:
-            raise InvalidTensor(f"outputs: the only one is {OUTPUT!r}")
+            raise InvalidParameter(f"outputs: the only one is {OUTPUT!r}")
         if output.parameters.get("classification"):
-            raise InvalidTensor("outputs: the parameter 'classification' is not supported")
+            raise InvalidParameter("outputs: the parameter 'classification' is not supported")
     if [tensor.name for tensor in request.inputs] != [INPUT]:
-        raise InvalidTensor(f"inputs: there must be one, {INPUT!r}")
+        raise InvalidParameter(f"inputs: there must be one, {INPUT!r}")
     return request, _faces(request.inputs[0], max_faces)
 
 
 def _faces(tensor: RequestInput, max_faces: int) -> NDArray[np.uint8]:
     if tensor.datatype != "UINT8":
-        raise InvalidTensor("datatype: must be 'UINT8'")
+        raise InvalidParameter("datatype: must be 'UINT8'")
     if tensor.shape[1:] != [FACE_SIDE, FACE_SIDE] or tensor.shape[0] < 1:
-        raise InvalidTensor("shape: must be [N, 48, 48] with N at least 1")
+        raise InvalidParameter("shape: must be [N, 48, 48] with N at least 1")
     if tensor.shape[0] > max_faces:
-        raise InvalidTensor(_too_many(max_faces))
+        raise InvalidParameter(_too_many(max_faces))
     if any(form in tensor.parameters for form in OTHER_FORMS):
-        raise InvalidTensor("parameters: only tensors whose values are in 'data' are taken")
+        raise InvalidParameter("parameters: only tensors whose values are in 'data' are taken")
     count = tensor.shape[0] * FACE_SIDE * FACE_SIDE
     is_flat = isinstance(tensor.data, list) and len(tensor.data) == count
     values = _flatten(tensor.data, [count] if is_flat else tensor.shape)
     try:
         pixels = bytes(values)
     except (TypeError, ValueError):
-        raise InvalidTensor("data: must be whole numbers from 0 to 255") from None
+        raise InvalidParameter("data: must be whole numbers from 0 to 255") from None
     return np.frombuffer(pixels, np.uint8).reshape(tensor.shape)
 
 
@@ -252,7 +245,7 @@ def _flatten(data: object, shape: Sequence[int]) -> Iterable[Any]:
     level: list[Any] = [data]
     for length in shape:
         if not all(isinstance(part, list) and len(part) == length for part in level):
-            raise InvalidTensor("data: its lists are not nested as the shape says, and not flat")
+            raise InvalidParameter("data: its lists are not nested as the shape says, and not flat")
         level = list(chain.from_iterable(level))
     return level
 

@@ -7,12 +7,10 @@ from enum import Enum
 from time import monotonic
 from typing import Generic, TypeVar
 
+from ferserve.errors import QueueFull
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class QueueFull(Exception):  # noqa: N818 - a condition, not a fault
-    """The items would not fit in the queue; none of them was taken."""
 
 
 class Lane(Enum):

@@ -1,20 +1,19 @@
 """Prometheus metrics of one application, in a registry of its own."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    Metric,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
 
 from ferserve.lanes import Lane, Release
-from ferserve.observers import BatchObserver, PipelineObserver, StreamObserver
 
 LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """Buckets of whole requests, seconds: a CPU's small face takes 10 ms, the default limit is 10 s."""
@@ -24,11 +23,16 @@ WORK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
+Dropped = Literal["rejected", "expired", "cancelled"]
+"""There was no place, it was too late, or the client left."""
+
+DROPPED = get_args(Dropped)
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Others are counted as one: callers must not be able to make up label values."""
 
 
-class Metrics(PipelineObserver, StreamObserver):
+class Metrics:
     """Everything ``/metrics`` shows.
 
     Args:
@@ -61,7 +65,7 @@ class Metrics(PipelineObserver, StreamObserver):
             ["reason"],
             registry=registry,
         )
-        for reason in ("rejected", "expired", "cancelled"):
+        for reason in DROPPED:
             self._images.labels(reason)
         self._preparation = Histogram(
             "ferserve_preparation_seconds",
@@ -88,7 +92,7 @@ class Metrics(PipelineObserver, StreamObserver):
             ["model", "version", "provider"],
             registry=registry,
         )
-        self._batches = _BatchMetrics(registry)
+        self._batches = _Families(registry)
         self._streams = Counter(
             "ferserve_streams",
             "Streams by why they ended, or refused.",
@@ -123,10 +127,10 @@ class Metrics(PipelineObserver, StreamObserver):
         self._requests.labels(method, route, code).inc()
         self._latency.labels(method, route).observe(seconds)
 
-    def serve_model(self, name: str, version: str, provider: str) -> BatchObserver:
+    def serve_model(self, name: str, version: str, provider: str) -> "BatchMetrics":
         """Shows the model, and returns who counts its batches."""
         self._models.labels(name, version, provider).set(1)
-        return _ModelBatches(self._batches, name)
+        return BatchMetrics(self._batches, name)
 
     def watch_images(self, count: Callable[[], int]) -> None:
         """Shows the images in decoding or waiting for it."""
@@ -137,17 +141,9 @@ class Metrics(PipelineObserver, StreamObserver):
         )
         gauge.set_function(count)
 
-    def image_rejected(self) -> None:
-        """Counts an image that found no place."""
-        self._images.labels("rejected").inc()
-
-    def image_expired(self) -> None:
-        """Counts an image whose deadline passed."""
-        self._images.labels("expired").inc()
-
-    def image_cancelled(self) -> None:
-        """Counts an image whose client left."""
-        self._images.labels("cancelled").inc()
+    def image_dropped(self, reason: Dropped) -> None:
+        """Counts an image that was not decoded."""
+        self._images.labels(reason).inc()
 
     def image_prepared(self, decode_seconds: float, detect_seconds: float | None) -> None:
         """Counts an image's two stages before inference."""
@@ -179,22 +175,7 @@ class Metrics(PipelineObserver, StreamObserver):
             self._emotions.labels(emotion).inc()
 
 
-def render_families(families: Iterable[Metric]) -> bytes:
-    """Renders families that are in no registry in Prometheus' text format."""
-    return generate_latest(_Page(families))
-
-
-class _Page:
-    """What ``generate_latest`` takes for a registry."""
-
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
-
-
-class _BatchMetrics:
+class _Families:
     """The metrics of all batchers together, by model."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -236,21 +217,27 @@ class _BatchMetrics:
         )
 
 
-class _ModelBatches(BatchObserver):
-    """Counts one model's batches."""
+class BatchMetrics:
+    """Counts one model's batches.
 
-    def __init__(self, metrics: _BatchMetrics, model: str) -> None:
+    ``batch_released``, ``batch_done`` and ``worker_died`` are called from worker threads, the
+    others from the event loop.
+    """
+
+    def __init__(self, metrics: _Families, model: str) -> None:
         self._metrics = metrics
         self._model = model
         self._deaths = metrics.deaths.labels(model)
         self._inference = metrics.inference.labels(model)
 
     def watch_queue(self, lane: Lane, length: Callable[[], int]) -> None:
+        """Shows how many items wait in a lane."""
         self._metrics.depth.labels(self._model, lane.value).set_function(length)
-        for reason in ("rejected", "expired", "cancelled"):
+        for reason in DROPPED:
             self._metrics.dropped.labels(self._model, lane.value, reason)
 
     def batch_released(self, lane: Lane, queue_seconds: Sequence[float], reason: Release) -> None:
+        """Counts a batch that a worker took, and how long its items had waited."""
         self._metrics.released.labels(self._model, lane.value, reason.value).inc()
         self._metrics.size.labels(self._model, lane.value).observe(len(queue_seconds))
         waits = self._metrics.queue.labels(self._model, lane.value)
@@ -258,19 +245,13 @@ class _ModelBatches(BatchObserver):
             waits.observe(seconds)
 
     def batch_done(self, inference_seconds: float) -> None:
+        """Counts a batch that was computed, or failed."""
         self._inference.observe(inference_seconds)
 
-    def rejected(self, lane: Lane, items: int) -> None:
-        self._drop(lane, "rejected", items)
-
-    def expired(self, lane: Lane, items: int) -> None:
-        self._drop(lane, "expired", items)
-
-    def cancelled(self, lane: Lane, items: int) -> None:
-        self._drop(lane, "cancelled", items)
+    def dropped(self, lane: Lane, reason: Dropped, items: int) -> None:
+        """Counts items that were not answered."""
+        self._metrics.dropped.labels(self._model, lane.value, reason).inc(items)
 
     def worker_died(self) -> None:
+        """Counts a worker that died."""
         self._deaths.inc()
-
-    def _drop(self, lane: Lane, reason: str, items: int) -> None:
-        self._metrics.dropped.labels(self._model, lane.value, reason).inc(items)

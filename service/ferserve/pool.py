@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TypeVar
 
-from ferserve.batcher import DeadlineExceeded, QueueFull
-from ferserve.observers import PipelineObserver
+from ferserve.errors import DeadlineExceeded, QueueFull
+from ferserve.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -27,17 +27,17 @@ class WorkPool:
     Args:
         threads: Number of threads.
         max_queue: Most functions running or waiting.
-        observer: Hears of images that were rejected, expired or cancelled.
+        metrics: Counts images that were dropped.
     """
 
-    def __init__(self, threads: int, max_queue: int, observer: PipelineObserver) -> None:
+    def __init__(self, threads: int, max_queue: int, metrics: Metrics) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._threads = threads
         self._max_queue = max_queue
-        self._observer = observer
+        self._metrics = metrics
         self._under_way = 0
         self._mean_seconds = 0.0
-        observer.watch_images(lambda: self._under_way)
+        metrics.watch_images(lambda: self._under_way)
 
     @property
     def under_way(self) -> int:
@@ -57,11 +57,11 @@ class WorkPool:
         """
         left = deadline - monotonic()
         if left <= 0:
-            self._observer.image_expired()
+            self._metrics.image_dropped("expired")
             raise DeadlineExceeded("the time was over before the image was decoded")
         turns_before = self._under_way // self._threads
         if self._under_way >= self._max_queue or self._mean_seconds * turns_before > MARGIN * left:
-            self._observer.image_rejected()
+            self._metrics.image_dropped("rejected")
             raise QueueFull(f"{self._under_way} images are waiting to be decoded")
         self._under_way += 1
         slot = [work]  # emptied below: a cancelled call would else keep an upload in memory
@@ -73,10 +73,10 @@ class WorkPool:
             async with asyncio.timeout(left):
                 result, seconds = await asyncio.wrap_future(future)
         except TimeoutError:
-            self._observer.image_expired()
+            self._metrics.image_dropped("expired")
             raise DeadlineExceeded("decoding and finding faces took too long") from None
         except asyncio.CancelledError:
-            self._observer.image_cancelled()
+            self._metrics.image_dropped("cancelled")
             raise
         finally:
             slot.clear()

@@ -105,7 +105,7 @@ class Preparer:
             submitted: When the work was handed over, on the clock of ``time.monotonic``.
 
         Raises:
-            images.ImageError: The bytes are no image within the limits.
+            Refusal: The bytes are no image within the limits.
         """
         begun = monotonic()
         image = decode_image(data, self._max_pixels, self._draft_side)

@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from time import monotonic
 
-from ferserve.batcher import Answer, BatcherClosed
-from ferserve.bundle import ModelFacts
+from pydantic import ValidationError
+
+from ferserve.batcher import Answer
 from ferserve.card import ModelCard
+from ferserve.errors import InvalidParameter, NotReady, UnknownModel
 from ferserve.fer2013.labels import FACE_SIDE
-from ferserve.observers import PipelineObserver
+from ferserve.interface import AsyncInterface, Interface
+from ferserve.metrics import Metrics
+from ferserve.models import Model, Scores
 from ferserve.pool import WorkPool
 from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
 from ferserve.schemas import (
@@ -18,50 +22,38 @@ from ferserve.schemas import (
     EmotionOptions,
     FaceEmotion,
     FaceWarning,
+    ModelList,
     ModelReference,
     Recognition,
+    RecognizeOptions,
     Timing,
 )
-from ferserve.serving import Scores, ServedModel, load_detector, load_models
+from ferserve.serving import ServedModel, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
 
 
-class UnknownModel(ValueError):  # noqa: N818 - named for the API's problem
-    """No model of this name is served; the message lists those that are."""
+class AsyncRecognizer(AsyncInterface[Recognition]):
+    """Answers which faces an image has and how their expressions appear, in this process.
 
-
-class InvalidOption(ValueError):  # noqa: N818
-    """An option is over a limit of the settings."""
-
-
-class Recognizer:
-    """Answers which faces an image has and how their expressions appear.
-
-    Life: ``Recognizer(settings)`` loads and checks all files, ``await start()`` warms the models
+    Life: ``AsyncRecognizer()`` loads and checks all files, ``await start()`` warms the models
     and takes work, ``begin_drain()`` announces the end, ``await close()`` finishes.
 
     Args:
-        settings: Which models to serve, and all limits.
-        observer: Hears what happens, for metrics.
-        models: By name, where they are not to be loaded into this process.
+        settings: Which models to serve, and all limits; by default those of the environment.
+        metrics: Where everything is counted.
 
     Raises:
         ModelError: A model or the face detector cannot be served; the message says why.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        observer: PipelineObserver | None = None,
-        models: Mapping[str, ServedModel] | None = None,
-    ) -> None:
-        self.settings = settings
-        self._observer = observer or PipelineObserver()
+    def __init__(self, settings: Settings | None = None, metrics: Metrics | None = None) -> None:
+        self.settings = settings = settings or Settings()
+        self._metrics = metrics or Metrics()
         self._cpus = usable_cpus()
         self._preparer = Preparer(load_detector(settings), settings.max_pixels)
-        self._models = load_models(settings, self._observer) if models is None else models
+        self._models = serve_models(settings, self._metrics)
         self.default_model = settings.default_model or next(iter(self._models))
-        self._pool = WorkPool(self._cpus, settings.max_queue, self._observer)
+        self._pool = WorkPool(self._cpus, settings.max_queue, self._metrics)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -70,21 +62,21 @@ class Recognizer:
     @property
     def cards(self) -> list[ModelCard]:
         """The cards of the served models."""
-        return [model.bundle.card for model in self._models.values()]
+        return [served.model.card for served in self._models.values()]
 
     @property
     def not_ready_reason(self) -> str | None:
         """Why no more work should be sent here; None while all is well."""
         if self._state != "ready":
             return f"the service is {self._state}"
-        dead = [name for name, model in self._models.items() if not model.batcher.healthy]
+        dead = [name for name, served in self._models.items() if not served.batcher.healthy]
         return f"a worker died, of: {', '.join(dead)}" if dead else None
 
     async def start(self) -> None:
         """Warms every model and starts the workers; ready afterwards."""
-        for model in self._models.values():
-            await asyncio.to_thread(model.bundle.warm_up)
-            model.batcher.start()
+        for served in self._models.values():
+            await asyncio.to_thread(served.model.warm_up)
+            served.batcher.start()
         await asyncio.to_thread(self._preparer.warm_up)
         self._state = "ready"
 
@@ -98,7 +90,7 @@ class Recognizer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), self.settings.drain_seconds)
         self._state = "stopped"
-        await asyncio.gather(*(model.batcher.close() for model in self._models.values()))
+        await asyncio.gather(*(served.batcher.close() for served in self._models.values()))
         await self._pool.close()
 
     @property
@@ -106,20 +98,32 @@ class Recognizer:
         """Whether the end was announced."""
         return self._state in ("shutting down", "stopped")
 
+    async def models(self) -> ModelList:  # noqa: D102 - as AsyncInterface says
+        return ModelList(default=self.default_model, models=self.cards)
+
+    async def _recognize_file(self, data: bytes, options: RecognizeOptions) -> Recognition:
+        try:
+            chosen = EmotionOptions(**options)
+        except ValidationError as error:
+            faults = error.errors(include_input=False, include_url=False)
+            named = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+            raise InvalidParameter("; ".join(named)) from None
+        return await self.answer(data, chosen)
+
     def check(self, options: EmotionOptions) -> None:
         """Refuses options that no image could be answered with.
 
         Raises:
             UnknownModel: ``options.model`` is not served.
-            InvalidOption: ``options.max_faces`` is over the limit.
+            InvalidParameter: ``options.max_faces`` is over the limit.
         """
         self.served(options.model or self.default_model)
         self._pick_max_faces(options.max_faces)
 
-    async def recognize(
+    async def answer(
         self, data: bytes, options: EmotionOptions, seconds: float | None = None
     ) -> Recognition:
-        """Finds the faces of one image and their expressions.
+        """Finds the faces of one image and their expressions, within a time.
 
         Cancelling the call drops the parts of its work that have not begun.
 
@@ -130,17 +134,17 @@ class Recognizer:
 
         Raises:
             UnknownModel: ``options.model`` is not served.
-            InvalidOption: ``options.max_faces`` is over the limit.
-            images.ImageError: The bytes are no image within the limits.
-            batcher.QueueFull: Too much work is waiting.
-            batcher.DeadlineExceeded: It took longer than the timeout.
-            batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
-            batcher.BatchFailed: The inference failed.
+            InvalidParameter: ``options.max_faces`` is over the limit.
+            Refusal: The bytes are no image within the limits.
+            QueueFull: Too much work is waiting.
+            DeadlineExceeded: It took longer than the timeout.
+            NotReady: The service has not started, has stopped, or a worker died.
+            InternalError: The inference failed.
         """
         with self._admitted():
-            return await self._recognize(data, options, self._deadline(seconds))
+            return await self._answer(data, options, self._deadline(seconds))
 
-    async def recognize_many(
+    async def answer_many(
         self, images: Sequence[bytes], options: EmotionOptions, seconds: float | None = None
     ) -> list[Recognition | Exception]:
         """Answers several images, in order: each with its result or with what went wrong.
@@ -155,24 +159,24 @@ class Recognizer:
 
         Raises:
             UnknownModel: ``options.model`` is not served.
-            InvalidOption: ``options.max_faces`` is over the limit.
-            batcher.BatcherClosed: The service has not started or has stopped.
+            InvalidParameter: ``options.max_faces`` is over the limit.
+            NotReady: The service has not started or has stopped.
         """
         self.check(options)
         deadline = self._deadline(seconds)
         at_once = asyncio.Semaphore(2 * self._cpus)
 
-        async def answer(data: bytes) -> Recognition | Exception:
+        async def answer_one(data: bytes) -> Recognition | Exception:
             async with at_once:
                 try:
-                    return await self._recognize(data, options, deadline)
+                    return await self._answer(data, options, deadline)
                 except Exception as error:
                     return error
 
         with self._admitted():
             # A group, not gather: when the call is cancelled it waits until all have ended.
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(answer(data)) for data in images]
+                tasks = [group.create_task(answer_one(data)) for data in images]
         return [task.result() for task in tasks]
 
     async def rate(
@@ -190,16 +194,16 @@ class Recognizer:
 
         Raises:
             UnknownModel: The model is not served.
-            batcher.QueueFull: The faces do not fit in the queue.
-            batcher.DeadlineExceeded: It took longer than the timeout.
-            batcher.BatcherClosed: The service has not started, has stopped, or a worker died.
-            batcher.BatchFailed: The inference failed.
+            QueueFull: The faces do not fit in the queue.
+            DeadlineExceeded: It took longer than the timeout.
+            NotReady: The service has not started, has stopped, or a worker died.
+            InternalError: The inference failed.
         """
-        model = self.served(name)
+        served = self.served(name)
         with self._admitted():
-            answers = await model.batcher.submit(faces, self._deadline(seconds))
+            answers = await served.batcher.submit(faces, self._deadline(seconds))
         for answer in answers:
-            self._observer.face_rated(model.bundle.labels[answer.value.argmax()])
+            self._metrics.face_rated(served.model.labels[answer.value.argmax()])
         return answers
 
     def served(self, name: str) -> ServedModel:
@@ -214,7 +218,7 @@ class Recognizer:
         return self._models[name]
 
     def largest_face(self, data: bytes, detect: DetectMode) -> FaceImage | None:
-        """Cuts the largest face out of an image, as ``recognize`` would; blocks while it does.
+        """Cuts the largest face out of an image, as ``answer`` would; blocks while it does.
 
         Args:
             data: An image file's bytes.
@@ -224,7 +228,7 @@ class Recognizer:
             uint8 ``[48, 48]``, or None where no face is found.
 
         Raises:
-            images.ImageError: The bytes are no image within the limits.
+            Refusal: The bytes are no image within the limits.
         """
         options = EmotionOptions(detect=detect)
         found = self._preparer.prepare(data, options, max_faces=1, submitted=monotonic()).faces
@@ -234,7 +238,7 @@ class Recognizer:
     def _admitted(self) -> Iterator[None]:
         """Counts what is under way, which ``close`` waits for."""
         if self._state in ("starting", "stopped"):
-            raise BatcherClosed(f"the service is {self._state}")
+            raise NotReady(f"the service is {self._state}")
         self._under_way += 1
         self._idle.clear()
         try:
@@ -248,27 +252,25 @@ class Recognizer:
         longest = self.settings.request_timeout_ms / 1000
         return monotonic() + (longest if seconds is None else min(seconds, longest))
 
-    async def _recognize(
-        self, data: bytes, options: EmotionOptions, deadline: float
-    ) -> Recognition:
+    async def _answer(self, data: bytes, options: EmotionOptions, deadline: float) -> Recognition:
         started = monotonic()
         name = options.model or self.default_model
-        model = self.served(name)
+        served = self.served(name)
         max_faces = self._pick_max_faces(options.max_faces)
         work = partial(self._preparer.prepare, data, options, max_faces, submitted=started)
         quick = self._preparer.is_quick(data, options)
         prepared = work() if quick else await self._pool.run(work, deadline)
-        self._observer.image_prepared(
+        self._metrics.image_prepared(
             prepared.decode, prepared.detect if prepared.detector_ran else None
         )
-        answers = await model.batcher.submit([face.crop for face in prepared.faces], deadline)
-        card = model.bundle.card
+        answers = await served.batcher.submit([face.crop for face in prepared.faces], deadline)
+        card = served.model.card
         faces = [
-            _describe(face, answer.value, model.bundle, options.landmarks)
+            _describe(face, answer.value, served.model, options.landmarks)
             for face, answer in zip(prepared.faces, answers, strict=True)
         ]
         for face in faces:
-            self._observer.face_rated(face.dominant_emotion)
+            self._metrics.face_rated(face.dominant_emotion)
         return Recognition(
             model=ModelReference(name=name, version=card.version, sha256=card.sha256),
             image=prepared.image,
@@ -279,18 +281,32 @@ class Recognizer:
     def _pick_max_faces(self, wanted: int | None) -> int:
         limit = self.settings.max_faces
         if wanted is not None and wanted > limit:
-            raise InvalidOption(f"max_faces: Input should be at most {limit}")
+            raise InvalidParameter(f"max_faces: Input should be at most {limit}")
         return wanted or limit
 
 
-def _describe(face: FoundFace, scores: Scores, bundle: ModelFacts, landmarks: bool) -> FaceEmotion:
-    emotions = dict(zip(bundle.labels, scores.tolist(), strict=True))
+class Recognizer(Interface[Recognition]):
+    """Recognizes in this process, as ``AsyncRecognizer`` does, for programs that wait.
+
+    Args:
+        settings: Which models to load, and all limits; by default those of the environment.
+
+    Raises:
+        ModelError: A model or the face detector cannot be used; the message says why.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(AsyncRecognizer(settings))
+
+
+def _describe(face: FoundFace, scores: Scores, model: Model, landmarks: bool) -> FaceEmotion:
+    emotions = dict(zip(model.labels, scores.tolist(), strict=True))
     dominant = max(emotions, key=emotions.__getitem__)
     confidence = emotions[dominant]
     warnings: list[FaceWarning] = []
     if face.side < FACE_SIDE:
         warnings.append("small_face")
-    if confidence < bundle.card.low_confidence_threshold:
+    if confidence < model.card.low_confidence_threshold:
         warnings.append("low_confidence")
     if face.clipped:
         warnings.append("clipped_face")

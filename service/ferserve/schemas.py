@@ -1,6 +1,6 @@
 """The API's data: what a request may ask for and what an answer holds."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,6 +39,22 @@ class EmotionOptions(BaseModel):
     landmarks: bool = Field(
         default=False, description="Whether to answer each face's five landmarks."
     )
+
+
+class RecognizeOptions(TypedDict, total=False):
+    """The same as keyword arguments; what is left out is up to the service."""
+
+    model: str
+    detect: DetectMode
+    max_faces: int
+    min_face_confidence: float
+    landmarks: bool
+
+
+class StreamingOptions(RecognizeOptions, total=False):
+    """``StreamOptions`` as keyword arguments."""
+
+    smoothing_seconds: float
 
 
 class ImageDocument(BaseModel):

@@ -1,21 +1,19 @@
 """A served model: what is known of it, and what every inference goes through."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ferserve import faces
-from ferserve.batcher import Answer, Batcher, Lane
-from ferserve.bundle import CPU, Bundle, ModelError, ModelFacts, available_models
-from ferserve.card import ModelCard
-from ferserve.ensemble import load_bundles
-from ferserve.observers import PipelineObserver
+from ferserve.batcher import Batcher
+from ferserve.metrics import Metrics
+from ferserve.models import Model, Scores, available_models, load_models
 from ferserve.preparation import FaceImage
-from ferserve.runtime.options import GPU_WORKERS
+from ferserve.sessions import CPU, ModelError, Runtime
 from ferserve.settings import Settings, usable_cpus
+
+GPU_WORKERS = 2
+"""Batches under way at a time on a GPU: the next is prepared, and begun, while one runs."""
 
 MAX_CPU_BATCH = 8
 """On the CPU larger batches are no faster a face, but each worker takes memory for one: with one
@@ -33,83 +31,37 @@ batches matter more, takes 1.3 % more processor time with 3, and 3.8 % with 4.""
 MAX_BACKGROUND_BATCH = 4
 """On the CPU, too: live requests wait for a background batch that is under way."""
 
-Scores = NDArray[np.float32]
-
-
-class FaceQueue(Protocol):
-    """What a model's faces go through: a ``Batcher`` here, or its like on other machines."""
-
-    @property
-    def healthy(self) -> bool:
-        """Whether faces are taken and answered."""
-
-    def start(self) -> None:
-        """Begins to take faces; once only, in the event loop that will submit them."""
-
-    async def submit(
-        self, items: Sequence[FaceImage], deadline: float, lane: Lane = Lane.LIVE
-    ) -> list[Answer[Scores]]:
-        """As ``Batcher.submit``."""
-
-    async def close(self) -> None:
-        """Fails what still waits."""
-
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model and what is in front of it.
 
     Attributes:
-        bundle: The model.
+        model: The model.
         batcher: What every inference goes through.
         background_batch: Most faces of a batch that live requests may have to wait for.
         background_streams: Submissions of that many faces under way at a time that keep every
             worker busy; more do not fit in the background lane.
     """
 
-    bundle: ModelFacts
-    batcher: FaceQueue
+    model: Model
+    batcher: Batcher[FaceImage, Scores]
     background_batch: int
     background_streams: int
 
 
-@dataclass(frozen=True)
-class Description:
-    """What other processes need to know of a model, as in ``ServedModel``."""
-
-    card: ModelCard
-    labels: tuple[str, ...]
-    provider: str
-    background_batch: int
-    background_streams: int
-
-    def warm_up(self) -> None:
-        """Does nothing: the process that computes is warm before it answers."""
-
-
-def describe(model: ServedModel) -> Description:
-    """Describes a model of this process to others."""
-    facts = model.bundle
-    return Description(
-        facts.card,
-        facts.labels,
-        facts.provider,
-        model.background_batch,
-        model.background_streams,
-    )
-
-
-def serve_bundle(bundle: Bundle, settings: Settings, observer: PipelineObserver) -> ServedModel:
-    """Puts a batcher in front of a model of this process."""
+def serve_model(model: Model, settings: Settings, metrics: Metrics) -> ServedModel:
+    """Puts a batcher in front of a model; decides its workers and the size of its batches."""
     # Several single-threaded workers beat one many-threaded one on the CPU. For a GPU they are
     # few, so that its batches are large: one more than computes, to have the next batch ready.
-    on_cpu = bundle.provider == CPU
+    on_cpu = model.provider == CPU
     workers = settings.inference_workers or (usable_cpus() if on_cpu else GPU_WORKERS)
     max_batch = min(settings.max_batch, MAX_CPU_BATCH) if on_cpu else settings.max_batch
     background_batch = min(max_batch, MAX_BACKGROUND_BATCH) if on_cpu else max_batch
     background_streams = 2 * workers
+    card = model.card
     batcher = Batcher[FaceImage, Scores](
-        lambda crops: bundle.predict(np.stack(crops)),
+        lambda crops: model.predict(np.stack(crops)),
         workers=workers,
         max_batch=max_batch,
         max_queue=settings.max_queue,
@@ -118,10 +70,10 @@ def serve_bundle(bundle: Bundle, settings: Settings, observer: PipelineObserver)
         one_by_one=CPU_ONE_BY_ONE if on_cpu else 0,
         max_background_batch=background_batch,
         max_background_queue=background_batch * background_streams,
-        name=bundle.card.name,
-        observer=observer.serve_model(bundle.card.name, bundle.card.version, bundle.provider),
+        name=card.name,
+        metrics=metrics.serve_model(card.name, card.version, model.provider),
     )
-    return ServedModel(bundle, batcher, background_batch, background_streams)
+    return ServedModel(model, batcher, background_batch, background_streams)
 
 
 def served_names(settings: Settings) -> tuple[str, ...]:
@@ -144,29 +96,20 @@ def served_names(settings: Settings) -> tuple[str, ...]:
     return names
 
 
-def load_models(settings: Settings, observer: PipelineObserver) -> dict[str, ServedModel]:
+def serve_models(settings: Settings, metrics: Metrics) -> dict[str, ServedModel]:
     """Loads and checks the models to serve, by name.
 
     Raises:
         ModelError: There is none, or one cannot be served.
     """
-    on_cpu = settings.provider == "cpu"
-    bundles = load_bundles(
-        settings.models_dir,
-        served_names(settings),
+    runtime = Runtime(
         provider=settings.provider,
-        device_id=settings.device_id,
+        provider_options=settings.provider_options,
         intra_op_threads=settings.intra_op_threads,
-        max_batch=min(settings.max_batch, MAX_CPU_BATCH) if on_cpu else settings.max_batch,
-        workers=settings.inference_workers or (usable_cpus() if on_cpu else GPU_WORKERS),
-        precision=settings.precision,
-        strategy=settings.batch_strategy,
-        cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
-        conv_layout=settings.conv_layout,
-        gpu_memory_limit_bytes=settings.gpu_memory_limit_bytes,
-        cache_dir=settings.cache_dir,
+        max_batch=settings.max_batch,
     )
-    return {name: serve_bundle(bundle, settings, observer) for name, bundle in bundles.items()}
+    models = load_models(settings.models_dir, served_names(settings), runtime)
+    return {name: serve_model(model, settings, metrics) for name, model in models.items()}
 
 
 def load_detector(settings: Settings) -> faces.FaceDetector:

@@ -8,7 +8,7 @@ from limits import parse_many
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ferserve.runtime.options import ConvLayout, ConvSearch, Precision, ProviderChoice, Strategy
+ProviderChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -46,113 +46,139 @@ def usable_cpus() -> int:
     return max(allowed, 1)
 
 
+MEBI = 1024 * 1024
+
+
 class Settings(BaseSettings):
     """Everything an operator can set; field ``x`` is the variable ``FERSERVE_X``.
 
-    Attributes:
-        models_dir: Folder of ``<name>.onnx``, ``<name>.json`` and ``face_detector.onnx``.
-        models: Names to serve, comma-separated in the environment; empty means all found.
-        default_model: Answers requests that name no model; unset means the first served.
-        provider: ``auto`` takes CUDA where it works and the CPU elsewhere; ``cuda`` or
-            ``tensorrt`` that does not work is a start-up error.
-        device_id: CUDA device.
-        precision: Arithmetic of the networks: ``float32``; ``tf32``, of GPUs only; ``float16``;
-            ``int8``, of the CPU only.
-        batch_strategy: How batches are run, see ``ferserve.runtime.runners``; unset means
-            ``dynamic`` on the CPU, ``padded`` on CUDA and ``sessions`` with TensorRT.
-        cudnn_conv_algo_search: How cuDNN chooses its convolutions.
-        conv_layout: Order of the axes in CUDA's convolutions.
-        gpu_memory_limit_bytes: Most memory that the arena of one session takes on a GPU.
-        cache_dir: Folder that keeps float16 and int8 models and TensorRT's engines between
-            starts; unset writes nothing. Whoever can write there decides what is computed.
-        intra_op_threads: Threads inside one inference on the CPU. One is fastest together with
-            several workers.
-        inference_workers: Worker threads a model; unset means one a processor on the CPU and
-            two on a GPU, so that the next batch is ready when one ends.
-        max_batch: Most faces in one inference; on a CPU 8 at most.
-        max_wait_ms: How long a face may wait for others to fill its batch, counted from its
-            arrival. 0 never waits: batches form while the workers are busy.
-        max_queue: Most faces waiting for inference, a model; the same number of images may be
-            in decoding and face detection. More is answered 429.
-        request_timeout_ms: Time from a whole upload to its answer; past it 504. A request may
-            shorten it.
-        max_upload_bytes: Largest request body, base64 and multipart framing included.
-        max_images: Most images in one request of ``/v1/emotion/batch``.
-        max_batch_upload_bytes: Largest body of such a request.
-        upload_memory_bytes: Most bytes of the bodies of all requests together, benchmarks apart;
-            more is answered 429.
-        max_pixels: Largest image, width times height.
-        max_faces: Most faces answered an image.
-        detect_max_side: Images are scaled down to this longer side for face detection, pixels.
-        max_streams: Most streams of ``/v1/emotion/stream`` open at a time; more is answered 429.
-        stream_max_fps: Most frames a second answered in a stream; what comes faster is dropped.
-        stream_idle_seconds: How long a stream may bring no frame, or take no answer.
-        stream_max_seconds: How long a stream may last.
-        dataset: FER2013 for benchmarks: the Kaggle zip, its unpacked folder or ``fer2013.csv``;
-            unset means that only uploads can be benchmarked.
-        votes: FER+ votes about these faces, a CSV, for benchmarks against people's majority; unset
-            means that there are none.
-        benchmark_queue: Most benchmarks waiting beside the one that runs; more is answered 429.
-        benchmark_max_upload_bytes: Largest zip, kept in memory until its benchmark has run.
-        benchmark_max_entries: Most files and folders in a zip.
-        benchmark_max_unpacked_bytes: Most bytes of a zip's files together, unpacked.
-        api_keys: Keys that may use ``/v1``, ``/v2`` and ``/metrics``, comma-separated in the
-            environment; empty means that everyone may.
-        rate_limit: Most requests to ``/v1`` and ``/v2`` by key, or by address where there is none,
-            such as ``100/minute`` or ``10/second;1000/hour``; unset means no limit.
-        cors_origins: Origins whose pages may call the service, comma-separated in the
-            environment; empty means none.
-        metrics_emotions: Whether ``/metrics`` counts faces by dominant emotion.
-        host: Address to listen on.
-        port: Port to listen on.
-        log_format: ``text`` for people, ``json`` for machines (one object a line).
-        drain_seconds: Longest wait for requests under way at shutdown.
+    ``make docs`` copies what stands below each field to ``docs/operations.md``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FERSERVE_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FERSERVE_",
+        env_ignore_empty=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
 
     models_dir: Path = Field(default_factory=installed_models)
+    """Folder of `<name>.onnx`, `<name>.json` and `face_detector.onnx`; by default the models that
+    come with ferserve."""
+
     models: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names to serve, comma-separated; by default all that are found."""
+
     default_model: str | None = None
+    """Answers requests that name no model; by default the first served."""
+
     provider: ProviderChoice = "auto"
-    device_id: int = Field(default=0, ge=0)
-    precision: Precision = "float32"
-    batch_strategy: Strategy | None = None
-    cudnn_conv_algo_search: ConvSearch = "exhaustive"
-    conv_layout: ConvLayout = "nchw"
-    gpu_memory_limit_bytes: int | None = Field(default=None, ge=1)
-    cache_dir: Path | None = None
+    """`auto` takes CUDA where it works and the CPU elsewhere; `cuda` or `tensorrt` that does not
+    work is an error at the start ([GPUs](gpu.md))."""
+
+    provider_options: dict[str, str | int | float | bool] = {}
+    """ONNX Runtime's options of that provider, as JSON: `{"device_id": 1, "use_tf32": 1}`."""
+
     intra_op_threads: int = Field(default=1, ge=1)
+    """Threads inside one inference on the CPU. As many as there are processors, with
+    `INFERENCE_WORKERS=1`, answer a lone request sooner and fewer requests in all
+    ([figures](performance.md#what-the-cpu-path-was-chosen-from))."""
+
     inference_workers: int | None = Field(default=None, ge=1)
+    """Worker threads a model; by default one a processor, and two on a GPU, so that the next batch
+    is ready when one ends."""
+
     max_batch: int = Field(default=32, ge=1)
+    """Most faces in one inference; on the CPU, where more are no faster, at most 8."""
+
     max_wait_ms: float = Field(default=0, ge=0, le=1000)
+    """How long a face may wait for others to fill its batch, from its arrival. With 0, batches form
+    while the workers are busy."""
+
     max_queue: int = Field(default=256, ge=1)
+    """Most faces waiting for a model, and most images in decoding; more is answered 429. Also the
+    most faces of one request to [`/v2`](inference-protocol.md)."""
+
     request_timeout_ms: float = Field(default=10_000, gt=0)
-    max_upload_bytes: int = Field(default=20 * 1024 * 1024, ge=1)
+    """From a whole upload to its answer; past it 504. A request may shorten it with the header
+    `X-Request-Timeout-Ms`."""
+
+    max_upload_bytes: int = Field(default=20 * MEBI, ge=1)
+    """Largest request body, base64 and multipart framing included."""
+
     max_images: int = Field(default=32, ge=1, le=500)
-    max_batch_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
-    upload_memory_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    """Most images in one request of `/v1/emotion/batch`."""
+
+    max_batch_upload_bytes: int = Field(default=64 * MEBI, ge=1)
+    """Largest body of such a request."""
+
+    upload_memory_bytes: int = Field(default=512 * MEBI, ge=1)
+    """Most bytes of the bodies of all requests together, benchmarks apart; more is answered 429."""
+
     max_pixels: int = Field(default=50_000_000, ge=1)
+    """Largest image, width × height."""
+
     max_faces: int = Field(default=32, ge=1)
+    """Most faces answered an image."""
+
     detect_max_side: int = Field(default=640, ge=32)
+    """Images are scaled down to this longer side for face detection, in pixels."""
+
     max_streams: int = Field(default=64, ge=0)
+    """Most [streams](stream.md) open at a time; more is answered 429."""
+
     stream_max_fps: float = Field(default=30, gt=0)
+    """Most frames a second answered in a stream; what comes faster is dropped."""
+
     stream_idle_seconds: float = Field(default=30, gt=0)
+    """How long a stream may bring no frame, or take no answer."""
+
     stream_max_seconds: float = Field(default=3600, gt=0)
+    """How long a stream may last."""
+
     dataset: Path | None = None
+    """FER2013 for [benchmarks](benchmark.md): the Kaggle zip, its folder or `fer2013.csv`."""
+
     votes: Path | None = None
+    """FER+ votes about these faces, a CSV, for benchmarks against people's majority."""
+
     benchmark_queue: int = Field(default=3, ge=0)
-    benchmark_max_upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1)
+    """Most benchmarks waiting beside the one that runs; more is answered 429."""
+
+    benchmark_max_upload_bytes: int = Field(default=128 * MEBI, ge=1)
+    """Largest zip to benchmark on; it is held in memory until its benchmark has run."""
+
     benchmark_max_entries: int = Field(default=50_000, ge=1)
-    benchmark_max_unpacked_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
+    """Most files and folders in a zip."""
+
+    benchmark_max_unpacked_bytes: int = Field(default=1024 * MEBI, ge=1)
+    """Most bytes of a zip's files together, unpacked."""
+
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
+    """Keys of at least 16 characters that may call, comma-separated; by default everyone may
+    ([security](security.md))."""
+
     rate_limit: str | None = None
+    """Most requests to `/v1` and `/v2` by key, or by address where there is none: `100/minute`,
+    `10/second;1000/hour`."""
+
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may call, comma-separated."""
+
     metrics_emotions: bool = False
+    """Whether `/metrics` counts faces by dominant emotion."""
+
     host: str = "127.0.0.1"
+    """Address to listen on."""
+
     port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on."""
+
     log_format: Literal["text", "json"] = "text"
+    """`text`, or `json`: one line a request with method, path, status, time and request id."""
+
     drain_seconds: int = Field(default=20, ge=0)
+    """Longest wait for requests under way at shutdown."""
 
     @field_validator("models", "api_keys", "cors_origins", mode="before")
     @classmethod
@@ -193,3 +219,61 @@ class Settings(BaseSettings):
                 f"default_model {self.default_model!r} is not among models {list(self.models)}"
             )
         return self
+
+
+class ClusterSettings(BaseSettings):
+    """How many replicas run on Ray, and on what; field ``x`` is ``FERSERVE_CLUSTER_X``.
+
+    Processors and GPUs are what Ray keeps account of when it places replicas; a fraction lets
+    several share one.
+
+    Attributes:
+        min_replicas: Fewest replicas of the service.
+        max_replicas: Most replicas of the service.
+        target_requests: Requests and streams under way, a replica, that autoscaling aims at.
+        replica_cpus: Processors a replica; as many workers a model, at least one, run in it.
+        replica_gpus: GPUs a replica; 0 computes on the processor.
+        metrics_port: First port on which a replica shows its metrics; each takes the next free one
+            of its machine.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FERSERVE_CLUSTER_", env_ignore_empty=True, frozen=True
+    )
+
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=1, ge=1)
+    target_requests: float = Field(default=8, gt=0)
+    replica_cpus: float = Field(default=1, gt=0)
+    replica_gpus: float = Field(default=0, ge=0)
+    metrics_port: int = Field(default=9400, ge=1, le=65_000)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas is above max_replicas")
+        return self
+
+    def for_replica(self, settings: Settings) -> Settings:
+        """Returns the settings of a replica, which computes on what it reserves.
+
+        Raises:
+            ValueError: A GPU's provider is asked for, but no share of a GPU.
+        """
+        provider = settings.provider
+        if provider in ("cuda", "tensorrt") and not self.replica_gpus:
+            raise ValueError(f"provider={provider} needs FERSERVE_CLUSTER_REPLICA_GPUS above 0")
+        if provider == "auto":
+            provider = "cuda" if self.replica_gpus else "cpu"
+        workers = settings.inference_workers
+        if workers is None and provider == "cpu":
+            workers = max(1, round(self.replica_cpus))
+        # Ray shows a replica only the GPUs it was given.
+        options = {k: v for k, v in settings.provider_options.items() if k != "device_id"}
+        return settings.model_copy(
+            update={
+                "provider": provider,
+                "provider_options": options,
+                "inference_workers": workers,
+            }
+        )

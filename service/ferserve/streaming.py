@@ -8,26 +8,11 @@ from enum import Enum
 from time import monotonic
 from typing import Any, Protocol
 
-from ferserve.observers import StreamObserver
+from ferserve.errors import MalformedRequest, NotReady, QueueFull
+from ferserve.metrics import Metrics
 from ferserve.schemas import Recognition, StreamCounts
 from ferserve.settings import Settings
 from ferserve.tracking import FaceTracker, SeenFace, Track
-
-
-class ClientLeft(Exception):  # noqa: N818 - a condition, not a fault
-    """The connection is gone."""
-
-
-class UnknownMessage(Exception):  # noqa: N818
-    """The client sent what is no frame."""
-
-
-class TooManyStreams(Exception):  # noqa: N818
-    """As many streams are open as the settings allow."""
-
-
-class StreamsClosed(Exception):  # noqa: N818
-    """The service takes no more streams."""
 
 
 class End(Enum):
@@ -94,10 +79,10 @@ class NewestFrame:
         dropped: Those that a newer one replaced.
     """
 
-    def __init__(self, memory: Memory, observer: StreamObserver) -> None:
+    def __init__(self, memory: Memory, metrics: Metrics) -> None:
         self.received = self.dropped = 0
         self._memory = memory
-        self._observer = observer
+        self._metrics = metrics
         self._waiting: Frame | None = None
         self._finished = asyncio.Event()
         self._changed = asyncio.Event()
@@ -136,7 +121,7 @@ class NewestFrame:
     def count_dropped(self) -> None:
         """Counts a frame that will not be answered."""
         self.dropped += 1
-        self._observer.frame_dropped()
+        self._metrics.frame_dropped()
 
     def finish(self) -> None:
         """Says that there will be no more."""
@@ -158,7 +143,7 @@ class FrameStream:
         settings: The limits of a stream.
         memory: What the frames take their bytes from.
         smoothing_seconds: Time constant of the smoothing.
-        observer: Hears of the frames.
+        metrics: Where frames are counted.
     """
 
     def __init__(
@@ -167,12 +152,12 @@ class FrameStream:
         settings: Settings,
         memory: Memory,
         smoothing_seconds: float,
-        observer: StreamObserver,
+        metrics: Metrics,
     ) -> None:
         self._recognize = recognize
         self._settings = settings
-        self._observer = observer
-        self._frames = NewestFrame(memory, observer)
+        self._metrics = metrics
+        self._frames = NewestFrame(memory, metrics)
         self._tracker = FaceTracker(smoothing_seconds)
         self._answered = 0
         self._stopped: asyncio.Future[End] = asyncio.get_running_loop().create_future()
@@ -197,9 +182,9 @@ class FrameStream:
         """Answers frames until the client, a limit or the service ends the stream.
 
         Args:
-            receive: Waits for a frame; None after the last. May raise ``ClientLeft`` and
-                ``UnknownMessage``.
-            send: Sends an answer; may raise ``ClientLeft``.
+            receive: Waits for a frame; None after the last. May raise ``ConnectionError`` and
+                ``MalformedRequest``.
+            send: Sends an answer; may raise ``ConnectionError``.
         """
         answering = asyncio.create_task(self._answer_all(send))
         answering.add_done_callback(lambda _: self.stop(End.FAILED))
@@ -214,7 +199,7 @@ class FrameStream:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
             self._frames.drop()
-            self._observer.stream_ended(end.value)
+            self._metrics.stream_ended(end.value)
 
     async def _read(self, receive: Callable[[], Awaitable[bytes | None]]) -> End:
         """Takes frames as they come, however long answers take, until there is a reason to end."""
@@ -230,9 +215,9 @@ class FrameStream:
                     if frame is None:
                         return End.FINISHED
                     self._frames.put(frame)
-            except ClientLeft:
+            except ConnectionError:
                 return End.CLIENT_LEFT
-            except UnknownMessage:
+            except MalformedRequest:
                 return End.UNKNOWN_MESSAGE
             finally:
                 came = coming.done()
@@ -250,7 +235,7 @@ class FrameStream:
             started = monotonic()
             try:
                 await self._answer(frame, send)
-            except ClientLeft:
+            except ConnectionError:
                 self.stop(End.CLIENT_LEFT)
                 break
             except TimeoutError:  # the client takes no answers
@@ -272,7 +257,7 @@ class FrameStream:
                 self._frames.count_dropped()
         self._answered += 1
         refused = isinstance(sent.outcome, Exception)
-        self._observer.frame_answered(monotonic() - frame.arrived, refused=refused)
+        self._metrics.frame_answered(monotonic() - frame.arrived, refused=refused)
 
     async def _look_at(self, frame: Frame) -> FrameAnswer:
         dropped = self._frames.dropped
@@ -294,28 +279,28 @@ class Streams:
 
     Args:
         max_streams: Most of them at a time.
-        observer: Hears of them.
+        metrics: Where they are counted.
     """
 
-    def __init__(self, max_streams: int, observer: StreamObserver) -> None:
-        self.observer = observer
+    def __init__(self, max_streams: int, metrics: Metrics) -> None:
+        self.metrics = metrics
         self._max_streams = max_streams
         self._open: set[FrameStream] = set()
         self._closing = False
-        observer.watch_streams(lambda: len(self._open))
+        metrics.watch_streams(lambda: len(self._open))
 
     @contextmanager
     def place(self, stream: FrameStream) -> Iterator[None]:
         """Holds a place for a stream.
 
         Raises:
-            TooManyStreams: There is none.
-            StreamsClosed: The service ends.
+            QueueFull: There is none.
+            NotReady: The service ends.
         """
         if self._closing:
-            raise StreamsClosed("the service is shutting down")
+            raise NotReady("the service is shutting down")
         if len(self._open) >= self._max_streams:
-            raise TooManyStreams(f"{len(self._open)} streams are open; there is no place for more")
+            raise QueueFull(f"{len(self._open)} streams are open; there is no place for more")
         self._open.add(stream)
         try:
             yield

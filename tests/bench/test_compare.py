@@ -1,24 +1,16 @@
-"""The comparison: what fails costs nothing else, and it keeps to its time."""
+"""The comparison: what fails is named and costs nothing else; goals say what was shown."""
 
 import json
 import os
-import sys
-import time
-from argparse import Namespace
-from pathlib import Path
 
-import compare
-import pytest
-from compare_cases import Faces
-from compare_time import BARE_SETTINGS, SECONDS
+from compare import CASES, Bench, Case, goals, measure_round
 from ferserve.fer2013.labels import EMOTIONS
-from peers import measuring
-from peers.measuring import Bench, bare_answer
-from peers.registry import PEERS, Peer, Variant
-from peers.service_process import ServiceFailed, running
+from ferserve.settings import installed_models
+from load import face
+from peers.common import Classifier, decode
+from peers.registry import OWN_PROGRAMS, PEERS, Peer
 
-MODEL = compare.installed_models() / "custom_cnn.onnx"
-PROGRAMS = Path(sys.executable).parent
+MODEL = installed_models() / "custom_cnn.onnx"
 
 SERVER = """
 import http.server, os
@@ -36,107 +28,104 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     def log_message(self, *args):
         pass
-address = ("127.0.0.1", int(os.environ["PEER_PORT"]))
+address = ("127.0.0.1", int(os.environ["PORT"]))
 http.server.ThreadingHTTPServer(address, Handler).serve_forever()
 """
 
 
-def peer(name: str, script: str, answer: str = "") -> tuple[Peer, Path]:
-    variant = Variant("as it is", {"ANSWER": answer, "SCRIPT": script})
-    run_it = "import os; exec(os.environ['SCRIPT'])"
-    command = ("{programs}/python", "-c", run_it)
-    return Peer(name, name.title(), (), command, "/", "/", lambda _: (variant,)), PROGRAMS
+def peer(name: str, script: str, answer: str = "") -> Peer:
+    return Peer(
+        name=name,
+        title=name.title(),
+        command=("{bin}/python", "-c", "import os; exec(os.environ['SCRIPT'])"),
+        path="/",
+        ready="/",
+        environment=lambda port, _cores: {"SCRIPT": script, "ANSWER": answer, "PORT": port},
+    )
 
 
-@pytest.fixture
-def bench(monkeypatch, tmp_path) -> Bench:
-    monkeypatch.setattr(measuring, "WARM_UP_SECONDS", 0.2)
-    return Bench(tuple(sorted(os.sched_getaffinity(0))), 1, 1.0, tmp_path)
-
-
-def test_a_service_that_fails_is_named_and_costs_the_others_nothing(bench):
+def test_a_service_that_fails_is_named_and_costs_the_others_nothing():
+    (right,) = Classifier(MODEL)([decode(face().data)])
     services = [
         peer("broken", "print('no such luck')"),
         peer("wrong", SERVER, json.dumps(dict.fromkeys(EMOTIONS, 1 / 7))),
         peer("mad", SERVER, "no JSON"),
-        peer("right", SERVER, json.dumps(bare_answer(MODEL))),
+        peer("right", SERVER, json.dumps(right)),
     ]
-    result = {}
-    case = Faces(bench, MODEL, services, (2,), with_latency=False, result=result)
-    states = [list(result["runs"]) for _ in case.measure_round(1)]
+    case = Case("faces", "custom_cnn", "faces", face(), 2, 1, with_latency=False)
+    found = {"settings": {}, "bare": [], "runs": {}, "failed": {}}
+    bench = Bench(sorted(os.sched_getaffinity(0)), seconds=0.5, warm_up=0.2)
+    measure_round(bench, case, dict.fromkeys(services, OWN_PROGRAMS), found)
 
-    assert states == [[], [], [], [], ["right"]]  # whenever there is something to save
-    assert list(result["failed"]) == ["broken", "wrong", "mad"]
-    (why,) = result["failed"]["broken"]
-    assert why == "custom_cnn, round 1: as it is: not ready: no such luck"
-    (why,) = result["failed"]["wrong"]
-    assert "answers otherwise than the bare runtime: angry" in why
-    (measured,) = result["runs"]["right"]
+    assert list(found["failed"]) == ["broken", "wrong", "mad"]
+    assert found["failed"]["broken"] == ["not ready: no such luck"]
+    assert "answers otherwise than the bare runtime: angry" in found["failed"]["wrong"][0]
+    (measured,) = found["runs"]["right"]
     assert measured["saturation"]["requests_per_second"] > 0
     assert measured["saturation"]["cpu_seconds_per_face"] > 0
     assert not measured["saturation"]["errors"]
-    assert result["bare"][0]["batch"] == result["tuning"]["bare"]["batch"]
-    assert len(result["tuning"]["bare"]["tried"]) == BARE_SETTINGS
+    assert found["bare"][0]["faces_per_second"] > 0
 
 
-BUSY = """
-import time
-while time.process_time() < 1:
-    pass
-time.sleep(600)
-"""
-
-STARTS_BUSY = f"""
-import subprocess, sys
-subprocess.Popen([sys.executable, "-c", {BUSY!r}], start_new_session=True)
-"""
-
-LEAVES_BUSY_BEHIND = f"""
-import http.server, subprocess, sys
-subprocess.run([sys.executable, "-c", {STARTS_BUSY!r}])
-address = ("127.0.0.1", int(sys.argv[1]))
-http.server.HTTPServer(address, http.server.SimpleHTTPRequestHandler).serve_forever()
-"""
+def test_every_peer_is_pinned_and_sends_the_face_it_is_given():
+    for each in PEERS:
+        assert all("==" in requirement for requirement in each.requirements)
+        assert each.versions()[each.name]
+        assert each.body(face()).data
+    assert {case.model for case in CASES} <= {file.stem for file in MODEL.parent.glob("*.onnx")}
 
 
-def test_a_process_that_detached_itself_counts_and_ends_with_its_service(bench):
-    port = measuring.free_port()
-    command = [sys.executable, "-c", LEAVES_BUSY_BEHIND, str(port)]
-    with running(command, f"http://127.0.0.1:{port}/", {}, bench.cores) as service:
-        assert len(service.processes()) == 2
-        before = service.cpu_seconds()
-        give_up = time.monotonic() + 60
-        while service.cpu_seconds() < before + 0.2 and time.monotonic() < give_up:
-            time.sleep(0.1)
-        assert service.cpu_seconds() >= before + 0.2
-    assert not service.processes()
+def loads(p50: float, p99: float, rate: float = 100, cpu: float = 0.01) -> dict:
+    measured = {
+        "requests_per_second": rate,
+        "latency_ms": {"p50": p50, "p99": p99},
+        "cpu_seconds_per_face": cpu,
+        "resident_mb": 123.4,
+        "errors": {},
+        "faults": [],
+    }
+    return {name: dict(measured) for name in ("saturation", "alone", "half", "same_rate")}
 
 
-def test_a_service_that_never_answers_says_what_it_printed(bench):
-    command = [sys.executable, "-c", "print('no such luck')"]
-    with (
-        pytest.raises(ServiceFailed, match="no such luck"),
-        running(command, "http://127.0.0.1:9/", {}, bench.cores),
-    ):
-        pass
+def faces_case(**peers: dict) -> dict:
+    runs = {"ferserve": [loads(5, 10)], **{name: [run] for name, run in peers.items()}}
+    bare = [{"faces_per_second": 120, "cpu_seconds_per_face": 0.009}]
+    return {"faces": {"words": "faces", "bare": bare, "runs": runs, "failed": {}}}
 
 
-def options(**changes) -> Namespace:
-    chosen = {"seconds": None, "rounds": 3, "minutes": 30.0, "cases": list(compare.CASES)}
-    return Namespace(**chosen | changes)
+def missed(cases: dict) -> list[str]:
+    return [goal for goal, met in goals(cases).items() if not met]
 
 
-def test_everything_fits_into_half_an_hour(capsys):
-    assert compare.divide_time(options(), PEERS, 2) in SECONDS
-    minutes = int(capsys.readouterr().out.removeprefix("about ").split()[0])
-    assert 20 <= minutes <= 30
+def test_a_slower_peer_with_a_higher_p99_leaves_all_goals_met():
+    assert missed(faces_case(ray=loads(5, 11, rate=70))) == []
 
 
-def test_more_time_makes_longer_measurements(capsys):
-    lengths = [compare.divide_time(options(minutes=m), PEERS, 2) for m in (15, 30, 60, 120)]
-    assert lengths == sorted(lengths)
-    assert lengths[0] < lengths[-1]
+def test_a_peer_that_is_faster_or_has_a_lower_p99_is_told():
+    assert missed(faces_case(litserve=loads(5, 9, rate=101))) == [
+        "more requests a second than every peer",
+        "half load: no peer has a lower p99",
+    ]
 
 
-def test_the_length_that_was_asked_for_is_taken(capsys):
-    assert compare.divide_time(options(seconds=2.5), PEERS, 2) == 2.5
+def test_a_failure_and_a_late_generator_are_told():
+    cases = faces_case()
+    cases["photos"] = {"bare": [], "runs": {}, "failed": {"ferserve": ["gone"]}}
+    assert missed(cases) == ["nothing failed, no errors"]
+    cases = faces_case()
+    cases["faces"]["runs"]["ferserve"][0]["half"]["faults"] = ["the generator lagged"]
+    assert missed(cases) == ["every measurement valid"]
+
+
+def test_what_was_not_measured_meets_no_goal():
+    cases = faces_case()
+    cases["faces"] |= {
+        "bare": [],
+        "runs": {"ferserve": [{"saturation": loads(5, 9)["saturation"]}]},
+    }
+    assert missed(cases) == [
+        "processor time a face at most 1.25 x the bare runtime's",
+        "half load: p99 at most 3 x the p50 of a lone request",
+        "half load: no peer has a lower p99",
+    ]
+    assert missed({}) == ["nothing failed, no errors"]

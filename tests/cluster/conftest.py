@@ -1,18 +1,9 @@
-"""Ray on this machine, started once for all tests that need it, in a folder of its own."""
+"""Ray on this machine, started once for all tests that need it."""
 
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-PROCESSORS = 4
-"""What replicas reserve; Ray keeps account of them only."""
-
-OBJECT_STORE_BYTES = 80 * 1024 * 1024
-"""The least that Ray takes, rounded up: containers often have little shared memory."""
 
 
 @pytest.fixture(scope="session")
@@ -20,15 +11,11 @@ def ray_machine() -> Iterator[None]:
     """A cluster of one machine, which this process is connected to."""
     pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
     import ray
-    from ferserve.cluster.machine import start_ray
+    from ferserve.cluster import start_ray
 
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
-    start_ray(PROCESSORS, object_store_bytes=OBJECT_STORE_BYTES, folder=folder)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+    start_ray(processors=2)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

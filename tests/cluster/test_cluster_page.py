@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ferserve.cluster.settings import ClusterSettings
-from ferserve.settings import Settings
+from ferserve.settings import ClusterSettings, Settings
 from pydantic import ValidationError
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text()
@@ -29,19 +28,22 @@ def test_every_setting_stands_on_the_page_with_its_default():
         ({"replica_cpus": 4}, {}, {"provider": "cpu", "inference_workers": 4}),
         ({"replica_cpus": 0.2}, {}, {"provider": "cpu", "inference_workers": 1}),
         ({"replica_gpus": 0.25}, {}, {"provider": "cuda", "inference_workers": None}),
-        ({"replica_gpus": 1}, {"device_id": 3}, {"provider": "cuda", "device_id": 0}),
+        (
+            {"replica_gpus": 1},
+            {"provider_options": {"device_id": 3, "use_tf32": 1}},
+            {"provider": "cuda", "provider_options": {"use_tf32": 1}},
+        ),
         ({"replica_gpus": 1}, {"provider": "cpu"}, {"provider": "cpu"}),
         ({}, {"inference_workers": 2}, {"inference_workers": 2}),
     ],
 )
 def test_a_replica_computes_on_what_it_reserves(cluster, settings, replica):
-    chosen = ClusterSettings(**cluster).of_replica(Settings(models="a,b", **settings), "b")
-    assert (chosen.models, chosen.default_model) == (("b",), "b")
+    chosen = ClusterSettings(**cluster).for_replica(Settings(**settings))
     assert {name: getattr(chosen, name) for name in replica} == replica
 
 
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="REPLICA_GPUS"):
-        ClusterSettings().of_replica(Settings(provider="cuda"), "a")
+        ClusterSettings().for_replica(Settings(provider="cuda"))
     with pytest.raises(ValidationError, match="min_replicas is above max_replicas"):
         ClusterSettings(min_replicas=2)

@@ -19,25 +19,21 @@ pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray_processes
-from ferserve.bundle import ModelError, read_card
-from ferserve.cluster.settings import ClusterSettings
-from ferserve.recognizer import Recognizer
-from ferserve.schemas import EmotionOptions, ModelReference
-from ferserve.score import outputs
-from ferserve.score.places import PlaceError
-from ferserve.score.run import Job, Summary, score
-from ferserve.score.scorer import Scorer
-from ferserve.settings import Settings
+from ferserve import score as scoring
+from ferserve.recognizer import AsyncRecognizer
+from ferserve.schemas import EmotionOptions
+from ferserve.settings import ClusterSettings, Settings
 from pyarrow.fs import LocalFileSystem
 from ray import get_runtime_context
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def run(source: Path, target: Path, models: Path, **job) -> Summary:
-    settings = Settings(models_dir=models, models="first")
-    job = {"options": EmotionOptions(), "batch_size": 8, "workers": 1} | job
-    return score(Job(str(source), str(target), **job), settings, ClusterSettings(replica_cpus=0.5))
+def run(source: Path, target: Path, models: Path, **job) -> dict:
+    settings = Settings(models_dir=models, models=job.pop("model", "first"))
+    cluster = ClusterSettings(replica_cpus=0.5)
+    job = {"batch_size": 8, "workers": 1} | job
+    return scoring.score(str(source), str(target), settings, cluster, **job)
 
 
 def rows(target: Path) -> dict[str, dict]:
@@ -66,7 +62,7 @@ async def test_every_file_is_a_row_and_a_bad_one_costs_one_row(
     (source / "notes.txt").write_text("no image")
     (source / "long.bmp").write_bytes(bytes(Settings().max_upload_bytes + 1))
     (source / ".hidden").write_text("of no interest")
-    summary = run(source, target, standin_models)
+    document = run(source, target, standin_models)
     found = rows(target)
     assert {id_: row["problem_code"] for id_, row in found.items()} == {
         "deep/crop.png": None,
@@ -80,9 +76,9 @@ async def test_every_file_is_a_row_and_a_bad_one_costs_one_row(
     assert found["chelsea.png"]["faces"] == []
     assert found["notes.txt"]["faces"] is None
 
-    recognizer = Recognizer(Settings(models_dir=standin_models, models="first"))
+    recognizer = AsyncRecognizer(Settings(models_dir=standin_models, models="first"))
     await recognizer.start()
-    seen = await recognizer.recognize(photo("astronaut", "JPEG"), EmotionOptions())
+    seen = await recognizer.answer(photo("astronaut", "JPEG"), EmotionOptions())
     await recognizer.close()
     (row_face,), (face,) = found["astronaut.jpg"]["faces"], seen.faces
     assert row_face["box"] == face.box.model_dump()
@@ -90,36 +86,30 @@ async def test_every_file_is_a_row_and_a_bad_one_costs_one_row(
     assert row_face["emotions"] == pytest.approx(face.emotions, abs=1e-6)
     assert found["astronaut.jpg"]["model_sha256"] == seen.model.sha256
 
-    document = summary.document()
     assert document["scored"] == document["total"] == len(found)
     assert document["faces"] == 2
     assert sum(document["problems"].values()) == len(found) - 3
 
 
-async def test_a_file_that_cannot_be_read_costs_one_row(standin_models, grey_crop, tmp_path):
+def test_a_file_that_cannot_be_read_costs_one_row(standin_models, grey_crop, tmp_path):
     (tmp_path / "crop.png").write_bytes(grey_crop)
     settings = Settings(models_dir=standin_models, models="first")
-    card = read_card(standin_models, "first")
-    model = ModelReference(name="first", version=card.version, sha256=card.sha256)
-    scorer = Scorer(settings, model, EmotionOptions(), LocalFileSystem())
-    paths = [str(tmp_path / "crop.png"), str(tmp_path / "gone.png")]
-    scored = (await scorer(pa.table({"id": ["crop", "gone"], "path": paths}))).to_pylist()
-    assert [row["problem_code"] for row in scored] == [None, "unreadable_file"]
-    other = model.model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(ModelError, match="another than"):
-        Scorer(settings, other, EmotionOptions(), LocalFileSystem())
+    scorer = scoring.Scorer(settings, EmotionOptions(), LocalFileSystem(), 8)
+    items = [{"ids": [name], "path": str(tmp_path / name)} for name in ("crop.png", "gone.png")]
+    (scored,) = scorer(pa.Table.from_pylist(items))
+    assert scored["problem_code"].to_pylist() == [None, "unreadable_file"]
 
 
 def test_a_second_run_does_only_what_is_new(ray_machine, standin_models, tmp_path):
     source, target = tmp_path / "in", tmp_path / "out"
     write_crops(source, 20)
-    assert run(source, target, standin_models).tally.images == 20
+    assert run(source, target, standin_models)["scored"] == 20
     again = run(source, target, standin_models)
-    assert (again.skipped, again.tally.images) == (20, 0)
+    assert (again["skipped"], again["scored"]) == (20, 0)
     shutil.copy(source / "000.png", source / "new.png")
     (target / ".scores-left-by-a-killed-run.parquet").write_bytes(b"half")
     more = run(source, target, standin_models)
-    assert (more.skipped, more.tally.images) == (20, 1)
+    assert (more["skipped"], more["scored"]) == (20, 1)
     assert len(rows(target)) == 21
 
 
@@ -127,14 +117,28 @@ def test_scores_of_different_makings_are_not_mixed(ray_machine, standin_models, 
     source, target = tmp_path / "in", tmp_path / "out"
     write_crops(source, 2)
     run(source, target, standin_models)
-    with pytest.raises(PlaceError, match="was made with"):
+    with pytest.raises(ValueError, match="another model"):
+        run(source, target, standin_models, model="second")
+    with pytest.raises(ValueError, match="another --detect"):
         run(source, target, standin_models, options=EmotionOptions(detect="true"))
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "letter.txt").write_text("Dear reader")
-    with pytest.raises(PlaceError, match=r"letter\.txt"):
-        run(source, tmp_path / "other", standin_models)
-    with pytest.raises(PlaceError, match="inside of the input"):
+
+
+def test_an_input_or_output_that_cannot_be_used_is_refused(standin_models, tmp_path):
+    source, other = tmp_path / "in", tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(ValueError, match="no such file or folder"):
+        run(source, tmp_path / "out", standin_models)
+    with pytest.raises(ValueError, match="is empty"):
+        run(other, tmp_path / "out", standin_models)
+    write_crops(source, 2)
+    (other / "letter.txt").write_text("Dear reader")
+    with pytest.raises(ValueError, match=r"letter\.txt"):
+        run(source, other, standin_models)
+    with pytest.raises(ValueError, match="inside of the input"):
         run(source, source / "out", standin_models)
+    with pytest.raises(ValueError, match="no Parquet file"):
+        run(source, tmp_path / "out", standin_models, column="face")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["bytes", "struct of bytes and path"])
@@ -148,7 +152,7 @@ def test_rows_of_parquet_are_scored_and_resumed(
     table = pa.table({"face": column, "label": range(len(images))})
     pq.write_table(table, source / "a.parquet", row_group_size=5)
     summary = run(source, target, standin_models, column="face")
-    assert (summary.total, summary.tally.faces) == (12, 10)
+    assert (summary["total"], summary["faces"]) == (12, 10)
     found = rows(target)
     assert set(found) == {f"a.parquet#{row}" for row in range(12)}
     assert [id_ for id_, row in found.items() if row["status"] == "problem"] == [
@@ -157,18 +161,18 @@ def test_rows_of_parquet_are_scored_and_resumed(
     ]
     pq.write_table(table.slice(0, 3), source / "b.parquet")
     more = run(source, target, standin_models, column="face")
-    assert (more.skipped, more.tally.images) == (12, 3)
-    with pytest.raises(PlaceError, match="its columns are: face, label"):
+    assert (more["skipped"], more["scored"]) == (12, 3)
+    with pytest.raises(ValueError, match="it has: face, label"):
         run(source, tmp_path / "none", standin_models)
-    with pytest.raises(PlaceError, match="not the bytes of images"):
+    with pytest.raises(ValueError, match="no column 'label' of images"):
         run(source, tmp_path / "none", standin_models, column="label")
 
 
 def test_a_killed_worker_costs_no_row(ray_machine, standin_models, tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs, "ROWS_PER_FILE", 1)  # so that progress can be seen
+    monkeypatch.setattr(scoring, "ROWS_PER_FILE", 1)  # so that progress can be seen
     source, target = tmp_path / "in", tmp_path / "out"
     write_crops(source, 400)
-    summaries: list[Summary] = []
+    summaries: list[dict] = []
     working = threading.Thread(
         target=lambda: summaries.append(run(source, target, standin_models, batch_size=4))
     )
@@ -182,7 +186,7 @@ def test_a_killed_worker_costs_no_row(ray_machine, standin_models, tmp_path, mon
     assert pq.read_table(target).num_rows < 400
     os.kill(worker, signal.SIGKILL)
     working.join(120)
-    assert [summary.tally.images for summary in summaries] == [400]
+    assert [summary["scored"] for summary in summaries] == [400]
     found = rows(target)
     assert len(found) == 400
     assert {row["status"] for row in found.values()} == {"ok"}
@@ -192,7 +196,7 @@ def test_the_command_says_what_it_did(ray_machine, standin_models, grey_crop, tm
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "crop.png").write_bytes(grey_crop)
     (tmp_path / "in" / "bad.png").write_bytes(b"")
-    variables = {"FERSERVE_CLUSTER_ADDRESS": get_runtime_context().gcs_address}
+    variables = {"RAY_ADDRESS": get_runtime_context().gcs_address}
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

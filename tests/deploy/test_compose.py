@@ -50,7 +50,7 @@ def test_the_specification_is_really_looked_at(tmp_path):
 
 def test_without_a_profile_only_the_cpu_service_runs():
     assert [name for name, service in SERVICES.items() if "profiles" not in service] == ["ferserve"]
-    assert SERVICES["ferserve"]["ports"] == ["8000:8000"]
+    assert SERVICES["ferserve"]["ports"] == ["127.0.0.1:8000:8000"]
     assert {
         profile for service in SERVICES.values() for profile in service.get("profiles", [])
     } == {
@@ -71,9 +71,11 @@ def test_every_service_is_locked_up_and_limited(name):
     assert not service.get("privileged")
 
 
-def test_what_is_only_for_the_operator_is_not_open_to_the_network():
-    for name in ("prometheus", "grafana"):
-        assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"])
+def test_nothing_is_open_to_the_network_unless_asked_for():
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(ports) == 4
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert read(BIND="0.0.0.0")["services"]["ferserve"]["ports"] == ["0.0.0.0:8000:8000"]
 
 
 def test_the_gpu_service_has_a_gpu_and_never_falls_back_to_the_cpu():
@@ -89,7 +91,8 @@ def test_both_services_fit_on_one_machine():
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_setting_it_passes_on_is_one(name):
+def test_settings_come_from_the_env_file_and_what_the_container_fixes_is_one(name):
+    assert SERVICES[name]["env_file"] == [{"path": ".env", "required": False}]
     given = {key.removeprefix("FERSERVE_").lower() for key in SERVICES[name]["environment"]}
     assert given <= set(Settings.model_fields)
 

@@ -5,33 +5,30 @@ import io
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
-from ferserve.client import (
-    AsyncFerserveClient,
-    FerserveClient,
-    ProblemError,
-    Retries,
-    StreamAnswer,
-    StreamClosed,
-    StreamProblem,
-)
+from ferserve import AsyncClient, Client, Recognizer, Refusal, Settings, errors
+from ferserve.client import Retries, StreamClosed
+from ferserve.schemas import StreamAnswer, StreamProblem
 from PIL import Image, ImageChops
 
+MODELS = Path(__file__).resolve().parents[2] / "models"
 KEY = "a-key-of-the-client"
 ONCE = Retries(total_seconds=0)
 
 
 @pytest.fixture(scope="module")
-def client(server) -> Iterator[FerserveClient]:
-    with FerserveClient(server.base_url) as client:
+def client(server) -> Iterator[Client]:
+    with Client(server.base_url) as client:
         yield client
 
 
 @pytest.fixture
-async def async_client(server) -> AsyncIterator[AsyncFerserveClient]:
-    async with AsyncFerserveClient(server.base_url) as client:
+async def async_client(server) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(server.base_url) as client:
         yield client
 
 
@@ -44,6 +41,52 @@ def astronaut(photo) -> bytes:
 def film(astronaut) -> list[Image.Image]:
     picture = Image.open(io.BytesIO(astronaut))
     return [ImageChops.offset(picture, 20 * number, 0) for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Iterator[Recognizer]:
+    """Of this process, as the server's."""
+    with Recognizer(Settings(models_dir=MODELS, default_model="custom_cnn")) as recognizer:
+        yield recognizer
+
+
+# The same words in process and over HTTP
+
+
+def test_the_same_images_have_the_same_answers(client, recognizer, astronaut, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(astronaut)
+    picture = Image.open(path)
+    for image in (path, str(path), astronaut, picture, np.asarray(picture)):
+        over_http, here = client.recognize(image), recognizer.recognize(image)
+        assert over_http.faces == here.faces
+        assert (over_http.model, over_http.image) == (here.model, here.image)
+    assert client.models() == recognizer.models()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({}, errors.UnsupportedMediaType),
+        ({"model": "nobody"}, errors.UnknownModel),
+        ({"detect": "perhaps"}, errors.InvalidParameter),
+        ({"max_faces": 0}, errors.InvalidParameter),
+        ({"max_faces": 1000}, errors.InvalidParameter),
+        ({"colour": "red"}, errors.InvalidParameter),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value.code,
+)
+def test_the_same_faults_are_refused_in_the_same_words(client, recognizer, options, kind):
+    refusals = []
+    for one in (client, recognizer):
+        with pytest.raises(kind) as refused:
+            one.recognize(b"text", **options)
+        refusals.append(refused.value)
+    over_http, here = refusals
+    assert (over_http.status, over_http.code) == (here.status, here.code)
+    assert over_http.detail == here.detail
+    assert over_http.request_id
+    assert not here.request_id
 
 
 # Images
@@ -65,14 +108,14 @@ async def test_both_clients_get_the_same(client, async_client, astronaut):
 def check_many(answers: list, steps: list[tuple[int, int | None]]) -> None:
     good, cat, text, missing = answers
     assert [len(good.faces), len(cat.faces)] == [1, 0]
-    assert isinstance(text, ProblemError)
+    assert isinstance(text, Refusal)
     assert text.code == "unsupported_media_type"
     assert isinstance(missing, FileNotFoundError)
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 async def test_many_images_come_back_in_order_each_with_its_answer(
-    client, async_client, astronaut, photo
+    client, async_client, recognizer, astronaut, photo
 ):
     images = [astronaut, photo("chelsea"), b"text", "missing.jpg"]
     steps: list[tuple[int, int | None]] = []
@@ -80,8 +123,9 @@ async def test_many_images_come_back_in_order_each_with_its_answer(
     def note(done: int, total: int | None) -> None:
         steps.append((done, total))
 
-    check_many(client.recognize_many(images, concurrency=2, progress=note), steps)
-    steps.clear()
+    for one in (client, recognizer):
+        check_many(one.recognize_many(images, concurrency=2, progress=note), steps)
+        steps.clear()
     check_many(await async_client.recognize_many(images, concurrency=2, progress=note), steps)
 
 
@@ -110,41 +154,41 @@ async def test_images_of_a_generator_are_taken_as_there_is_room(client, async_cl
 
 
 async def test_a_problem_carries_all_that_the_service_said(client, async_client):
-    with pytest.raises(ProblemError) as refused:
+    with pytest.raises(Refusal) as refused:
         client.recognize(b"text")
     problem = refused.value
     assert (problem.status, problem.code) == (415, "unsupported_media_type")
     assert problem.detail
     assert problem.request_id
-    with pytest.raises(ProblemError, match="unknown_model"):
+    with pytest.raises(errors.UnknownModel):
         await async_client.recognize(b"text", model="nobody")
 
 
 async def test_a_service_that_is_not_there_is_an_error_after_a_while():
     short = Retries(total_seconds=0.5, first_pause=0.01)
-    with FerserveClient("http://127.0.0.1:1", retries=short) as client:
+    with Client("http://127.0.0.1:1", retries=short) as client:
         with pytest.raises(httpx.ConnectError):
             client.models()
         with pytest.raises(OSError):  # noqa: PT011 - its words are the system's
             list(client.stream([]))
-    async with AsyncFerserveClient("http://127.0.0.1:1", retries=ONCE) as client:
+    async with AsyncClient("http://127.0.0.1:1", retries=ONCE) as client:
         with pytest.raises(httpx.ConnectError):
             await client.models()
 
 
 async def test_a_key_and_patience_with_the_rate_limit(start_server, tmp_path, grey_crop):
     with start_server(tmp_path / "log", api_keys=KEY, rate_limit="4/second") as server:
-        with FerserveClient(server.base_url, api_key=KEY) as client:
+        with Client(server.base_url, api_key=KEY) as client:
             answers = client.recognize_many([grey_crop] * 10)
             assert [len(answer.faces) for answer in answers] == [1] * 10
-        with FerserveClient(server.base_url, api_key=KEY, retries=ONCE) as client:
+        with Client(server.base_url, api_key=KEY, retries=ONCE) as client:
             answers = client.recognize_many([grey_crop] * 10)
-            codes = {answer.code for answer in answers if isinstance(answer, ProblemError)}
+            codes = {answer.code for answer in answers if isinstance(answer, Refusal)}
             assert codes == {"rate_limited"}
-        async with AsyncFerserveClient(server.base_url) as client:
-            with pytest.raises(ProblemError, match="unauthorized"):
+        async with AsyncClient(server.base_url) as client:
+            with pytest.raises(errors.Unauthorized):
                 await client.models()
-            with pytest.raises(ProblemError, match="unauthorized"):
+            with pytest.raises(errors.Unauthorized):
                 async for _ in client.stream([grey_crop]):
                     pass
 
@@ -158,7 +202,7 @@ async def test_a_service_that_dies_and_comes_back_loses_nothing(start_server, tm
                 begun.set()
 
         patient = Retries(total_seconds=300)
-        async with AsyncFerserveClient(first.base_url, retries=patient) as client:
+        async with AsyncClient(first.base_url, retries=patient) as client:
             asking = asyncio.create_task(
                 client.recognize_many([astronaut] * 20, concurrency=4, progress=note)
             )
@@ -245,12 +289,12 @@ async def test_a_stream_that_the_service_ends_is_an_error(start_server, tmp_path
         yield astronaut
 
     with start_server(tmp_path / "log", stream_idle_seconds=1) as server:
-        with FerserveClient(server.base_url) as client, pytest.raises(StreamClosed) as closed:
+        with Client(server.base_url) as client, pytest.raises(StreamClosed) as closed:
             list(client.stream(slowly()))
         assert closed.value.code == 4408
         with (
-            FerserveClient(server.base_url) as client,
-            pytest.raises(ProblemError, match="unknown_model"),
+            Client(server.base_url) as client,
+            pytest.raises(errors.UnknownModel),
         ):
             list(client.stream([], model="nobody"))
 
@@ -263,7 +307,7 @@ async def test_a_wait_that_is_interrupted_cancels_the_benchmark(
 ):
     with start_server(tmp_path / "log", dataset=full_dataset_path) as server:
         running = asyncio.Event()
-        async with AsyncFerserveClient(server.base_url) as client:
+        async with AsyncClient(server.base_url) as client:
             waiting = asyncio.create_task(
                 client.benchmark(split="train", progress=lambda _: running.set())
             )
@@ -277,5 +321,5 @@ async def test_a_wait_that_is_interrupted_cancels_the_benchmark(
 
 
 def test_a_benchmark_without_a_data_set_is_a_problem(client):
-    with pytest.raises(ProblemError, match="dataset_not_configured"):
+    with pytest.raises(errors.DatasetNotConfigured):
         client.benchmark()

@@ -12,7 +12,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs" / "client.md").read_text()
 EXAMPLES = dict(
     zip(
-        ["one", "pixels", "many", "errors", "restart", "video", "benchmark", "asynchronous"],
+        [
+            "here",
+            "one",
+            "pixels",
+            "many",
+            "errors",
+            "restart",
+            "video",
+            "benchmark",
+            "asynchronous",
+        ],
         re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL),
         strict=True,
     )
@@ -36,11 +46,11 @@ def start(server, photo, grey_crop, tmp_path):
 
     def start(name: str, base_url: str = server.base_url) -> subprocess.Popen[str]:
         code = EXAMPLES[name]
-        assert "http://localhost:8000" in code
+        assert "http://localhost:8000" in code or name == "here"
         return subprocess.Popen(
             [sys.executable, "-W", "error", "-c", code.replace("http://localhost:8000", base_url)],
             cwd=tmp_path,
-            env={"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"},
+            env={"PYTHONPATH": str(REPOSITORY / "service"), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -52,6 +62,7 @@ def start(server, photo, grey_crop, tmp_path):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("here", r"happy 18\d 5\d \[\]"),
         ("one", r"happy 18\d 5\d \[\]"),
         ("pixels", r"happy 5 happy"),
         ("many", r"(\d of 3\n){3}astronaut.png \['\w+'\]\ncat.png \[\]\n"

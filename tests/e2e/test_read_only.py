@@ -70,14 +70,11 @@ def use_everything(server, photo, grey_crop) -> None:
     assert server.terminate() == 0
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_it_serves_where_nothing_can_be_written(
-    precision, start_server, tmp_path, watch, photo, grey_crop
-):
+def test_it_serves_where_nothing_can_be_written(start_server, tmp_path, watch, photo, grey_crop):
     options, tried = watch
     options["env"] |= {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
     where = options | nobody()
-    with start_server(tmp_path / "log", process_options=where, precision=precision) as server:
+    with start_server(tmp_path / "log", process_options=where) as server:
         use_everything(server, photo, grey_crop)
     assert tried() == []
 

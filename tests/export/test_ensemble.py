@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ferserve.bundle import read_card
-from ferserve.ensemble import load_bundles
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
+from ferserve.models import load_models, read_card
 from ferserve_export.calibrate import confidence_threshold
 from ferserve_export.ensemble import fit_weights
 from ferserve_training.holdout import split_training
@@ -78,7 +77,7 @@ def test_card_says_what_the_served_ensemble_does(members: Path, small_zip: Path)
     card = read_card(members, "ensemble")
     assert f"sha256 {card.sha256}" in output
     dataset = read_fer2013(small_zip)
-    rows = load_bundles(members, ["ensemble"])["ensemble"].predict(dataset.test.faces)
+    rows = load_models(members, ["ensemble"])["ensemble"].predict(dataset.test.faces)
     assert card.metrics["all"].accuracy == score(rows, dataset.test.labels).accuracy
     assert card.metrics["all"].ece == pytest.approx(score(rows, dataset.test.labels).ece, abs=1e-4)
     _, holdout = split_training(dataset.train, 0.1, None, 0)
@@ -86,7 +85,7 @@ def test_card_says_what_the_served_ensemble_does(members: Path, small_zip: Path)
     assert card.calibration.n == len(holdout)
     assert card.power_scaling is not None
     assert f"power scaling: {card.power_scaling}" in output
-    served = load_bundles(members, ["ensemble"])["ensemble"].predict(holdout.faces)
+    served = load_models(members, ["ensemble"])["ensemble"].predict(holdout.faces)
     expected = confidence_threshold(served, np.eye(7)[holdout.labels])
     assert card.low_confidence_threshold == pytest.approx(expected, abs=1e-4)
     report = json.loads((members / "results" / "ensemble.json").read_text())

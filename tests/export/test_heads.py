@@ -15,11 +15,12 @@ from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
 from ferserve_export.calibrate import fit_temperature, mean_probabilities
 from ferserve_export.pipeline import ExportError, export_run
+from ferserve_training.errors import TrainingError
 from ferserve_training.evaluate import open_model
 from ferserve_training.holdout import split_training
 from ferserve_training.recipes import RECIPES
 from ferserve_training.released import read_released
-from ferserve_training.run_folder import RunError, RunFolder, build_network, load_network
+from ferserve_training.run_folder import RunFolder, build_network, load_network
 
 RARE = 2
 """An emotion that few people see."""
@@ -134,7 +135,7 @@ def test_a_fraction_of_the_prior_favours_what_people_rarely_see(
     plain, adjusted = (open_model(f / "crowd.onnx") for f in (models, tmp_path))
     found = [int((p(dataset.test.faces).argmax(axis=1) == RARE).sum()) for p in (plain, adjusted)]
     assert found[1] > found[0]
-    with pytest.raises(RunError, match="adjusted already"):
+    with pytest.raises(TrainingError, match="adjusted already"):
         export("crowd", RunFolder(tmp_path / "crowd.onnx"), dataset, tmp_path, votes=votes)
 
 
@@ -144,7 +145,7 @@ def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes,
     labels_only = RunFolder(tmp_path / "run")
     labels_only.open(run.read_description() | {"recipe": {"network": "light"}}, resume=False)
     build_network("light").save_weights(labels_only.weights)
-    with pytest.raises(RunError, match="it learned from no votes"):
+    with pytest.raises(TrainingError, match="it learned from no votes"):
         export("crowd", labels_only, dataset, tmp_path, votes=votes)
 
 
@@ -161,5 +162,5 @@ def test_weights_come_back_out_of_the_file(models, run, dataset, name: str, head
 
 def test_a_released_file_is_taken_for_no_other_model(models, dataset, votes, tmp_path: Path):
     light = RunFolder(models / "light.onnx")
-    with pytest.raises(RunError, match="answers with FER2013 labels, not with FER\\+ votes"):
+    with pytest.raises(TrainingError, match="answers with FER2013 labels, not with FER\\+ votes"):
         export("crowd", light, dataset, tmp_path, votes=votes)

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from ferserve.bundle import ModelError
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
-from ferserve_export.results import BEGIN, END, SPLITS, StaleError, between_marks, pages
+from ferserve_export.errors import ExportError
+from ferserve_export.results import BEGIN, END, SPLITS, between_marks, pages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "README.md", tmp_path)
-    for folder in ("models", "models/int8", "docs/results"):
+    for folder in ("models", "docs/results"):
         (tmp_path / folder).mkdir(parents=True)
         for path in (ROOT / folder).glob("*.json"):
             shutil.copy(path, tmp_path / folder)
@@ -58,19 +58,6 @@ def test_another_accuracy_changes_the_tables(copy: Path):
     assert all("12.3" in after[path] and "12.3" not in before[path] for path in before)
 
 
-def test_what_int8_does_stands_on_the_page(copy: Path):
-    path = copy / "models" / "int8" / "custom_cnn.json"
-    document = json.loads(path.read_text())
-    document["metrics"]["all"]["accuracy"] = 0.43219
-    path.write_text(json.dumps(document))
-    _, page = pages(copy).values()
-    section = page.partition("## In int8")[2].partition("\n## ")[0]
-    (row,) = [line for line in section.splitlines() if line.startswith("| Custom CNN")]
-    plain = ModelCard.read(copy / "models" / "custom_cnn.json").metrics["all"].accuracy
-    assert f"| {100 * plain:.2f} | 43.22 |" in row
-    assert row.endswith(f"| {100 * document['same_answer']:.1f} |")
-
-
 def test_what_people_would_say_stands_on_the_page_with_every_recall(copy: Path):
     path = copy / "models" / "custom_cnn.json"
     recall = {name: 0.6 + i / 100 for i, name in enumerate(EMOTIONS)}
@@ -93,19 +80,12 @@ def test_what_people_would_say_stands_on_the_page_with_every_recall(copy: Path):
     assert "| 71.23 |" in pages(copy)[copy / "README.md"]
 
 
-def test_figures_of_another_file_in_int8_are_refused(copy: Path):
-    path = copy / "models" / "int8" / "custom_cnn.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": "0" * 64}))
-    with pytest.raises(ModelError, match="was made of another custom_cnn"):
-        pages(copy)
-
-
 def test_a_report_of_another_model_is_refused(copy: Path):
     path = copy / "docs" / "results" / "custom_cnn.json"
     report = json.loads(path.read_text())
     report["private"]["accuracy"] += 0.01
     path.write_text(json.dumps(report))
-    with pytest.raises(StaleError, match=r"custom_cnn\.json is not of the model"):
+    with pytest.raises(ExportError, match=r"custom_cnn\.json is not of the model"):
         pages(copy)
 
 
@@ -131,7 +111,7 @@ def test_what_the_mirror_image_adds_is_shown_of_the_models_measured_without(copy
 
 def test_figures_without_mirror_of_another_file_are_refused(copy: Path):
     without_mirror(copy, "vgg16", "0" * 64)
-    with pytest.raises(StaleError, match=r"vgg16_no_mirror\.json is not of vgg16\.onnx"):
+    with pytest.raises(ExportError, match=r"vgg16_no_mirror\.json is not of vgg16\.onnx"):
         pages(copy)
 
 
@@ -142,5 +122,5 @@ def results_page(copy: Path) -> str:
 def test_only_what_stands_between_the_marks_is_replaced():
     text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     assert between_marks(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
-    with pytest.raises(StaleError, match="expected"):
+    with pytest.raises(ExportError, match="expected"):
         between_marks("no marks", "new")

@@ -98,11 +98,15 @@ def test_it_is_imported_from_the_environment(python: Path):
 def test_it_recognises_a_photo_without_a_server(python: Path, photo, tmp_path: Path):
     picture = tmp_path / "astronaut.png"
     picture.write_bytes(photo("astronaut"))
-    shown = ferserve(python, "predict", picture, "--format", "jsonl")
-    assert shown.returncode == 0, shown.stderr
-    (line,) = shown.stdout.splitlines()
-    faces = json.loads(line)["result"]["faces"]
-    assert [face["dominant_emotion"] for face in faces] == ["happy"]
+    code = f"""
+from ferserve import Recognizer
+with Recognizer() as recognizer:
+    print(*[face.dominant_emotion for face in recognizer.recognize({str(picture)!r}).faces])
+"""
+    shown = subprocess.run(
+        [python, "-c", code], cwd="/", env=environment(), capture_output=True, text=True
+    )
+    assert (shown.stdout, shown.returncode) == ("happy\n", 0), shown.stderr
 
 
 def test_it_serves(address: str, photo):
@@ -140,3 +144,17 @@ def test_without_onnx_runtime_it_says_what_to_install(python: Path, tmp_path: Pa
     shown = ferserve(python, command, PYTHONPATH=str(tmp_path))
     assert shown.returncode == 1
     assert "pip install 'ferserve[cpu]'" in shown.stderr
+
+
+def test_without_onnx_runtime_a_recognizer_says_what_to_install(python: Path, tmp_path: Path):
+    (tmp_path / "onnxruntime.py").write_text(
+        "raise ModuleNotFoundError('No module named onnxruntime', name='onnxruntime')"
+    )
+    shown = subprocess.run(
+        [python, "-c", "from ferserve import Client, Recognizer"],
+        cwd="/",
+        env=environment(PYTHONPATH=str(tmp_path)),
+        capture_output=True,
+        text=True,
+    )
+    assert "pip install 'ferserve[cpu]'" in shown.stderr.splitlines()[-1]

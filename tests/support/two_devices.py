@@ -8,7 +8,8 @@ import json
 import keras
 import numpy as np
 from ferserve_training.callbacks import AveragedWeights
-from ferserve_training.devices import DeviceError, count_devices, data_parallel
+from ferserve_training.devices import count_devices, data_parallel
+from ferserve_training.errors import TrainingError
 from ferserve_training.schedule import CosineSchedule, Stages
 from tiny_training import tiny_data, tiny_model, tiny_recipe
 
@@ -54,7 +55,7 @@ def refusals() -> list[str]:
     for wanted, batch_size in (("3", 9), ("none", 8), ("2", 7)):
         try:
             count_devices(wanted, batch_size)
-        except DeviceError as error:
+        except TrainingError as error:
             messages.append(str(error))
     return messages
 

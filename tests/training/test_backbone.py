@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ferserve_training.errors import TrainingError
 from ferserve_training.networks import resnet50v2, vgg16
 from ferserve_training.networks.backbone import (
-    BackboneError,
     WeightsFile,
     freeze_below,
     freeze_normalisations,
@@ -65,14 +65,14 @@ def test_layers_of_the_file_are_loaded_and_the_others_named(backbone, tmp_path):
 
 def test_a_file_of_another_network_is_refused(backbone, tmp_path):
     path = write_legacy_h5(tmp_path / "weights.h5", {"dense": DENSE})
-    with pytest.raises(BackboneError, match="none of its layers is one of backbone's"):
+    with pytest.raises(TrainingError, match="none of its layers is one of backbone's"):
         load_backbone(backbone, path)
 
 
 def test_a_file_that_is_no_weights_is_refused(backbone, tmp_path):
     path = tmp_path / "weights.h5"
     path.write_bytes(b"nothing")
-    with pytest.raises(BackboneError, match="not an HDF5 file of Keras weights"):
+    with pytest.raises(TrainingError, match="not an HDF5 file of Keras weights"):
         load_backbone(backbone, path)
 
 
@@ -86,14 +86,14 @@ def test_stages_below_the_first_trained_one_are_frozen(backbone, stage: str, tra
 
 
 def test_unknown_stage_is_answered_with_the_known_ones(backbone):
-    with pytest.raises(BackboneError, match="no stage 'conv5'; it has block1, block2"):
+    with pytest.raises(TrainingError, match="no stage 'conv5'; it has block1, block2"):
         freeze_below(backbone, "conv5")
 
 
 def test_weights_that_cannot_be_downloaded_are_named_with_how_to_pass_them(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     nowhere = WeightsFile("http://127.0.0.1:9/vgg16_notop.h5", "0")
-    with pytest.raises(BackboneError) as error:
+    with pytest.raises(TrainingError) as error:
         resolve_weights("imagenet", nowhere)
     assert "Fetch http://127.0.0.1:9/vgg16_notop.h5" in str(error.value)
     assert "--backbone-weights PATH/vgg16_notop.h5" in str(error.value)

@@ -12,7 +12,8 @@ from ferserve.card import ModelCard
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.votes import Votes
-from ferserve_training.evaluate import ModelFileError, evaluate, open_model, sample
+from ferserve_training.errors import TrainingError
+from ferserve_training.evaluate import evaluate, open_model, sample
 from ferserve_training.evaluation_page import write_report
 from scipy.special import softmax
 from synthetic_fer2013 import write_votes
@@ -98,7 +99,7 @@ def test_report_without_mirror_stands_beside_the_other(
 
 def test_without_mirror_is_refused_where_there_is_none(write_standin, tmp_path: Path):
     path = write_standin(tmp_path, "plain")
-    with pytest.raises(ModelFileError, match=r"plain\.onnx: its graph averages no face"):
+    with pytest.raises(TrainingError, match=r"plain\.onnx: its graph averages no face"):
         open_model(path, mirror=False)
 
 
@@ -215,7 +216,7 @@ def test_unknown_split_and_missing_model_are_named(small_zip: Path, tmp_path: Pa
     result = run("custom_cnn", "--data", small_zip, "--split", "validation")
     assert result.returncode == 1
     assert "unknown split validation; known: all, public" in result.stderr
-    with pytest.raises(ModelFileError, match=r"none\.onnx: expected an ONNX file"):
+    with pytest.raises(TrainingError, match=r"none\.onnx: expected an ONNX file"):
         open_model(tmp_path / "none.onnx")
 
 

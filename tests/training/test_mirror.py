@@ -9,8 +9,9 @@ import pytest
 from ferserve.card import ModelCard, PowerScaling
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert
+from ferserve_training.errors import TrainingError
 from ferserve_training.evaluate import open_model, open_onnx
-from ferserve_training.mirror import MirrorError, without_mirror
+from ferserve_training.mirror import without_mirror
 from ferserve_training.networks import custom_cnn
 from synthetic_fer2013 import face
 
@@ -73,10 +74,10 @@ def test_labels_and_weights_stay_and_nothing_is_left_unread(network):
 
 
 def test_a_graph_without_mirror_image_is_refused(network):
-    with pytest.raises(MirrorError, match="averages no face with its mirror image"):
+    with pytest.raises(TrainingError, match="averages no face with its mirror image"):
         without_mirror(convert(network).SerializeToString())
 
 
 def test_what_is_no_onnx_file_is_refused():
-    with pytest.raises(MirrorError, match="not an ONNX file"):
+    with pytest.raises(TrainingError, match="not an ONNX file"):
         without_mirror(b"no model")

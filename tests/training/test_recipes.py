@@ -1,7 +1,8 @@
 import importlib.util
 
 import pytest
-from ferserve_training.recipes import NO_AUGMENTATION, RECIPES, RecipeError, find_recipe
+from ferserve_training.errors import TrainingError
+from ferserve_training.recipes import NO_AUGMENTATION, RECIPES, find_recipe
 
 ALL = [(model, name) for model, recipes in RECIPES.items() for name in recipes]
 
@@ -64,5 +65,5 @@ def test_what_is_asked_for_replaces_the_recipe_s_numbers():
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(arguments, changes, message: str):
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(TrainingError, match=message):
         find_recipe(*arguments, **changes)

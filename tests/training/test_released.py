@@ -18,11 +18,12 @@ from ferserve_export.convert import convert
 from ferserve_export.verify import verify_parity
 from ferserve_training import released
 from ferserve_training.callbacks import History
+from ferserve_training.errors import TrainingError
 from ferserve_training.networks import custom_cnn, light
 from ferserve_training.networks.layers import BatchNormalization
 from ferserve_training.recipes import find_recipe
-from ferserve_training.released import ReleasedError, load_start, read_released
-from ferserve_training.run_folder import RunError, RunFolder, load_network
+from ferserve_training.released import load_start, read_released
+from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.train import train
 from synthetic_fer2013 import face
 
@@ -145,14 +146,14 @@ def test_the_released_custom_cnn_comes_back():
     ],
 )
 def test_what_is_no_export_of_the_network_is_refused(file: str | Path, message: str, faces):
-    with pytest.raises(ReleasedError, match=message):
+    with pytest.raises(TrainingError, match=message):
         read_released(Path(file), "custom_cnn", None, faces)
 
 
 def test_an_export_of_other_widths_is_refused(faces, tmp_path: Path):
     path = tmp_path / "narrow.onnx"
     onnx.save(convert(trained(small_cnn)), path)
-    with pytest.raises(ReleasedError, match=r"narrow\.onnx: not the weights of custom_cnn"):
+    with pytest.raises(TrainingError, match=r"narrow\.onnx: not the weights of custom_cnn"):
         read_released(path, "custom_cnn", None, faces)
     assert keras.config.dtype_policy().name == "float32"
 
@@ -211,7 +212,7 @@ def test_a_run_goes_on_from_the_weights_of_another(small_zip: Path, tmp_path: Pa
 def test_weights_of_another_network_are_refused(tmp_path: Path):
     light.build().save_weights(tmp_path / "light.weights.h5")
     recipe = find_recipe("custom_cnn", "default")
-    with pytest.raises(ReleasedError, match=r"light\.weights\.h5: not the weights of custom_cnn"):
+    with pytest.raises(TrainingError, match=r"light\.weights\.h5: not the weights of custom_cnn"):
         load_start(custom_cnn.build(), tmp_path / "light.weights.h5", recipe, np.empty(0))
 
 
@@ -227,7 +228,7 @@ def test_a_missing_file_is_told_before_anything_is_made(small_zip: Path, tmp_pat
 def test_another_network_s_file_leaves_no_run(small_zip: Path, tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     recipe = find_recipe("custom_cnn", "default", precision="float32")
-    with pytest.raises(ReleasedError, match="not the weights of custom_cnn"):
+    with pytest.raises(TrainingError, match="not the weights of custom_cnn"):
         train(recipe, read_fer2013(small_zip), folder, start_from=MODELS / "vgg16.onnx")
     assert not folder.root.exists()
 
@@ -258,7 +259,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_pat
             interruption.setattr("ferserve_training.train.History", Interrupted)
             with pytest.raises(KeyboardInterrupt):
                 start()
-        with pytest.raises(RunError, match="was started with another started_from"):
+        with pytest.raises(TrainingError, match="was started with another started_from"):
             start("other.onnx", resume=True)
         patch.delattr("ferserve_training.train.load_start")  # the checkpoint holds all weights
         start(resume=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from ferserve.fer2013.reader import read_fer2013
-from ferserve_training.devices import DeviceError
+from ferserve_training.errors import TrainingError
 from ferserve_training.recipes import find_recipe
-from ferserve_training.run_folder import RunError, RunFolder, load_network
+from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.train import train
 
 
@@ -149,6 +149,6 @@ def test_a_run_that_cannot_be_made_leaves_no_folder(
     small_zip: Path, tmp_path: Path, recipe: str, settings: dict, message: str
 ):
     folder = RunFolder(tmp_path / "run")
-    with pytest.raises((RunError, DeviceError), match=message):
+    with pytest.raises((TrainingError, TrainingError), match=message):
         train(find_recipe("custom_cnn", recipe), read_fer2013(small_zip), folder, **settings)
     assert not folder.root.exists()

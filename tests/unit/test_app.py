@@ -464,7 +464,7 @@ async def test_a_worker_killed_in_the_middle_of_a_batch_is_seen_and_replaced(
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
         served = app.state.recognizer.served("first")
-        whole, served.bundle.predict = served.bundle.predict, stuck
+        whole, served.model.predict = served.model.predict, stuck
         started = time.monotonic()
         requests = [
             asyncio.create_task(client.post("/v1/emotion", content=grey_crop)) for _ in range(6)
@@ -473,7 +473,7 @@ async def test_a_worker_killed_in_the_middle_of_a_batch_is_seen_and_replaced(
         await until(lambda: not app.state.recognizer._pool.under_way)
         (worker,) = [thread for thread in threading.enumerate() if thread.name == "first-0"]
         kill(worker)
-        served.bundle.predict = whole
+        served.model.predict = whole
         for response in await asyncio.gather(*requests):
             assert_problem(response, 503, "not_ready")
         assert time.monotonic() - started < settings.request_timeout_ms / 1000
@@ -499,11 +499,11 @@ async def test_a_failed_inference_costs_only_its_own_request(standin_models, gre
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        bundle = app.state.recognizer._models["first"].bundle
-        whole, bundle.predict = bundle.predict, lambda faces: whole(faces[:, 1:])
+        model = app.state.recognizer._models["first"].model
+        whole, model.predict = model.predict, lambda faces: whole(faces[:, 1:])
         failed = await client.post("/v1/emotion", content=grey_crop)
         assert_problem(failed, 500, "internal_error")
-        bundle.predict = whole
+        model.predict = whole
         assert (await client.post("/v1/emotion", content=grey_crop)).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
 

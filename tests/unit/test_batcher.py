@@ -12,15 +12,8 @@ from contextlib import asynccontextmanager
 from time import monotonic
 
 import pytest
-from ferserve.batcher import (
-    Answer,
-    Batcher,
-    BatcherClosed,
-    BatchFailed,
-    DeadlineExceeded,
-    Lane,
-    QueueFull,
-)
+from ferserve.batcher import Answer, Batcher, Lane
+from ferserve.errors import DeadlineExceeded, InternalError, NotReady, QueueFull
 from waiting import until
 
 PATIENCE = 10.0
@@ -237,7 +230,7 @@ async def test_a_failing_batch_fails_only_its_own_submissions():
         return items
 
     async with batching(fragile) as batcher:
-        with pytest.raises(BatchFailed) as failure:
+        with pytest.raises(InternalError) as failure:
             await batcher.submit([13], soon())
         assert isinstance(failure.value.__cause__, ValueError)
         assert values(await batcher.submit([1, 2], soon())) == [1, 2]
@@ -246,7 +239,7 @@ async def test_a_failing_batch_fails_only_its_own_submissions():
 
 async def test_a_function_that_loses_results_fails_its_batch():
     async with batching(lambda items: items[1:]) as batcher:
-        with pytest.raises(BatchFailed):
+        with pytest.raises(InternalError):
             await batcher.submit([1, 2], soon())
 
 
@@ -267,11 +260,11 @@ async def test_a_dead_worker_fails_everything_that_waits_and_is_seen(caplog):
     with caplog.at_level(logging.CRITICAL):
         run.gate.set()
         for task in (in_the_batch, waiting):
-            with pytest.raises(BatcherClosed, match="died"):
+            with pytest.raises(NotReady, match="died"):
                 await task
     assert not batcher.healthy
     assert "a worker died" in caplog.text
-    with pytest.raises(BatcherClosed):
+    with pytest.raises(NotReady):
         await batcher.submit([3], soon())
     await batcher.close()
     assert run.batches == [[1]]
@@ -289,7 +282,7 @@ async def test_a_dead_worker_is_replaced_and_items_are_taken_again(monkeypatch, 
 
     async with batching(deadly, workers=workers) as batcher:
         for _ in range(2):
-            with pytest.raises(BatcherClosed):
+            with pytest.raises(NotReady):
                 await batcher.submit([1], soon())
             assert not batcher.healthy
             await until(lambda: batcher.healthy)
@@ -305,7 +298,7 @@ async def test_a_batcher_whose_worker_died_can_be_closed_at_once():
 
     batcher = Batcher(deadly)
     batcher.start()
-    with pytest.raises(BatcherClosed):
+    with pytest.raises(NotReady):
         await batcher.submit([1], soon())
     await batcher.close()
     assert not batcher.healthy
@@ -320,13 +313,13 @@ async def test_closing_ends_the_running_batch_and_fails_the_waiting():
     await run.until_entered()
     waiting = await submitted(batcher, [2])
     closing = asyncio.create_task(batcher.close())
-    with pytest.raises(BatcherClosed):
+    with pytest.raises(NotReady):
         await waiting
     run.gate.set()
     await closing
     assert values(await running) == [2]
     assert not batcher.healthy
-    with pytest.raises(BatcherClosed):
+    with pytest.raises(NotReady):
         await batcher.submit([3], soon())
 
 
@@ -413,7 +406,7 @@ async def test_closing_fails_what_waits_in_the_background():
     await run.until_entered()
     waiting = await submitted(batcher, [2], lane=Lane.BACKGROUND)
     closing = asyncio.create_task(batcher.close())
-    with pytest.raises(BatcherClosed):
+    with pytest.raises(NotReady):
         await waiting
     run.gate.set()
     await closing
@@ -423,7 +416,7 @@ async def test_closing_fails_what_waits_in_the_background():
 async def test_a_batcher_that_was_not_started_takes_nothing():
     batcher = Batcher(Recorder())
     assert not batcher.healthy
-    with pytest.raises(BatcherClosed):
+    with pytest.raises(NotReady):
         await batcher.submit([1], soon())
     await batcher.close()
 
@@ -474,7 +467,7 @@ async def test_closing_ends_the_wait():
         waiting = await submitted(batcher, [3])
         await asyncio.sleep(0.05)
         await batcher.close()
-        with pytest.raises(BatcherClosed):
+        with pytest.raises(NotReady):
             await waiting
 
 

@@ -3,14 +3,10 @@
 import asyncio
 
 import pytest
-from ferserve.benchmark.jobs import HISTORY, JobQueue, JobsClosed, JobSpec, TooManyJobs, UnknownJob
-from ferserve.benchmark.schemas import JobProblem
+from ferserve.benchmark.jobs import HISTORY, JobQueue, JobSpec
+from ferserve.errors import InternalError, InvalidArchive, NotFound, NotReady, QueueFull, Refusal
 
 SPEC = JobSpec(("first",), "all")
-
-
-def explain(error: Exception) -> JobProblem:
-    return JobProblem(code=type(error).__name__, detail=str(error))
 
 
 class Work:
@@ -43,7 +39,7 @@ def _no_pause(monkeypatch):
 
 @pytest.fixture
 async def queue():
-    queue = JobQueue(2, explain)
+    queue = JobQueue(2)
     queue.start()
     yield queue
     await queue.close()
@@ -83,9 +79,9 @@ async def test_beyond_the_queue_jobs_are_refused(queue):
     work = [Work() for _ in range(3)]
     jobs = [queue.submit(SPEC, one) for one in work]
     await work[0].begun.wait()
-    with pytest.raises(TooManyJobs, match="2 benchmarks"):
+    with pytest.raises(QueueFull, match="2 benchmarks"):
         queue.submit(SPEC, Work())
-    with pytest.raises(TooManyJobs), queue.reserve():
+    with pytest.raises(QueueFull), queue.reserve():
         pass
     work[0].gate.set()
     await work[1].begun.wait()
@@ -94,18 +90,28 @@ async def test_beyond_the_queue_jobs_are_refused(queue):
 
 
 async def test_a_place_is_held_while_an_upload_is_read(queue):
-    with queue.reserve(), queue.reserve(), queue.reserve(), pytest.raises(TooManyJobs):
+    with queue.reserve(), queue.reserve(), queue.reserve(), pytest.raises(QueueFull):
         queue.submit(SPEC, Work())
     assert queue.submit(SPEC, Work())
 
 
-async def test_a_failure_is_explained_and_the_next_job_runs(queue):
+@pytest.mark.parametrize(
+    ("error", "code", "detail"),
+    [
+        (InvalidArchive("no luck"), "invalid_archive", "no luck"),
+        (Refusal("no luck", code="nothing_to_score"), "nothing_to_score", "no luck"),
+        (ValueError("secret"), "internal_error", "the service's log has more"),
+        (InternalError("secret"), "internal_error", "the service's log has more"),
+    ],
+    ids=["refusal", "refusal of a job", "fault", "failed batch"],
+)
+async def test_a_failure_is_explained_and_the_next_job_runs(queue, error, code, detail):
     async def fail(job):
-        raise ValueError("no luck")
+        raise error
 
     state = await ended(queue.submit(SPEC, fail))
     assert state.status == "failed"
-    assert (state.problem.code, state.problem.detail) == ("ValueError", "no luck")
+    assert (state.problem.code, state.problem.detail) == (code, detail)
     work = Work()
     work.gate.set()
     assert (await ended(queue.submit(SPEC, work))).status == "succeeded"
@@ -190,12 +196,12 @@ async def test_the_last_jobs_are_remembered_newest_first(queue):
         await ended(job)
         jobs.append(job)
     assert queue.jobs == jobs[: -HISTORY - 1 : -1]
-    with pytest.raises(UnknownJob):
+    with pytest.raises(NotFound):
         queue.get(jobs[0].id)
 
 
 async def test_closing_cancels_all_and_takes_no_more():
-    queue = JobQueue(2, explain)
+    queue = JobQueue(2)
     queue.start()
     running, waiting = Work(), Work()
     jobs = [queue.submit(SPEC, running), queue.submit(SPEC, waiting)]
@@ -203,12 +209,12 @@ async def test_closing_cancels_all_and_takes_no_more():
     await queue.close()
     assert [job.status for job in jobs] == ["cancelled", "cancelled"]
     assert running.cancelled
-    with pytest.raises(JobsClosed):
+    with pytest.raises(NotReady):
         queue.submit(SPEC, Work())
 
 
 async def test_a_queue_that_was_not_started_takes_nothing():
-    queue = JobQueue(2, explain)
-    with pytest.raises(JobsClosed):
+    queue = JobQueue(2)
+    with pytest.raises(NotReady):
         queue.submit(SPEC, Work())
     await queue.close()

@@ -7,10 +7,11 @@ from email.utils import format_datetime
 import httpx
 import numpy as np
 import pytest
-from ferserve.client import ProblemError, Retries
+from ferserve.client import Retries
 from ferserve.client.calls import stream_url
-from ferserve.client.payloads import as_bytes
+from ferserve.client.problems import refusal_of_answer
 from ferserve.client.retries import Attempts, retry_after
+from ferserve.inputs import as_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -146,6 +147,6 @@ def test_the_stream_is_where_the_service_is(base, url):
 
 
 def test_an_error_page_of_a_proxy_is_a_problem_too():
-    problem = ProblemError.of_answer(502, b"<html>Bad Gateway</html>")
+    problem = refusal_of_answer(502, b"<html>Bad Gateway</html>", {})
     assert (problem.status, problem.code, problem.request_id) == (502, "http_502", "")
     assert "Bad Gateway" in problem.detail

@@ -1,15 +1,8 @@
 """DeepFace's words for our answers."""
 
 import pytest
-from ferserve.deepface import (
-    AnalyzeResponse,
-    NoFace,
-    UnsupportedRequest,
-    is_text,
-    options_of,
-    require_data_uri,
-    require_faces,
-)
+from ferserve.deepface import AnalyzeResponse, is_text, options_of, require_data_uri, require_faces
+from ferserve.errors import InvalidParameter, NoFace
 from ferserve.schemas import (
     Box,
     FaceEmotion,
@@ -80,7 +73,7 @@ def test_actions_are_read_in_every_spelling(actions):
     ],
 )
 def test_what_is_not_offered_is_refused(fields, reason):
-    with pytest.raises(UnsupportedRequest, match=reason):
+    with pytest.raises(InvalidParameter, match=reason):
         options_of(fields)
 
 
@@ -103,7 +96,7 @@ def test_options_of_forms_are_text():
     ],
 )
 def test_addresses_and_paths_are_not_opened(reference):
-    with pytest.raises(UnsupportedRequest, match="request forgery"):
+    with pytest.raises(InvalidParameter, match="request forgery"):
         require_data_uri(reference)
 
 

@@ -7,7 +7,11 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INDEX = REPOSITORY / "docs" / "README.md"
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+]
 
 
 def links(page: Path) -> list[tuple[Path, str]]:

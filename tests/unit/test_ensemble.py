@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ferserve.bundle import ModelError, available_models, read_card
 from ferserve.calibration import apply_power_scaling
 from ferserve.card import EnsembleMember, ModelCard, PowerScaling
-from ferserve.ensemble import load_bundles
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.recognizer import Recognizer
+from ferserve.models import available_models, load_models, read_card
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions
+from ferserve.sessions import ModelError
 from ferserve.settings import Settings
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -55,28 +55,28 @@ def faces() -> np.ndarray:
 
 def test_it_is_the_weighted_mean_of_its_members(folder, write_ensemble, faces):
     write_ensemble((0.25, 0.75))
-    bundles = load_bundles(folder, ["first", "second", "both"])
-    first, second = (bundles[name].predict(faces) for name in ("first", "second"))
+    models = load_models(folder, ["first", "second", "both"])
+    first, second = (models[name].predict(faces) for name in ("first", "second"))
     expected = 0.25 * first + 0.75 * second[:, ::-1]  # the second has its columns the other way
-    np.testing.assert_allclose(bundles["both"].predict(faces), expected, atol=1e-6)
-    assert bundles["both"].labels == EMOTIONS
+    np.testing.assert_allclose(models["both"].predict(faces), expected, atol=1e-6)
+    assert models["both"].labels == EMOTIONS
 
 
 def test_its_temperature_sharpens_the_mean(folder, write_ensemble, faces):
     write_ensemble()
-    plain = load_bundles(folder, ["both"])["both"].predict(faces)
+    plain = load_models(folder, ["both"])["both"].predict(faces)
     write_ensemble(temperature=0.5)
-    sharp = load_bundles(folder, ["both"])["both"].predict(faces)
+    sharp = load_models(folder, ["both"])["both"].predict(faces)
     np.testing.assert_allclose(sharp, plain**2 / (plain**2).sum(axis=1, keepdims=True), atol=1e-6)
     assert (sharp.max(axis=1) > plain.max(axis=1)).all()
 
 
 def test_its_power_scaling_comes_after_its_temperature(folder, write_ensemble, faces):
     write_ensemble(temperature=0.5)
-    sharp = load_bundles(folder, ["both"])["both"].predict(faces)
+    sharp = load_models(folder, ["both"])["both"].predict(faces)
     scaling = PowerScaling(scale=0.4, exponent=1.7)
     write_ensemble(temperature=0.5, power_scaling=scaling)
-    scaled = load_bundles(folder, ["both"])["both"].predict(faces)
+    scaled = load_models(folder, ["both"])["both"].predict(faces)
     np.testing.assert_array_equal(scaled, apply_power_scaling(sharp, scaling))
     assert scaled.dtype == np.float32
     assert np.abs(scaled - sharp).max() > 0.01
@@ -105,7 +105,7 @@ def test_its_identity_depends_on_its_power_scaling(write_ensemble):
 
 def test_members_need_not_be_served_themselves(folder, write_ensemble):
     write_ensemble()
-    assert list(load_bundles(folder, ["both"])) == ["both"]
+    assert list(load_models(folder, ["both"])) == ["both"]
 
 
 def test_it_is_found_by_its_card_alone(folder, write_ensemble):
@@ -117,14 +117,14 @@ def test_another_member_file_is_refused(folder, write_ensemble, write_standin):
     write_ensemble()
     write_standin(folder, "second", seed=3)
     with pytest.raises(ModelError, match=r"both\.json was written for another second\.onnx"):
-        load_bundles(folder, ["both"])
+        load_models(folder, ["both"])
 
 
 def test_a_missing_member_is_refused(folder, write_ensemble):
     write_ensemble()
     (folder / "second.onnx").unlink()
     with pytest.raises(ModelError, match=r"second\.onnx"):
-        load_bundles(folder, ["both"])
+        load_models(folder, ["both"])
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,16 @@ def test_a_missing_member_is_refused(folder, write_ensemble):
 def test_a_card_that_contradicts_itself_is_refused(folder, write_ensemble, changes, message):
     write_ensemble(**changes)
     with pytest.raises(ModelError, match=message):
-        load_bundles(folder, ["both"])
+        load_models(folder, ["both"])
 
 
 async def test_it_is_served_like_any_other_model(folder, write_ensemble, grey_crop):
     card = write_ensemble()
     (folder / "face_detector.onnx").symlink_to(MODELS / "face_detector.onnx")
-    recognizer = Recognizer(Settings(models_dir=folder, default_model="both"))
+    recognizer = AsyncRecognizer(Settings(models_dir=folder, default_model="both"))
     await recognizer.start()
     try:
-        answer = await recognizer.recognize(grey_crop, EmotionOptions())
+        answer = await recognizer.answer(grey_crop, EmotionOptions())
     finally:
         await recognizer.close()
     assert (answer.model.name, answer.model.sha256) == ("both", card.sha256)

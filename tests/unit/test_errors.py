@@ -1,20 +1,23 @@
+"""Refusals: their codes and statuses, what becomes of them on the way to a caller and back."""
+
+import pickle
+
 import pytest
-from ferserve import batcher, deepface, errors, images, recognizer, streaming
-from ferserve.benchmark import archive, jobs
+from fastapi.exceptions import RequestValidationError
+from ferserve.api.problems import as_refusal
+from ferserve.errors import InternalError, QueueFull, Refusal, refusal_of
 from starlette.exceptions import HTTPException
 
-
-def problems() -> list[type[errors.Problem]]:
-    return errors.Problem.__subclasses__()
+KINDS = Refusal.__subclasses__()
 
 
-def test_every_problem_has_a_code_of_its_own():
-    codes = [problem.code for problem in problems()]
+def test_every_refusal_has_a_code_of_its_own():
+    codes = [kind.code for kind in KINDS]
     assert len(set(codes)) == len(codes)
 
 
 def test_statuses_are_those_of_the_contract():
-    assert {problem.code: problem.status for problem in problems()} == {
+    assert {kind.code: kind.status for kind in KINDS} == {
         "malformed_request": 400,
         "no_face": 400,
         "unauthorized": 401,
@@ -39,44 +42,57 @@ def test_statuses_are_those_of_the_contract():
     }
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)
+def test_a_client_raises_what_the_service_raised(kind):
+    said = kind("why")
+    heard = refusal_of(said.code, said.detail, status=said.status, request_id="abc")
+    assert type(heard) is kind
+    assert (str(heard), heard.detail, heard.request_id) == ("why", "why", "abc")
+
+
+def test_a_code_that_no_class_has_is_kept():
+    heard = refusal_of("out_of_paper", "why", status=507)
+    assert type(heard) is Refusal
+    assert (heard.status, heard.code, heard.detail) == (507, "out_of_paper", "why")
+
+
+def test_a_refusal_passes_between_processes_as_it_is():
+    said = QueueFull("why", {"Retry-After": "60"}, request_id="abc")
+    heard = pickle.loads(pickle.dumps(said))
+    assert type(heard) is QueueFull
+    assert vars(heard) == vars(said)
+    assert QueueFull("why").headers == {"Retry-After": "1"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not InternalError])
+def test_the_caller_sees_why_a_request_is_refused(kind):
+    refusal = kind("why")
+    assert as_refusal(refusal) is refusal
+
+
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("error", "code", "detail"),
     [
-        *((kind("why"), None) for kind in images.ImageError.__subclasses__()),
-        (recognizer.UnknownModel("why"), "unknown_model"),
-        (recognizer.InvalidOption("why"), "invalid_parameter"),
-        (batcher.QueueFull("why"), "queue_full"),
-        (batcher.DeadlineExceeded("why"), "deadline_exceeded"),
-        (batcher.BatcherClosed("why"), "not_ready"),
-        (archive.NotAnArchive("why"), "unsupported_media_type"),
-        (archive.InvalidArchive("why"), "invalid_archive"),
-        (archive.TooManyEntries("why"), "too_many_images"),
-        (archive.ArchiveTooLarge("why"), "payload_too_large"),
-        (jobs.UnknownJob("why"), "not_found"),
-        (jobs.TooManyJobs("why"), "queue_full"),
-        (jobs.JobsClosed("why"), "not_ready"),
-        (streaming.TooManyStreams("why"), "queue_full"),
-        (streaming.StreamsClosed("why"), "not_ready"),
-        (deepface.UnsupportedRequest("why"), "invalid_parameter"),
-        (deepface.NoFace("why"), "no_face"),
-        (HTTPException(404, "why"), "not_found"),
-        (HTTPException(405, "why"), "method_not_allowed"),
-        (HTTPException(400, "why"), "malformed_request"),
-        (errors.PayloadTooLarge("why"), "payload_too_large"),
+        (HTTPException(404, "why"), "not_found", "why"),
+        (HTTPException(405, "why"), "method_not_allowed", "why"),
+        (HTTPException(400, "why"), "malformed_request", "why"),
+        (
+            RequestValidationError([{"loc": ("query", "detect"), "msg": "why"}]),
+            "invalid_parameter",
+            "detect: why",
+        ),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+    ids=["404", "405", "400", "validation"],
 )
-def test_what_the_caller_did_is_named_and_explained(error, code):
-    problem = errors.as_problem(error)
-    assert problem.code == code or code is None
-    assert problem.detail == "why"
-    assert problem.status < 500 or problem.code in ("deadline_exceeded", "not_ready")
+def test_what_the_framework_refuses_has_the_same_form(error, code, detail):
+    refusal = as_refusal(error)
+    assert (refusal.code, refusal.detail) == (code, detail)
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("secret"), batcher.BatchFailed("secret"), RuntimeError("secret")]
+    "error", [KeyError("secret"), InternalError("secret"), RuntimeError("secret")]
 )
 def test_what_we_did_is_not_explained(error):
-    problem = errors.as_problem(error)
-    assert problem.status == 500
-    assert "secret" not in problem.detail
+    refusal = as_refusal(error)
+    assert refusal.status == 500
+    assert "secret" not in refusal.detail

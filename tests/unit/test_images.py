@@ -8,15 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import skimage.data
-from ferserve.images import (
-    DecodedImage,
-    ImageError,
+from ferserve.errors import (
     ImageTooSmall,
+    Refusal,
     TooManyPixels,
     UndecodableImage,
     UnsupportedMediaType,
-    decode_image,
 )
+from ferserve.images import DecodedImage, decode_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
@@ -355,7 +354,7 @@ class TestRefusals:
             data[int(place * len(data))] = value
         try:
             rgb = decode_image(bytes(data), LIMIT).rgb
-        except ImageError:
+        except Refusal:
             return
         assert rgb.shape[0] * rgb.shape[1] <= LIMIT
 

@@ -8,13 +8,9 @@ from collections.abc import AsyncIterator
 import httpx
 import numpy as np
 import pytest
+from ferserve.errors import InvalidParameter, MalformedRequest
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.inference_protocol import (
-    InferenceRequest,
-    InvalidTensor,
-    MalformedInference,
-    read_request,
-)
+from ferserve.inference_protocol import InferenceRequest, read_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import serving
@@ -131,7 +127,7 @@ async def test_a_model_whose_worker_died_is_not_ready_and_the_others_are(client)
 @pytest.mark.parametrize("count", [1, 3, 40])
 async def test_probabilities_are_those_of_the_model(client, count):
     crops = faces(count)
-    expected = client.app.state.recognizer.served("first").bundle.predict(crops)
+    expected = client.app.state.recognizer.served("first").model.predict(crops)
     response = await client.post(f"{MODEL}/infer", json=document(crops))
     answer = response.json()
     assert response.status_code == 200
@@ -177,14 +173,14 @@ async def test_what_changes_nothing_is_ignored(client, changes):
 
 
 async def test_it_shares_deadlines_and_metrics_with_the_other_routes(client):
-    bundle = client.app.state.recognizer.served("first").bundle
-    whole, released = bundle.predict, threading.Event()
+    model = client.app.state.recognizer.served("first").model
+    whole, released = model.predict, threading.Event()
 
     def held(crops: np.ndarray) -> np.ndarray:
         assert released.wait(20)
         return whole(crops)
 
-    bundle.predict = held
+    model.predict = held
     hurry = {"X-Request-Timeout-Ms": "50"}
     late = await client.post(f"{MODEL}/infer", json=document(faces(40)), headers=hurry)
     released.set()
@@ -331,7 +327,7 @@ async def test_a_large_body_is_refused(standin_models):
 def test_more_values_than_the_faces_have_are_counted_before_they_are_made(value, monkeypatch):
     monkeypatch.setattr(InferenceRequest, "model_validate_json", pytest.fail)
     body = b'{"inputs": [' + b",".join([value] * 100_000) + b"]}"
-    with pytest.raises(InvalidTensor, match="at most 4 faces"):
+    with pytest.raises(InvalidParameter, match="at most 4 faces"):
         read_request(body, max_faces=4)
 
 
@@ -350,7 +346,7 @@ JSON = st.recursive(
     )
 )
 def test_whatever_is_sent_the_refusal_is_one_of_two(value):
-    with pytest.raises((InvalidTensor, MalformedInference)):
+    with pytest.raises((InvalidParameter, MalformedRequest)):
         read_request(json.dumps(value).encode(), max_faces=4)
 
 

@@ -10,7 +10,7 @@ import pytest
 from ferserve.cli import app
 from ferserve.loadtest import report
 from ferserve.loadtest.arrivals import poisson_arrivals
-from ferserve.loadtest.payloads import Payload, PayloadError, read_images, sample_face
+from ferserve.loadtest.payloads import Payload, read_images, sample_face
 from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
 from ferserve.loadtest.samples import Measurement, Samples
 from ferserve.loadtest.statistics import Summary, summarize
@@ -108,7 +108,7 @@ def test_all_images_below_a_folder_are_taken_and_nothing_else(tmp_path):
 
 
 def test_a_folder_without_images_is_an_error(tmp_path):
-    with pytest.raises(PayloadError, match="holds no image"):
+    with pytest.raises(ValueError, match="holds no image"):
         read_images(tmp_path)
 
 

@@ -5,28 +5,23 @@ import threading
 from time import monotonic
 
 import pytest
-from ferserve.batcher import DeadlineExceeded, QueueFull
-from ferserve.observers import PipelineObserver
+from ferserve.errors import DeadlineExceeded, QueueFull
+from ferserve.metrics import Metrics
 from ferserve.pool import WorkPool
 from waiting import until
 
 PATIENCE = 10.0
 
 
-class Heard(PipelineObserver):
+class Heard(Metrics):
     """Notes what it hears."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.events: list[str] = []
 
-    def image_rejected(self) -> None:
-        self.events.append("rejected")
-
-    def image_expired(self) -> None:
-        self.events.append("expired")
-
-    def image_cancelled(self) -> None:
-        self.events.append("cancelled")
+    def image_dropped(self, reason: str) -> None:
+        self.events.append(reason)
 
 
 @pytest.fixture

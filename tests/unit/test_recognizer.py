@@ -7,19 +7,26 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from ferserve.batcher import BatcherClosed, DeadlineExceeded, QueueFull
-from ferserve.bundle import ModelError
+from ferserve.errors import (
+    DeadlineExceeded,
+    InvalidParameter,
+    NotReady,
+    QueueFull,
+    TooManyPixels,
+    UnknownModel,
+    UnsupportedMediaType,
+)
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.images import TooManyPixels, UnsupportedMediaType
-from ferserve.recognizer import InvalidOption, Recognizer, UnknownModel
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions
+from ferserve.sessions import ModelError
 from ferserve.settings import Settings
 from PIL import Image
 
 
 @asynccontextmanager
-async def running(models, **settings) -> AsyncIterator[Recognizer]:
-    recognizer = Recognizer(Settings(models_dir=models, **settings))
+async def running(models, **settings) -> AsyncIterator[AsyncRecognizer]:
+    recognizer = AsyncRecognizer(Settings(models_dir=models, **settings))
     await recognizer.start()
     try:
         yield recognizer
@@ -28,7 +35,7 @@ async def running(models, **settings) -> AsyncIterator[Recognizer]:
 
 
 @pytest.fixture
-async def recognizer(standin_models) -> AsyncIterator[Recognizer]:
+async def recognizer(standin_models) -> AsyncIterator[AsyncRecognizer]:
     async with running(standin_models) as recognizer:
         yield recognizer
 
@@ -41,7 +48,7 @@ def grey(width: int, height: int) -> bytes:
 
 
 async def test_a_face_is_found_and_rated(recognizer, photo):
-    seen = await recognizer.recognize(photo("astronaut"), EmotionOptions())
+    seen = await recognizer.answer(photo("astronaut"), EmotionOptions())
     assert seen.model.name == "first"
     assert (seen.image.width, seen.image.height, seen.image.format) == (512, 512, "PNG")
     (face,) = seen.faces
@@ -58,13 +65,13 @@ async def test_a_face_is_found_and_rated(recognizer, photo):
 
 @pytest.mark.parametrize("name", ["chelsea", "coffee"])
 async def test_a_photo_without_a_face_is_an_empty_answer(recognizer, photo, name):
-    seen = await recognizer.recognize(photo(name), EmotionOptions())
+    seen = await recognizer.answer(photo(name), EmotionOptions())
     assert seen.faces == []
     assert seen.timing_ms.inference == 0
 
 
 async def test_a_small_image_is_one_face_already(recognizer, grey_crop):
-    seen = await recognizer.recognize(grey_crop, EmotionOptions())
+    seen = await recognizer.answer(grey_crop, EmotionOptions())
     (face,) = seen.faces
     assert face.face_confidence is None
     assert face.box.model_dump() == {"x": 0, "y": 0, "width": 48, "height": 48}
@@ -80,30 +87,30 @@ async def test_a_small_image_is_one_face_already(recognizer, grey_crop):
     ],
 )
 async def test_detect_says_whether_to_look_for_faces(recognizer, size, detect, is_one_face):
-    seen = await recognizer.recognize(grey(*size), EmotionOptions(detect=detect))
+    seen = await recognizer.answer(grey(*size), EmotionOptions(detect=detect))
     assert len(seen.faces) == is_one_face
 
 
 async def test_the_model_can_be_chosen(recognizer, grey_crop):
-    first = await recognizer.recognize(grey_crop, EmotionOptions(model="first"))
-    second = await recognizer.recognize(grey_crop, EmotionOptions(model="second"))
+    first = await recognizer.answer(grey_crop, EmotionOptions(model="first"))
+    second = await recognizer.answer(grey_crop, EmotionOptions(model="second"))
     assert second.model.name == "second"
     assert first.faces[0].emotions != second.faces[0].emotions
 
 
 async def test_an_unknown_model_is_refused_with_those_there_are(recognizer, grey_crop):
     with pytest.raises(UnknownModel, match="first, second"):
-        await recognizer.recognize(grey_crop, EmotionOptions(model="third"))
+        await recognizer.answer(grey_crop, EmotionOptions(model="third"))
 
 
 async def test_landmarks_are_there_only_when_asked_for(recognizer, photo):
     data = photo("astronaut")
-    asked = await recognizer.recognize(data, EmotionOptions(landmarks=True))
+    asked = await recognizer.answer(data, EmotionOptions(landmarks=True))
     left_eye, right_eye, nose, left_mouth, right_mouth = asked.faces[0].landmarks
     assert left_eye.x < nose.x < right_eye.x
     assert left_eye.y < nose.y < left_mouth.y
     assert left_mouth.x < right_mouth.x
-    unasked = await recognizer.recognize(data, EmotionOptions())
+    unasked = await recognizer.answer(data, EmotionOptions())
     assert "landmarks" not in unasked.model_dump(exclude_unset=True)["faces"][0]
 
 
@@ -116,59 +123,59 @@ async def test_max_faces_keeps_the_largest(recognizer, photo):
     both.paste(large, (300, 0))
     file = io.BytesIO()
     both.save(file, "PNG")
-    two = await recognizer.recognize(file.getvalue(), EmotionOptions())
-    one = await recognizer.recognize(file.getvalue(), EmotionOptions(max_faces=1))
+    two = await recognizer.answer(file.getvalue(), EmotionOptions())
+    one = await recognizer.answer(file.getvalue(), EmotionOptions(max_faces=1))
     assert len(two.faces) == 2
     assert two.faces[0].box.height > two.faces[1].box.height
     assert [face.box for face in one.faces] == [two.faces[0].box]
 
 
 async def test_min_face_confidence_leaves_out_unsure_faces(recognizer, photo):
-    seen = await recognizer.recognize(photo("astronaut"), EmotionOptions(min_face_confidence=1))
+    seen = await recognizer.answer(photo("astronaut"), EmotionOptions(min_face_confidence=1))
     assert seen.faces == []
 
 
 async def test_max_faces_over_the_services_limit_is_refused(standin_models, grey_crop):
     async with running(standin_models, max_faces=3) as recognizer:
-        assert await recognizer.recognize(grey_crop, EmotionOptions(max_faces=3))
-        with pytest.raises(InvalidOption, match="at most 3"):
-            await recognizer.recognize(grey_crop, EmotionOptions(max_faces=4))
+        assert await recognizer.answer(grey_crop, EmotionOptions(max_faces=3))
+        with pytest.raises(InvalidParameter, match="at most 3"):
+            await recognizer.answer(grey_crop, EmotionOptions(max_faces=4))
 
 
 async def test_a_face_that_had_to_be_enlarged_carries_a_warning(recognizer):
-    small = await recognizer.recognize(grey(47, 40), EmotionOptions())
-    enough = await recognizer.recognize(grey(48, 40), EmotionOptions())
+    small = await recognizer.answer(grey(47, 40), EmotionOptions())
+    enough = await recognizer.answer(grey(48, 40), EmotionOptions())
     assert small.faces[0].warnings == ["small_face"]
     assert enough.faces[0].warnings == []
 
 
 async def test_an_unsure_answer_carries_a_warning(recognizer, grey_crop):
-    sure = await recognizer.recognize(grey_crop, EmotionOptions(model="first"))
-    unsure = await recognizer.recognize(grey_crop, EmotionOptions(model="second"))
+    sure = await recognizer.answer(grey_crop, EmotionOptions(model="first"))
+    unsure = await recognizer.answer(grey_crop, EmotionOptions(model="second"))
     assert sure.faces[0].warnings == []
     assert unsure.faces[0].warnings == ["low_confidence"]
 
 
 async def test_a_face_at_the_border_carries_a_warning(recognizer, photo):
     cut = photo("astronaut", crop=(100, 90, 400, 390))
-    seen = await recognizer.recognize(cut, EmotionOptions())
+    seen = await recognizer.answer(cut, EmotionOptions())
     assert seen.faces[0].warnings == ["clipped_face"]
 
 
 async def test_no_image_and_too_large_an_image_are_refused(standin_models, photo):
     async with running(standin_models, max_pixels=512 * 512 - 1) as recognizer:
         with pytest.raises(UnsupportedMediaType):
-            await recognizer.recognize(b"hello", EmotionOptions())
+            await recognizer.answer(b"hello", EmotionOptions())
         with pytest.raises(TooManyPixels):
-            await recognizer.recognize(photo("astronaut"), EmotionOptions())
+            await recognizer.answer(photo("astronaut"), EmotionOptions())
 
 
 async def test_images_together_are_answered_as_alone(recognizer, photo):
     sides = range(200, 520, 20)
     images = [photo("astronaut", size=(side, side)) for side in sides]
-    alone = [await recognizer.recognize(image, EmotionOptions()) for image in images]
+    alone = [await recognizer.answer(image, EmotionOptions()) for image in images]
     together = await asyncio.gather(
-        *(recognizer.recognize(image, EmotionOptions()) for image in images)
+        *(recognizer.answer(image, EmotionOptions()) for image in images)
     )
     for one, other in zip(alone, together, strict=True):
         assert [face.box for face in one.faces] == [face.box for face in other.faces]
@@ -182,41 +189,41 @@ async def test_more_images_than_the_limit_are_refused_and_the_others_answered(
     async with running(standin_models, max_queue=4, max_faces=4) as recognizer:
         data = photo("astronaut")
         answers = await asyncio.gather(
-            *(recognizer.recognize(data, EmotionOptions()) for _ in range(10)),
+            *(recognizer.answer(data, EmotionOptions()) for _ in range(10)),
             return_exceptions=True,
         )
         refused = [answer for answer in answers if isinstance(answer, QueueFull)]
         assert len(refused) == 6
         assert all(len(answer.faces) == 1 for answer in answers if answer not in refused)
-        assert await recognizer.recognize(data, EmotionOptions())
+        assert await recognizer.answer(data, EmotionOptions())
 
 
 async def test_a_deadline_that_cannot_be_kept_is_an_error(standin_models, photo):
     async with running(standin_models, request_timeout_ms=0.01) as recognizer:
         with pytest.raises(DeadlineExceeded):
-            await recognizer.recognize(photo("astronaut"), EmotionOptions())
+            await recognizer.answer(photo("astronaut"), EmotionOptions())
 
 
 async def test_readiness_follows_the_life_of_the_service(standin_models, grey_crop):
-    recognizer = Recognizer(Settings(models_dir=standin_models))
+    recognizer = AsyncRecognizer(Settings(models_dir=standin_models))
     assert recognizer.not_ready_reason == "the service is starting"
-    with pytest.raises(BatcherClosed, match="starting"):
-        await recognizer.recognize(grey_crop, EmotionOptions())
+    with pytest.raises(NotReady, match="starting"):
+        await recognizer.answer(grey_crop, EmotionOptions())
     await recognizer.start()
     assert recognizer.not_ready_reason is None
     recognizer.begin_drain()
     assert recognizer.not_ready_reason == "the service is shutting down"
-    assert await recognizer.recognize(grey_crop, EmotionOptions())
+    assert await recognizer.answer(grey_crop, EmotionOptions())
     await recognizer.close()
-    with pytest.raises(BatcherClosed, match="stopped"):
-        await recognizer.recognize(grey_crop, EmotionOptions())
+    with pytest.raises(NotReady, match="stopped"):
+        await recognizer.answer(grey_crop, EmotionOptions())
 
 
 async def test_closing_answers_what_was_taken(standin_models, photo):
-    recognizer = Recognizer(Settings(models_dir=standin_models))
+    recognizer = AsyncRecognizer(Settings(models_dir=standin_models))
     await recognizer.start()
     data = photo("astronaut", size=(128, 128))
-    work = asyncio.create_task(recognizer.recognize(data, EmotionOptions(detect="false")))
+    work = asyncio.create_task(recognizer.answer(data, EmotionOptions(detect="false")))
     await asyncio.sleep(0)
     await recognizer.close()
     assert len((await work).faces) == 1
@@ -226,15 +233,15 @@ async def test_a_folder_without_models_is_refused(tmp_path, standin_models):
     detector = standin_models / "face_detector.onnx"
     (tmp_path / "face_detector.onnx").symlink_to(detector)
     with pytest.raises(ModelError, match="holds no model"):
-        Recognizer(Settings(models_dir=tmp_path))
+        AsyncRecognizer(Settings(models_dir=tmp_path))
 
 
 async def test_a_folder_without_the_face_detector_is_refused(tmp_path, write_standin):
     write_standin(tmp_path, "alone")
     with pytest.raises(ModelError, match="face detector"):
-        Recognizer(Settings(models_dir=tmp_path))
+        AsyncRecognizer(Settings(models_dir=tmp_path))
 
 
 async def test_a_default_model_that_is_not_there_is_refused(standin_models):
     with pytest.raises(ModelError, match="first, second"):
-        Recognizer(Settings(models_dir=standin_models, default_model="third"))
+        AsyncRecognizer(Settings(models_dir=standin_models, default_model="third"))

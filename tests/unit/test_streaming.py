@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from ferserve.observers import StreamObserver
+from ferserve.errors import MalformedRequest, NotReady, QueueFull
+from ferserve.metrics import Metrics
 from ferserve.schemas import (
     Box,
     FaceEmotion,
@@ -15,16 +16,7 @@ from ferserve.schemas import (
     Timing,
 )
 from ferserve.settings import Settings
-from ferserve.streaming import (
-    ClientLeft,
-    End,
-    FrameAnswer,
-    FrameStream,
-    Streams,
-    StreamsClosed,
-    TooManyStreams,
-    UnknownMessage,
-)
+from ferserve.streaming import End, FrameAnswer, FrameStream, Streams
 from waiting import until
 
 
@@ -61,10 +53,11 @@ class Memory:
         self.left += count
 
 
-class Observer(StreamObserver):
+class Observer(Metrics):
     """Remembers what it heard."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.answered = self.refused = self.dropped = 0
         self.ends: list[str] = []
 
@@ -231,7 +224,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(also_waiting):
     await until(lambda: client.begun)
     if also_waiting:
         await client.send(b"2")
-    await client.send(ClientLeft())
+    await client.send(ConnectionError())
     assert await client.ended() is End.CLIENT_LEFT
     assert client.answers == []
     assert client.stream.counts.dropped == 1 + also_waiting
@@ -241,7 +234,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(also_waiting):
 
 async def test_a_client_that_cannot_be_sent_to_has_left():
     client = Client()
-    client.fault = ClientLeft()
+    client.fault = ConnectionError()
     await client.send(b"1")
     assert await client.ended() is End.CLIENT_LEFT
     client.assert_counts_add_up()
@@ -252,7 +245,7 @@ def stop(client: Client) -> None:
 
 
 def other_message(client: Client) -> None:
-    client._messages.put_nowait(UnknownMessage())
+    client._messages.put_nowait(MalformedRequest("no frame"))
 
 
 @pytest.mark.parametrize(
@@ -304,11 +297,11 @@ async def test_there_are_places_for_a_number_of_streams_until_the_end():
     first, second = Client(), Client()
     streams = Streams(1, Observer())
     with streams.place(first.stream):
-        with pytest.raises(TooManyStreams), streams.place(second.stream):
+        with pytest.raises(QueueFull), streams.place(second.stream):
             pass
         streams.begin_close()
         assert await first.ended() is End.SHUTDOWN
-    with pytest.raises(StreamsClosed), streams.place(second.stream):
+    with pytest.raises(NotReady), streams.place(second.stream):
         pass
     second.stream.stop(End.SHUTDOWN)
     await second.ended()

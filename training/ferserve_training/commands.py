@@ -90,10 +90,12 @@ def train_command(
     if backend:
         os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from ferserve.fer2013.reader import DatasetError, read_fer2013
-    from ferserve.fer2013.votes import VotesError, read_votes
+    from ferserve.fer2013.dataset import DatasetError
+    from ferserve.fer2013.reader import read_fer2013
+    from ferserve.fer2013.votes import read_votes
 
-    from ferserve_training.recipes import RecipeError, find_recipe
+    from ferserve_training.errors import TrainingError
+    from ferserve_training.recipes import find_recipe
 
     # What a slip of the keyboard gets wrong is told before Keras takes its seconds to load.
     try:
@@ -108,13 +110,11 @@ def train_command(
         )
         dataset = read_fer2013(data)
         counted = votes and read_votes(votes, dataset)
-    except (RecipeError, DatasetError, VotesError) as error:
+    except (TrainingError, DatasetError) as error:
         _fail(str(error))
     try:
-        from ferserve_training.devices import DeviceError
-        from ferserve_training.networks.backbone import BackboneError
-        from ferserve_training.released import ReleasedError
-        from ferserve_training.train import RunError, RunFolder, train
+        from ferserve_training.errors import TrainingError
+        from ferserve_training.train import RunFolder, train
     except ModuleNotFoundError as error:
         _fail(f"training needs {error.name}: pip install 'ferserve[train]'")
     folder = RunFolder(out or Path("runs") / model)
@@ -134,7 +134,7 @@ def train_command(
             seed=seed,
             devices=devices,
         )
-    except (RunError, BackboneError, DeviceError, ReleasedError) as error:
+    except TrainingError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         typer.echo(

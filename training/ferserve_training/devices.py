@@ -5,9 +5,7 @@ from contextlib import AbstractContextManager
 
 import keras
 
-
-class DeviceError(ValueError):
-    """The devices asked for are not there; the message says what is."""
+from ferserve_training.errors import TrainingError
 
 
 def count_devices(wanted: str | None, batch_size: int) -> int:
@@ -21,18 +19,18 @@ def count_devices(wanted: str | None, batch_size: int) -> int:
         How many devices to train on.
 
     Raises:
-        DeviceError: There are not so many, or the batch cannot be shared.
+        TrainingError: There are not so many, or the batch cannot be shared.
     """
     if wanted is None:
         return 1
     available = len(_devices())
     count = available if wanted == "all" else int(wanted) if wanted.isdecimal() else 0
     if not 1 <= count <= available:
-        raise DeviceError(f"--devices {wanted}: there are {available}; a number of them, or all")
+        raise TrainingError(f"--devices {wanted}: there are {available}; a number of them, or all")
     if count > 1 and keras.config.backend() not in ("jax", "tensorflow"):
-        raise DeviceError("--devices needs the backend jax or tensorflow")
+        raise TrainingError("--devices needs the backend jax or tensorflow")
     if batch_size % count:
-        raise DeviceError(f"{count} devices cannot share batches of {batch_size} evenly")
+        raise TrainingError(f"{count} devices cannot share batches of {batch_size} evenly")
     return count
 
 

@@ -14,11 +14,8 @@ from ferserve.fer2013.statistics import wilson_interval
 from ferserve.fer2013.vote_scoring import VoteScores, score_votes, vote_reliability
 from ferserve.fer2013.votes import Votes
 
+from ferserve_training.errors import TrainingError
 from ferserve_training.predictions import Predict, RememberedPredictions
-
-
-class ModelFileError(ValueError):
-    """The path is no model that can be measured; the message says what was expected."""
 
 
 def open_model(path: Path, *, mirror: bool | None = None) -> Predict:
@@ -30,14 +27,14 @@ def open_model(path: Path, *, mirror: bool | None = None) -> Predict:
             if it is served so, and a run does not.
 
     Raises:
-        ModelFileError: It is none of these, or has no mirror image that could be left out.
+        TrainingError: It is none of these, or has no mirror image that could be left out.
     """
     if path.suffix == ".onnx" and path.is_file():
         model = path.read_bytes()
         single = open_onnx(_without_mirror(path, model) if mirror is False else model)
     elif path.suffix == ".json" and path.is_file():
         if mirror is False:
-            raise ModelFileError(
+            raise TrainingError(
                 f"{path}: an ensemble's members are served with mirror images; "
                 "measure each of them with --no-mirror"
             )
@@ -45,7 +42,7 @@ def open_model(path: Path, *, mirror: bool | None = None) -> Predict:
     elif (path / "run.json").is_file():
         single = _open_run(path)
     else:
-        raise ModelFileError(
+        raise TrainingError(
             f"{path}: expected an ONNX file, an ensemble's card, or a run's folder with run.json"
         )
     if not mirror:
@@ -138,36 +135,35 @@ def open_onnx(model: bytes) -> Predict:
 
 
 def _without_mirror(path: Path, model: bytes) -> bytes:
-    from ferserve_training.mirror import MirrorError, without_mirror
+    from ferserve_training.errors import TrainingError
+    from ferserve_training.mirror import without_mirror
 
     try:
         return without_mirror(model)
-    except MirrorError as error:
-        raise ModelFileError(f"{path}: {error}") from error
+    except TrainingError as error:
+        raise TrainingError(f"{path}: {error}") from error
 
 
 def _open_ensemble(card: Path) -> Predict:
-    from ferserve.bundle import ModelError
-    from ferserve.ensemble import load_bundles
+    from ferserve.models import load_models
+    from ferserve.sessions import ModelError, Runtime
 
     try:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        bundles = load_bundles(card.parent, [card.stem], provider="cpu", intra_op_threads=threads)
+        runtime = Runtime(provider="cpu", intra_op_threads=threads)
+        models = load_models(card.parent, [card.stem], runtime)
     except ModelError as error:
-        raise ModelFileError(str(error)) from error
-    return bundles[card.stem].predict
+        raise TrainingError(str(error)) from error
+    return models[card.stem].predict
 
 
 def _open_run(path: Path) -> Predict:
     import keras
 
-    from ferserve_training.run_folder import RunError, RunFolder, load_network
+    from ferserve_training.run_folder import RunFolder, load_network
 
     keras.config.set_dtype_policy("float32")
-    try:
-        network = load_network(RunFolder(path))
-    except RunError as error:
-        raise ModelFileError(str(error)) from error
+    network = load_network(RunFolder(path))
     network.compile(jit_compile=keras.config.backend() == "jax")
 
     def predict(faces: np.ndarray) -> np.ndarray:

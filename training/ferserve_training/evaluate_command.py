@@ -54,10 +54,12 @@ def evaluate_command(
 ) -> None:
     """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from ferserve.fer2013.reader import DatasetError, read_fer2013
-    from ferserve.fer2013.votes import VotesError, read_votes
+    from ferserve.fer2013.dataset import DatasetError
+    from ferserve.fer2013.reader import read_fer2013
+    from ferserve.fer2013.votes import read_votes
 
-    from ferserve_training.evaluate import ModelFileError, evaluate, open_model
+    from ferserve_training.errors import TrainingError
+    from ferserve_training.evaluate import evaluate, open_model
 
     path = Path(model)
     if not path.exists():
@@ -77,7 +79,7 @@ def evaluate_command(
         report = evaluate(predict, dataset, split, train_faces=train_faces, votes=counted)
         if update_card:
             _note_in_card(path.parent, path.stem, report)
-    except (DatasetError, ModelFileError, VotesError) as error:
+    except (DatasetError, TrainingError) as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
         _fail(f"evaluating needs {error.name}: pip install 'ferserve[train,cpu]'")
@@ -102,7 +104,7 @@ def evaluate_command(
 def _note_in_card(folder: Path, name: str, report: dict[str, Any]) -> None:
     """Completes the card; the ONNX file is not touched."""
     import onnx
-    from ferserve.bundle import read_card
+    from ferserve.models import read_card
 
     from ferserve_training.evaluate import vote_scores
     from ferserve_training.multiply_adds import multiply_adds

@@ -5,9 +5,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 
-
-class MirrorError(ValueError):
-    """There is no mirror image to be left out; the message says why."""
+from ferserve_training.errors import TrainingError
 
 
 def without_mirror(model: bytes) -> bytes:
@@ -24,12 +22,12 @@ def without_mirror(model: bytes) -> bytes:
         The file with the same inputs, outputs and metadata.
 
     Raises:
-        MirrorError: No ONNX file, or one that does not average each face with its mirror image.
+        TrainingError: No ONNX file, or one that does not average each face with its mirror image.
     """
     try:
         cut = onnx.load_from_string(model)
     except DecodeError as error:
-        raise MirrorError(f"not an ONNX file ({error})") from error
+        raise TrainingError(f"not an ONNX file ({error})") from error
     graph = cut.graph
     produced = {name: node for node in graph.node for name in node.output}
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
@@ -41,7 +39,7 @@ def without_mirror(model: bytes) -> bytes:
         and _halves_the_batch(produced.get(node.input[0]), constants)
     ]
     if len(both) != 1 or len(means) != 1:
-        raise MirrorError("its graph averages no face with its mirror image")
+        raise TrainingError("its graph averages no face with its mirror image")
     mirrored, halves = produced[both[0].input[1]], produced[means[0].input[0]]
     for node, source in ((both[0], "faces"), (means[0], halves.input[0])):
         node.CopyFrom(helper.make_node("Identity", [source], node.output, node.name))

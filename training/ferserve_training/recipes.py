@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from ferserve_training.errors import TrainingError
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -269,10 +271,6 @@ SMALLEST_SIDE = 32
 """Both backbones halve the side five times."""
 
 
-class RecipeError(ValueError):
-    """There is no such recipe; the message names those there are."""
-
-
 def find_recipe(
     model: str,
     name: str,
@@ -295,20 +293,20 @@ def find_recipe(
         trainable_from: Instead of the recipe's.
 
     Raises:
-        RecipeError: Unknown model or recipe, or a change that it does not allow.
+        TrainingError: Unknown model or recipe, or a change that it does not allow.
     """
     if model not in RECIPES:
-        raise RecipeError(f"unknown model {model!r}; known: {', '.join(RECIPES)}")
+        raise TrainingError(f"unknown model {model!r}; known: {', '.join(RECIPES)}")
     if name not in RECIPES[model]:
-        raise RecipeError(f"{model} has no recipe {name!r}; it has {', '.join(RECIPES[model])}")
+        raise TrainingError(f"{model} has no recipe {name!r}; it has {', '.join(RECIPES[model])}")
     if precision not in (None, *PRECISIONS):
-        raise RecipeError(f"--precision {precision}: known are {', '.join(PRECISIONS)}")
+        raise TrainingError(f"--precision {precision}: known are {', '.join(PRECISIONS)}")
     recipe = RECIPES[model][name]
     given = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
     recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
     if recipe.fine_tuning is None:
         if sides or trainable_from is not None:
-            raise RecipeError(f"{model} takes neither --sides nor --trainable-from")
+            raise TrainingError(f"{model} takes neither --sides nor --trainable-from")
         return recipe
     if sides:
         recipe = replace(recipe, sides=_parse_sides(sides))
@@ -321,7 +319,7 @@ def find_recipe(
 def _parse_sides(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.isdecimal() and int(part) >= SMALLEST_SIDE for part in parts):
-        raise RecipeError(
+        raise TrainingError(
             f"--sides {text}: numbers of at least {SMALLEST_SIDE} with commas between"
         )
     return tuple(int(part) for part in parts)

@@ -11,16 +11,13 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from ferserve_training.batch_statistics import temporarily
+from ferserve_training.errors import TrainingError
 from ferserve_training.recipes import Recipe
 from ferserve_training.run_folder import build_network
 
 BATCH = 64
 
 Layers = dict[str, list[np.ndarray]]
-
-
-class ReleasedError(ValueError):
-    """The file's weights do not fit the network; the message says where."""
 
 
 def load_start(network: keras.Model, path: Path, recipe: Recipe, faces: np.ndarray) -> None:
@@ -33,7 +30,7 @@ def load_start(network: keras.Model, path: Path, recipe: Recipe, faces: np.ndarr
         faces: See :func:`read_released`.
 
     Raises:
-        ReleasedError: The file is missing or holds another network.
+        TrainingError: The file is missing or holds another network.
     """
     if path.suffix != ".h5":
         network.set_weights(read_released(path, recipe.network, recipe.side, faces))
@@ -42,7 +39,7 @@ def load_start(network: keras.Model, path: Path, recipe: Recipe, faces: np.ndarr
     try:
         network.load_weights(path)
     except (ValueError, OSError) as error:
-        raise ReleasedError(f"{path}: not the weights of {recipe.network} ({error})") from error
+        raise TrainingError(f"{path}: not the weights of {recipe.network} ({error})") from error
 
 
 def read_released(path: Path, name: str, side: int | None, faces: np.ndarray) -> list[np.ndarray]:
@@ -63,20 +60,20 @@ def read_released(path: Path, name: str, side: int | None, faces: np.ndarray) ->
         What ``set_weights`` of such a network takes.
 
     Raises:
-        ReleasedError: No such file, no ONNX file, or one of another network.
+        TrainingError: No such file, no ONNX file, or one of another network.
     """
     check_exists(path)
     try:
         graph = onnx.load_from_string(path.read_bytes()).graph
     except DecodeError as error:
-        raise ReleasedError(f"{path}: not an ONNX file ({error})") from error
+        raise TrainingError(f"{path}: not an ONNX file ({error})") from error
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
         network = build_network(name, side)
         _fill(network, _constants_by_layer(graph), faces)
     except (KeyError, ValueError, IndexError) as error:
-        raise ReleasedError(f"{path}: not the weights of {name} ({error})") from error
+        raise TrainingError(f"{path}: not the weights of {name} ({error})") from error
     finally:
         keras.config.set_dtype_policy(policy)
     return network.get_weights()
@@ -86,10 +83,10 @@ def check_exists(path: Path) -> None:
     """Tells a slip of the keyboard from a file of the wrong kind.
 
     Raises:
-        ReleasedError: There is no such file.
+        TrainingError: There is no such file.
     """
     if not path.is_file():
-        raise ReleasedError(f"{path}: no such file")
+        raise TrainingError(f"{path}: no such file")
 
 
 def _constants_by_layer(graph: onnx.GraphProto) -> Layers:

@@ -9,11 +9,8 @@ from typing import Any
 
 import keras
 
+from ferserve_training.errors import TrainingError
 from ferserve_training.networks.head import select_head
-
-
-class RunError(RuntimeError):
-    """The run cannot be made as asked for; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +52,16 @@ class RunFolder:
         """Starts the folder, or checks that the run in it is the one described.
 
         Raises:
-            RunError: There is a run already and ``resume`` is false, or none and it is true, or
-                the one there was started with other settings.
+            TrainingError: There is a run already and ``resume`` is false, or none and it is true,
+                or the one there was started with other settings.
         """
         started = self.description.exists()
         if started and not resume:
-            raise RunError(f"{self.root} holds a run; go on with --resume, or give another --out")
+            raise TrainingError(
+                f"{self.root} holds a run; go on with --resume, or give another --out"
+            )
         if resume and not started:
-            raise RunError(f"{self.root} holds no run to resume")
+            raise TrainingError(f"{self.root} holds no run to resume")
         if not resume:
             self.root.mkdir(parents=True, exist_ok=True)
             text = json.dumps(description, indent=2)
@@ -72,7 +71,7 @@ class RunFolder:
         now = json.loads(json.dumps(description))
         changed = [key for key in now if now[key] != earlier.get(key)]
         if changed:
-            raise RunError(f"{self.root} was started with another {', '.join(changed)}")
+            raise TrainingError(f"{self.root} was started with another {', '.join(changed)}")
 
     def read_description(self) -> dict[str, Any]:
         """Reads what :meth:`open` wrote."""
@@ -131,18 +130,23 @@ def load_network(folder: RunFolder, head: int = 0) -> keras.Model:
         A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7]``.
 
     Raises:
-        RunError: There are no weights, the folder is of another version, or it has no such head.
+        TrainingError: There are no weights, the folder is of another version, or it has no such
+            head.
     """
     if not folder.weights.exists() or not folder.description.exists():
-        raise RunError(f"{folder.root}: no {folder.weights.name} with {folder.description.name}")
+        raise TrainingError(
+            f"{folder.root}: no {folder.weights.name} with {folder.description.name}"
+        )
     recipe = folder.read_description()["recipe"]
     sides = recipe.get("sides") or [None]
     heads = 2 if recipe.get("votes") else 1
     if head >= heads:
-        raise RunError(f"{folder.root}: it learned from no votes; train with --votes")
+        raise TrainingError(f"{folder.root}: it learned from no votes; train with --votes")
     network = build_network(recipe["network"], sides[-1], heads)
     try:
         network.load_weights(folder.weights)
     except (ValueError, OSError) as error:
-        raise RunError(f"{folder.weights}: not weights of {recipe['network']} ({error})") from error
+        raise TrainingError(
+            f"{folder.weights}: not weights of {recipe['network']} ({error})"
+        ) from error
     return network if heads == 1 else select_head(network, head)

@@ -21,6 +21,7 @@ from ferserve_training.callbacks import (
     ProgressBar,
 )
 from ferserve_training.devices import count_devices, data_parallel
+from ferserve_training.errors import TrainingError
 from ferserve_training.holdout import split_training
 from ferserve_training.model import TrainingModel, softened_mean
 from ferserve_training.networks import backbone
@@ -29,10 +30,10 @@ from ferserve_training.plots import plot_history
 from ferserve_training.precision import resolve_precision
 from ferserve_training.recipes import FineTuning, Recipe
 from ferserve_training.released import check_exists, load_start
-from ferserve_training.run_folder import RunError, RunFolder, build_network, load_network
+from ferserve_training.run_folder import RunFolder, build_network, load_network
 from ferserve_training.schedule import CosineSchedule, Stages
 
-__all__ = ["RunError", "RunFolder", "build_network", "load_network", "train"]
+__all__ = ["RunFolder", "TrainingError", "build_network", "load_network", "train"]
 
 
 def train(
@@ -76,17 +77,15 @@ def train(
         console: Where progress goes; standard output by default.
 
     Raises:
-        RunError: There is a run already and ``resume`` is false, or none and it is true, or the
-            one there was started with other settings; or a teacher cannot be read.
-        BackboneError: The pretrained weights cannot be had.
-        ReleasedError: ``start_from`` is missing, or holds another network.
-        DeviceError: There are not so many devices.
+        TrainingError: There is a run already and ``resume`` is false, or none and it is true, or
+            the one there was started with other settings; or a teacher, the pretrained weights,
+            ``start_from`` or as many devices cannot be had.
     """
     console = console or Console()
     if bool(teachers) != bool(recipe.distillation):
-        raise RunError("teachers (--teacher RUN) and a distilling recipe need each other")
+        raise TrainingError("teachers (--teacher RUN) and a distilling recipe need each other")
     if recipe.votes and votes is None:
-        raise RunError("this recipe learns from FER+ votes too: --votes PATH")
+        raise TrainingError("this recipe learns from FER+ votes too: --votes PATH")
     count = count_devices(devices, recipe.batch_size)
     pretrained = None if start_from else _pretrained_weights(recipe, backbone_weights)
     described_start = start_from and _describe_released(start_from)
@@ -200,7 +199,7 @@ def _describe_released(path: Path) -> dict[str, object]:
 
 def _describe_teacher(folder: RunFolder) -> dict[str, object]:
     if not folder.weights.exists():
-        raise RunError(f"--teacher {folder.root}: no {folder.weights.name}")
+        raise TrainingError(f"--teacher {folder.root}: no {folder.weights.name}")
     return {
         "network": folder.read_description()["recipe"]["network"],
         "weights_sha256": backbone.sha256(folder.weights),

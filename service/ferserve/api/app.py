@@ -8,7 +8,6 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from ferserve import errors
 from ferserve.api import (
     benchmark,
     deepface,
@@ -23,11 +22,12 @@ from ferserve.api import (
 from ferserve.api import metrics as metrics_page
 from ferserve.api.budget import UploadBudget
 from ferserve.api.middleware import AnswerFaults, RequestContext
+from ferserve.api.problems import HANDLED, handle
 from ferserve.api.security import Guard
 from ferserve.benchmark.jobs import JobQueue
 from ferserve.benchmark.run import Benchmarks
 from ferserve.metrics import Metrics
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.settings import Settings
 from ferserve.streaming import Streams
 
@@ -43,7 +43,7 @@ binary frames in, for each frame a JSON message out, with tracked faces and smoo
 
 def create_app(
     settings: Settings | None = None,
-    recognizer: Recognizer | None = None,
+    recognizer: AsyncRecognizer | None = None,
     metrics: Metrics | None = None,
 ) -> FastAPI:
     """Makes the application; its start-up loads and warms the models.
@@ -59,10 +59,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.recognizer = serving = recognizer or Recognizer(settings, metrics)
-        app.state.benchmarks = benchmarks = Benchmarks(
-            serving, JobQueue(settings.benchmark_queue, errors.as_job_problem)
-        )
+        app.state.recognizer = serving = recognizer or AsyncRecognizer(settings, metrics)
+        app.state.benchmarks = benchmarks = Benchmarks(serving, JobQueue(settings.benchmark_queue))
         await serving.start()
         benchmarks.queue.start()
         yield
@@ -93,8 +91,8 @@ def create_app(
             expose_headers=["Location", "Retry-After", "Server-Timing", "X-Request-ID"],
         )
     app.add_middleware(RequestContext, metrics=metrics, is_draining=lambda: _is_draining(app))
-    for kind in errors.HANDLED:
-        app.add_exception_handler(kind, errors.handle)
+    for kind in HANDLED:
+        app.add_exception_handler(kind, handle)
     for resource in (emotion, models, benchmark, inference_protocol, deepface):
         app.include_router(resource.router, dependencies=guard.calls)
     app.include_router(stream.router)  # asks the guard itself: its clients see no HTTP status
@@ -108,12 +106,12 @@ def create_app(
 
 
 def _is_ready(app: FastAPI) -> bool:
-    recognizer: Recognizer | None = app.state.recognizer
+    recognizer: AsyncRecognizer | None = app.state.recognizer
     return recognizer is not None and recognizer.not_ready_reason is None
 
 
 def _is_draining(app: FastAPI) -> bool:
-    recognizer: Recognizer | None = app.state.recognizer
+    recognizer: AsyncRecognizer | None = app.state.recognizer
     return recognizer is not None and recognizer.draining
 
 

@@ -107,7 +107,7 @@ _HTML: dict[int | str, dict[str, Any]] = {
         errors.InvalidArchive,
         errors.UnknownModel,
         errors.InvalidParameter,
-        errors.BenchmarkQueueFull,
+        errors.QueueFull,
         errors.InternalError,
         errors.DeadlineExceeded,
         *_REFUSALS,
@@ -241,7 +241,7 @@ async def _read_upload(request: Request, benchmarks: Benchmarks) -> Callable[[],
     return lambda: benchmarks.on_upload(archive, options)
 
 
-def _refusal(error: ValidationError) -> errors.Problem:
+def _refusal(error: ValidationError) -> errors.Refusal:
     """Names the parameter and the rule, never the value."""
     faults = error.errors(include_input=False, include_url=False)
     described = "; ".join(

@@ -96,12 +96,12 @@ async def analyze(
         options = _options(fields)
         data = await run_in_threadpool(_image, fields.get(IMAGE))
         asked = options.emotion_options()
-        seen = await while_connected(request, recognizer.recognize(data, asked))
+        seen = await while_connected(request, recognizer.answer(data, asked))
         if options.enforce_detection:
             require_faces(seen)
         elif not seen.faces:
             whole = asked.model_copy(update={"detect": "false"})
-            seen = await while_connected(request, recognizer.recognize(data, whole))
+            seen = await while_connected(request, recognizer.answer(data, whole))
     response.headers.update(private(seen.timing_ms.model_dump()))
     return AnalyzeResponse.of(seen)
 

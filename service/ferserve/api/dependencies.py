@@ -11,16 +11,16 @@ from starlette.requests import HTTPConnection
 from ferserve.api.budget import UploadBudget
 from ferserve.benchmark.run import Benchmarks
 from ferserve.errors import NotReady
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 
 
-async def get_recognizer(connection: HTTPConnection) -> Recognizer:
+async def get_recognizer(connection: HTTPConnection) -> AsyncRecognizer:
     """Returns the recognizer, once start-up has made one.
 
     Raises:
         NotReady: There is none yet.
     """
-    recognizer: Recognizer | None = connection.app.state.recognizer
+    recognizer: AsyncRecognizer | None = connection.app.state.recognizer
     if recognizer is None:
         raise NotReady("the service is starting")
     return recognizer
@@ -45,5 +45,5 @@ async def get_budget(connection: HTTPConnection) -> UploadBudget:
 
 
 BenchmarksDependency = Annotated[Benchmarks, Depends(get_benchmarks)]
-RecognizerDependency = Annotated[Recognizer, Depends(get_recognizer)]
+RecognizerDependency = Annotated[AsyncRecognizer, Depends(get_recognizer)]
 BudgetDependency = Annotated[UploadBudget, Depends(get_budget)]

@@ -8,6 +8,7 @@ from ferserve.api.calls import SERVER_TIMING, private, upload_time, while_connec
 from ferserve.api.dependencies import get_budget, get_recognizer
 from ferserve.api.openapi import openapi_responses
 from ferserve.api.parameters import describe_parameters, read_options, read_seconds
+from ferserve.api.problems import as_refusal, describe
 from ferserve.api.uploads import FIELD, FILES, read_image, read_images
 from ferserve.schemas import (
     BatchResponse,
@@ -106,7 +107,7 @@ async def recognize_emotion(request: Request) -> Response:
     with budget.request() as take:
         async with upload_time():
             data = await read_image(request, recognizer.settings.max_upload_bytes, take)
-        work = recognizer.recognize(data, options, seconds)
+        work = recognizer.answer(data, options, seconds)
         recognition = await while_connected(request, work)
     answer = EmotionResponse(request_id=request.state.request_id, **dict(recognition))
     return _respond(answer, recognition.timing_ms)
@@ -133,7 +134,7 @@ async def recognize_emotions(request: Request) -> Response:
             images = await read_images(
                 request, settings.max_batch_upload_bytes, settings.max_images, take
             )
-        work = recognizer.recognize_many(images, options, seconds)
+        work = recognizer.answer_many(images, options, seconds)
         outcomes = await while_connected(request, work)
     _refuse_if_all_failed(outcomes)
     answer = BatchResponse(
@@ -141,7 +142,7 @@ async def recognize_emotions(request: Request) -> Response:
         items=[
             ItemResult(result=outcome)
             if isinstance(outcome, Recognition)
-            else ItemProblem(problem=errors.describe(request, outcome))
+            else ItemProblem(problem=describe(request, outcome))
             for outcome in outcomes
         ],
     )
@@ -163,6 +164,6 @@ def _refuse_if_all_failed(outcomes: list[Recognition | Exception]) -> None:
     failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
     ours = (429, 500, 503, 504)
     if len(failures) == len(outcomes) and all(
-        errors.as_problem(failure).status in ours for failure in failures
+        as_refusal(failure).status in ours for failure in failures
     ):
         raise failures[0]

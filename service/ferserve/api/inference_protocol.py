@@ -40,7 +40,7 @@ _MODEL = "/models/{name}"
 _VERSION = "/models/{name}/versions/{version}"
 
 
-def _responses(*kinds: type[errors.Problem]) -> dict[int | str, dict[str, Any]]:
+def _responses(*kinds: type[errors.Refusal]) -> dict[int | str, dict[str, Any]]:
     instance = f"{PREFIX}/models/custom_cnn"
     return openapi_responses(*kinds, document=InferenceProblem, instance=instance)
 

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from ferserve import errors
+from ferserve.api.problems import handle
 from ferserve.logs import REQUEST_ID
 from ferserve.metrics import Metrics
 
@@ -69,7 +69,7 @@ class AnswerFaults:
         except Exception as error:
             if answering:
                 raise
-            response = await errors.handle(Request(scope), error)
+            response = await handle(Request(scope), error)
             await response(scope, receive, send)
 
 

@@ -22,7 +22,7 @@ _PROBLEMS = (Unauthorized, RateLimited, NotReady)
 @router.get("", responses=openapi_responses(*_PROBLEMS))
 async def list_models(recognizer: RecognizerDependency) -> ModelList:
     """Lists the served models: training, accuracy by split, limits, hash, licences."""
-    return ModelList(default=recognizer.default_model, models=recognizer.cards)
+    return await recognizer.models()
 
 
 @router.get("/{name}", responses=openapi_responses(NotFound, InvalidParameter, *_PROBLEMS))

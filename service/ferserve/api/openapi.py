@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ferserve.errors import Problem, type_of
+from ferserve.api.problems import type_of
+from ferserve.errors import Refusal
 from ferserve.schemas import ProblemDetails
 
 _REQUEST_ID_HEADER = {
@@ -18,7 +19,7 @@ _HEADERS = {
 
 
 def openapi_responses(
-    *kinds: type[Problem],
+    *kinds: type[Refusal],
     document: type[ProblemDetails] = ProblemDetails,
     instance: str = "/v1/emotion",
 ) -> dict[int | str, dict[str, Any]]:

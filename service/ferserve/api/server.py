@@ -15,10 +15,10 @@ import uvicorn
 
 from ferserve import logs
 from ferserve.api.app import create_app
-from ferserve.bundle import ModelError
 from ferserve.garbage import leave_out_start_up
 from ferserve.metrics import Metrics
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
+from ferserve.sessions import ModelError
 from ferserve.settings import Settings
 
 NOTICE_SECONDS = 1.0
@@ -74,7 +74,7 @@ def run(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, _exit)
     metrics = Metrics(count_emotions=settings.metrics_emotions)
     try:
-        recognizer = Recognizer(settings, metrics)
+        recognizer = AsyncRecognizer(settings, metrics)
     except ModelError as error:
         logger.critical("cannot start: %s", error)
         sys.exit(1)

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 from ferserve import errors
 from ferserve.api.dependencies import get_budget, get_recognizer
 from ferserve.api.parameters import read_options
+from ferserve.api.problems import as_refusal, describe
 from ferserve.api.security import Guard
 from ferserve.schemas import (
     Recognition,
@@ -23,12 +24,10 @@ from ferserve.schemas import (
     StreamRefusal,
 )
 from ferserve.streaming import (
-    ClientLeft,
     End,
     FrameAnswer,
     FrameStream,
     Streams,
-    UnknownMessage,
 )
 from ferserve.tracking import tracked
 
@@ -72,7 +71,7 @@ async def stream_emotions(websocket: WebSocket) -> None:
             stream = await _prepare(websocket, streams)
             held.enter_context(streams.place(stream))
         except Exception as error:
-            streams.observer.stream_ended("refused")
+            streams.metrics.stream_ended("refused")
             await channel.close(*_refusal(websocket, error))
             return
         end = await stream.run(channel.receive, channel.send)
@@ -84,7 +83,7 @@ async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
     """Checks what a stream is asked for, so that a frame's problem is the frame's own.
 
     Raises:
-        Problem: Or an error that stands for one.
+        Refusal: There is no such stream.
     """
     recognizer = await get_recognizer(websocket)
     options = read_options(websocket, StreamOptions)
@@ -94,14 +93,14 @@ async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
     async def recognize(data: bytes) -> Recognition:
         if len(data) > max_bytes:
             raise errors.PayloadTooLarge(f"a frame may have at most {max_bytes} bytes")
-        return await recognizer.recognize(data, options)
+        return await recognizer.answer(data, options)
 
     return FrameStream(
         recognize,
         recognizer.settings,
         await get_budget(websocket),
         options.smoothing_seconds,
-        streams.observer,
+        streams.metrics,
     )
 
 
@@ -115,12 +114,12 @@ class _Channel:
         """Returns the next frame, None after the last."""
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
-            raise ClientLeft
+            raise ConnectionError
         if message.get("bytes") is not None:
             return cast(bytes, message["bytes"])
         if message["text"] == LAST_MESSAGE:
             return None
-        raise UnknownMessage
+        raise errors.MalformedRequest("a text message other than 'end'")
 
     async def send(self, answer: FrameAnswer) -> None:
         """Sends the answer to a frame."""
@@ -132,14 +131,14 @@ class _Channel:
             async with asyncio.timeout(CLOSING_SECONDS):
                 await self._send(message)
                 await self._websocket.close(code, reason)
-        except (ClientLeft, WebSocketDisconnect, TimeoutError):
+        except (ConnectionError, WebSocketDisconnect, TimeoutError):
             pass  # nobody is left to be told
 
     async def _send(self, message: BaseModel) -> None:
         try:
             await self._websocket.send_text(message.model_dump_json(exclude_unset=True))
         except WebSocketDisconnect:
-            raise ClientLeft from None
+            raise ConnectionError from None
 
 
 def _message(connection: HTTPConnection, answer: FrameAnswer) -> BaseModel:
@@ -148,7 +147,7 @@ def _message(connection: HTTPConnection, answer: FrameAnswer) -> BaseModel:
         return StreamProblem(
             frame=answer.frame,
             dropped=answer.dropped,
-            problem=errors.describe(connection, outcome),
+            problem=describe(connection, outcome),
         )
     return StreamAnswer(
         request_id=connection.state.request_id,
@@ -164,8 +163,8 @@ def _message(connection: HTTPConnection, answer: FrameAnswer) -> BaseModel:
 
 
 def _refusal(connection: HTTPConnection, error: Exception) -> tuple[StreamRefusal, int, str]:
-    problem = errors.describe(connection, error)
-    wait = errors.as_problem(error).headers.get("Retry-After")
+    problem = describe(connection, error)
+    wait = as_refusal(error).headers.get("Retry-After")
     message = StreamRefusal(problem=problem, retry_after=int(wait) if wait else None)
     return message, 4000 + problem.status, problem.code
 

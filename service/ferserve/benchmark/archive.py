@@ -13,6 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from ferserve.errors import (
+    InvalidArchive,
+    PayloadTooLarge,
+    TooManyImages,
+    UnsupportedMediaType,
+)
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.names import emotion_label, is_litter
 
@@ -32,26 +38,6 @@ LAYOUT = "one folder for each of " + ", ".join(EMOTIONS) + ", with the images in
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
 """What zipfile raises on files that are no zip or a broken one."""
-
-
-class ArchiveError(ValueError):
-    """A zip was refused; the message may be sent to the client."""
-
-
-class NotAnArchive(ArchiveError):  # noqa: N818 - named for the API's problem
-    """The bytes are no zip."""
-
-
-class InvalidArchive(ArchiveError):  # noqa: N818
-    """Damaged, or not laid out in class folders, or with names that play tricks."""
-
-
-class TooManyEntries(ArchiveError):  # noqa: N818
-    """More entries than allowed."""
-
-
-class ArchiveTooLarge(ArchiveError):  # noqa: N818
-    """Unpacked, the archive would be larger than allowed."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +77,15 @@ class LabelledArchive:
         sha256: Of the zip file.
 
     Raises:
-        ArchiveError: One of its subclasses, if the zip is refused.
+        Refusal: One of its subclasses, if the zip is refused.
     """
 
     def __init__(self, data: bytes, limits: ArchiveLimits) -> None:
         if not data.startswith(b"PK"):
-            raise NotAnArchive("the file is no zip")
+            raise UnsupportedMediaType("the file is no zip")
         # zipfile makes an object of every entry, so they are counted first.
         if data.count(ENTRY_SIGNATURE) > limits.entries:
-            raise TooManyEntries(f"the zip may have at most {limits.entries} entries")
+            raise TooManyImages(f"the zip may have at most {limits.entries} entries")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except DAMAGED as error:
@@ -133,16 +119,16 @@ class LabelledArchive:
 def _check_size(entries: Sequence[zipfile.ZipInfo], packed: int, limits: ArchiveLimits) -> None:
     total = sum(entry.file_size for entry in entries)
     if total > limits.unpacked_bytes:
-        raise ArchiveTooLarge(
+        raise PayloadTooLarge(
             f"the zip unpacks to {total} bytes; at most {limits.unpacked_bytes} are accepted"
         )
     if total > MAX_RATIO * packed:
-        raise ArchiveTooLarge(
+        raise PayloadTooLarge(
             f"the zip unpacks to {total // packed} times its size; at most {MAX_RATIO} is accepted"
         )
     largest = max(entries, key=lambda entry: entry.file_size, default=None)
     if largest and largest.file_size > limits.file_bytes:
-        raise ArchiveTooLarge(
+        raise PayloadTooLarge(
             f"{_shown(largest)} has {largest.file_size} bytes; "
             f"a file may have at most {limits.file_bytes}"
         )

@@ -10,22 +10,18 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ferserve.benchmark.archive import ArchiveError, LabelledArchive, LabelledFile
+from ferserve.benchmark.archive import LabelledArchive, LabelledFile
 from ferserve.benchmark.schemas import Against, DatasetInfo, SkippedFile
+from ferserve.errors import InvalidArchive, Refusal
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
 from ferserve.fer2013.splits import evaluation_splits
 from ferserve.fer2013.votes import Votes, majority, read_votes
-from ferserve.images import ImageError
 
 MAX_SKIPPED_NAMES = 100
 """Skipped files that a result names; all are counted."""
 
 T = TypeVar("T")
-
-
-class NothingToScore(ValueError):  # noqa: N818 - named for the API's problem
-    """Not one face could be used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +55,7 @@ class OperatorDataset:
 
         Raises:
             ferserve.fer2013.reader.DatasetError: The data set or the votes cannot be read.
-            NothingToScore: People do not agree on a single face.
+            Refusal: People do not agree on a single face.
         """
         with self._lock:  # a cancelled job may still be reading
             whole, splits, digest = self._dataset, self._splits, self._sha256
@@ -71,7 +67,8 @@ class OperatorDataset:
         labels = chosen.labels if counts is None else majority(counts)
         scored = int((labels >= 0).sum())
         if not scored:
-            raise NothingToScore(f"none of the {len(chosen)} faces has a majority of one emotion")
+            detail = f"none of the {len(chosen)} faces has a majority of one emotion"
+            raise Refusal(detail, code="nothing_to_score")
         info = DatasetInfo(
             source="operator",
             sha256=digest,
@@ -112,7 +109,7 @@ class UploadReader:
     Args:
         archive: Checked already.
         crop: Returns a file's face, uint8 ``[48, 48]``, or None where there is none; raises
-            ``ImageError`` for what is no image within the limits.
+            ``Refusal`` for what is no image within the limits.
         limit: Most files, spread evenly over the archive.
     """
 
@@ -137,10 +134,10 @@ class UploadReader:
         for file in files:
             try:
                 face = self._crop(self._archive.read(file))
-            except ArchiveError:
+            except InvalidArchive:
                 self._skip(file, "damaged_file")
-            except ImageError as error:
-                self._skip(file, _code(error))
+            except Refusal as refusal:
+                self._skip(file, refusal.code)
             else:
                 if face is None:
                     self._skip(file, "no_face")
@@ -152,7 +149,7 @@ class UploadReader:
         """Returns the faces read so far.
 
         Raises:
-            NothingToScore: There are none.
+            Refusal: There are none.
         """
         info = DatasetInfo(
             source="upload",
@@ -164,7 +161,8 @@ class UploadReader:
         )
         if not self._faces:
             reasons = ", ".join(sorted({file.code for file in self._skipped}))
-            raise NothingToScore(f"none of the {len(self._skipped)} files has a face: {reasons}")
+            why = f"none of the {len(self._skipped)} files has a face: {reasons}"
+            raise Refusal(why, code="nothing_to_score")
         return LabelledFaces(
             np.stack(self._faces).reshape(-1, FACE_SIDE, FACE_SIDE),
             np.array(self._labels, np.int64),
@@ -181,9 +179,3 @@ def spread(total: int, count: int) -> NDArray[np.int64]:
     Files and data sets are ordered by class, so the first ones would be of one class.
     """
     return np.arange(count, dtype=np.int64) * total // count
-
-
-def _code(error: ImageError) -> str:
-    """The API's code of a problem with an image: its class' name in snake case."""
-    name = type(error).__name__
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

@@ -24,6 +24,7 @@ from ferserve.benchmark.schemas import (
     Stage,
     Status,
 )
+from ferserve.errors import InternalError, NotFound, NotReady, QueueFull, Refusal
 from ferserve.schemas import DetectMode
 
 HISTORY = 20
@@ -36,18 +37,6 @@ KEEP_ALIVE = 15.0
 """Seconds without news after which a follower hears that all is well."""
 
 logger = logging.getLogger(__name__)
-
-
-class UnknownJob(LookupError):  # noqa: N818 - named for the API's problem
-    """No job of this id is remembered."""
-
-
-class TooManyJobs(Exception):  # noqa: N818
-    """The queue is full."""
-
-
-class JobsClosed(Exception):  # noqa: N818
-    """The service is shutting down."""
 
 
 @dataclass(frozen=True)
@@ -209,12 +198,10 @@ class JobQueue:
 
     Args:
         max_waiting: Most jobs waiting beside the one that runs.
-        explain: Says of a job's exception what its owner may know.
     """
 
-    def __init__(self, max_waiting: int, explain: Callable[[Exception], JobProblem]) -> None:
+    def __init__(self, max_waiting: int) -> None:
         self._max_waiting = max_waiting
-        self._explain = explain
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._waiting: asyncio.Queue[Job] = asyncio.Queue()
         self._reserved = 0
@@ -252,8 +239,8 @@ class JobQueue:
         """Holds a place while a request is read; ``submit`` right after it leaves finds it free.
 
         Raises:
-            TooManyJobs: All places are taken.
-            JobsClosed: No jobs are taken.
+            QueueFull: All places are taken.
+            NotReady: No jobs are taken.
         """
         self._require_place()
         self._reserved += 1
@@ -270,8 +257,8 @@ class JobQueue:
             work: Does it; its exception fails the job, its cancellation ends it.
 
         Raises:
-            TooManyJobs: All places are taken.
-            JobsClosed: No jobs are taken.
+            QueueFull: All places are taken.
+            NotReady: No jobs are taken.
         """
         self._require_place()
         job = Job(spec, work)
@@ -284,12 +271,12 @@ class JobQueue:
         """Returns a job.
 
         Raises:
-            UnknownJob: There is none of this id.
+            NotFound: There is none of this id.
         """
         try:
             return self._jobs[job_id]
         except KeyError:
-            raise UnknownJob(
+            raise NotFound(
                 f"no benchmark of this id is remembered; the last {HISTORY} are"
             ) from None
 
@@ -297,7 +284,7 @@ class JobQueue:
         """Ends a job that waits or runs; one that has ended stays as it is.
 
         Raises:
-            UnknownJob: There is none of this id.
+            NotFound: There is none of this id.
         """
         job = self.get(job_id)
         if self._running and self._running[0] is job:
@@ -308,12 +295,12 @@ class JobQueue:
 
     def _require_place(self) -> None:
         if not self._open:
-            raise JobsClosed("the service takes no benchmarks now")
+            raise NotReady("the service takes no benchmarks now")
         # Jobs that could start at once wait only for the runner to see them.
         busy = 1 if self._running else 0
         queued = sum(job.status == "queued" for job in self._jobs.values())
         if busy + queued + self._reserved > self._max_waiting:
-            raise TooManyJobs(f"{queued} benchmarks are waiting already")
+            raise QueueFull(f"{queued} benchmarks are waiting already", {"Retry-After": "60"})
 
     def _forget_old(self) -> None:
         ended = [job.id for job in self._jobs.values() if job.ended]
@@ -340,6 +327,14 @@ class JobQueue:
         elif task.cancelled():
             job.end("cancelled")
         elif isinstance(error := task.exception(), Exception):
-            job.end("failed", problem=self._explain(error))
+            job.end("failed", problem=_problem_of(error))
         else:
             job.end("succeeded", outcome=task.result())
+
+
+def _problem_of(error: Exception) -> JobProblem:
+    """Says what the owner of a job may know; logs what only the operator can mend."""
+    if isinstance(error, Refusal) and not isinstance(error, InternalError):
+        return JobProblem(code=error.code, detail=error.detail)
+    logger.error("a benchmark failed", exc_info=error)
+    return JobProblem(code=InternalError.code, detail="the service's log has more")

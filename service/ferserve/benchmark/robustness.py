@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ferserve.benchmark.dataset import LabelledFaces
 from ferserve.benchmark.perturbations import PERTURBATIONS
-from ferserve.bundle import CPU, Bundle, read_card
-from ferserve.ensemble import load_bundles
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.statistics import wilson_interval
+from ferserve.models import Model, load_models, read_card
+from ferserve.sessions import CPU, Runtime
 from ferserve.settings import usable_cpus
 
 BATCH = 32
@@ -82,13 +82,13 @@ def measure(
     Raises:
         ModelError: The model cannot be loaded.
     """
-    bundle = load_bundles(models_dir, [name], max_batch=BATCH)[name]
+    model = load_models(models_dir, [name], Runtime(max_batch=BATCH))[name]
     accuracy = {}
     for condition, change in PERTURBATIONS.items():
         faces = np.stack([change(face) for face in data.faces])
-        probabilities = _predict(bundle, faces, advance)
+        probabilities = _predict(model, faces, advance)
         accuracy[condition] = score(probabilities, data.labels).accuracy
-    card = bundle.card
+    card = model.card
     return Robustness(
         model=name,
         version=card.version,
@@ -131,19 +131,19 @@ def note_in_card(models_dir: Path, found: Robustness) -> None:
 
 
 def _predict(
-    bundle: Bundle, faces: NDArray[np.uint8], advance: Callable[[int], object]
+    model: Model, faces: NDArray[np.uint8], advance: Callable[[int], object]
 ) -> NDArray[np.float32]:
     """Returns float32 ``[N, 7]`` in the order of ``EMOTIONS``, using every processor."""
 
     def run(start: int) -> NDArray[np.float32]:
-        rows = bundle.predict(faces[start : start + BATCH])
+        rows = model.predict(faces[start : start + BATCH])
         advance(len(rows))
         return rows
 
-    workers = usable_cpus() if bundle.provider == CPU else 1
+    workers = usable_cpus() if model.provider == CPU else 1
     with ThreadPoolExecutor(workers) as pool:
         rows = np.concatenate(list(pool.map(run, range(0, len(faces), BATCH))))
-    return rows[:, [bundle.labels.index(emotion) for emotion in EMOTIONS]]
+    return rows[:, [model.labels.index(emotion) for emotion in EMOTIONS]]
 
 
 def _cell(entry: Robustness, condition: str) -> str:

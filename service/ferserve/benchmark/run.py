@@ -1,6 +1,7 @@
 """What a benchmark does: get the faces, run every model over them below live traffic, score."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Coroutine, Sequence
 from time import monotonic
@@ -14,12 +15,16 @@ from ferserve.benchmark.dataset import LabelledFaces, OperatorDataset, UploadRea
 from ferserve.benchmark.jobs import Job, JobQueue, JobSpec
 from ferserve.benchmark.results import Measurement, Outcome, summarise
 from ferserve.benchmark.schemas import BenchmarkRequest, UploadOptions
+from ferserve.errors import Refusal
+from ferserve.fer2013.dataset import DatasetError
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import ModelReference
 
 FILES_AT_A_TIME = 8
 """Uploaded files decoded between two looks at whether the job was cancelled."""
+
+logger = logging.getLogger(__name__)
 
 
 class Benchmarks:
@@ -34,7 +39,7 @@ class Benchmarks:
         max_upload_bytes: Largest body of an upload.
     """
 
-    def __init__(self, recognizer: Recognizer, queue: JobQueue) -> None:
+    def __init__(self, recognizer: AsyncRecognizer, queue: JobQueue) -> None:
         settings = recognizer.settings
         self.queue = queue
         self.max_upload_bytes = settings.benchmark_max_upload_bytes
@@ -63,8 +68,8 @@ class Benchmarks:
 
         Raises:
             UnknownModel: A model is not served.
-            jobs.TooManyJobs: The queue is full.
-            jobs.JobsClosed: The service is shutting down.
+            QueueFull: The queue is full.
+            NotReady: The service is shutting down.
         """
         dataset = self._dataset
         if dataset is None:
@@ -73,9 +78,14 @@ class Benchmarks:
 
         async def work(job: Job) -> Outcome:
             job.advance("reading", 0, 0)
-            chosen = await asyncio.to_thread(
-                dataset.select, request.split, request.limit, request.against
-            )
+            try:
+                chosen = await asyncio.to_thread(
+                    dataset.select, request.split, request.limit, request.against
+                )
+            except DatasetError as error:
+                logger.error("the data set cannot be read: %s", error)  # callers see no path
+                detail = "the operator's data set cannot be read; the service's log says why"
+                raise Refusal(detail, code="unreadable_dataset") from error
             return await self._measure_all(job, chosen, keep_mistakes=True)
 
         return self.queue.submit(spec, work)
@@ -84,7 +94,7 @@ class Benchmarks:
         """Checks an uploaded zip; takes a while for a large one.
 
         Raises:
-            archive.ArchiveError: It is refused.
+            Refusal: The zip cannot be used.
         """
         return LabelledArchive(data, self._limits)
 
@@ -93,8 +103,8 @@ class Benchmarks:
 
         Raises:
             UnknownModel: A model is not served.
-            jobs.TooManyJobs: The queue is full.
-            jobs.JobsClosed: The service is shutting down.
+            QueueFull: The queue is full.
+            NotReady: The service is shutting down.
         """
         spec = JobSpec(self._models(options), limit=options.limit, detect=options.detect)
         reader = UploadReader(
@@ -159,11 +169,11 @@ class Benchmarks:
 
         await _together([stream() for _ in range(served.background_streams)])
         seconds = monotonic() - started
-        card = served.bundle.card
-        in_order = [served.bundle.labels.index(emotion) for emotion in EMOTIONS]
+        card = served.model.card
+        in_order = [served.model.labels.index(emotion) for emotion in EMOTIONS]
         return Measurement(
             model=ModelReference(name=name, version=card.version, sha256=card.sha256),
-            provider=served.bundle.provider,
+            provider=served.model.provider,
             probabilities=probabilities[:, in_order],
             batch_seconds=batch_seconds,
             seconds=seconds,

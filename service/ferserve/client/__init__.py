@@ -1,24 +1,8 @@
 """Clients for a running service; needs neither a model nor ONNX Runtime. See docs/client.md."""
 
-from ferserve.client.aio import AsyncFerserveClient
-from ferserve.client.calls import RecognizeOptions
-from ferserve.client.payloads import ImageInput
-from ferserve.client.problems import BenchmarkFailed, ProblemError, StreamClosed
+from ferserve.client.aio import AsyncClient
+from ferserve.client.problems import StreamClosed
 from ferserve.client.retries import Retries
-from ferserve.client.sync import FerserveClient
-from ferserve.schemas import EmotionResponse, ModelList, StreamAnswer, StreamProblem
+from ferserve.client.sync import Client
 
-__all__ = [
-    "AsyncFerserveClient",
-    "BenchmarkFailed",
-    "EmotionResponse",
-    "FerserveClient",
-    "ImageInput",
-    "ModelList",
-    "ProblemError",
-    "RecognizeOptions",
-    "Retries",
-    "StreamAnswer",
-    "StreamClosed",
-    "StreamProblem",
-]
+__all__ = ["AsyncClient", "Client", "Retries", "StreamClosed"]

@@ -1,29 +1,46 @@
 """The client for programs with an event loop."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence, Sized
-from types import TracebackType
-from typing import Any, Self, Unpack
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Unpack
 
 import httpx
+from anyio import CancelScope
 
-from ferserve.benchmark.schemas import (
-    BenchmarkDetails,
-    BenchmarkJob,
-    BenchmarkResult,
-    Progress,
-    SplitName,
-)
+from ferserve.benchmark.schemas import Against, BenchmarkDetails, BenchmarkJob, Progress, SplitName
 from ferserve.client import calls
-from ferserve.client.payloads import ImageInput, as_bytes
 from ferserve.client.problems import checked
 from ferserve.client.retries import Attempts, Retries
-from ferserve.client.streams import stream_frames_async
-from ferserve.schemas import EmotionResponse, ModelList, StreamAnswer, StreamProblem
+from ferserve.client.streams import stream_frames
+from ferserve.inputs import ImageInput
+from ferserve.interface import AsyncInterface
+from ferserve.schemas import (
+    DetectMode,
+    EmotionResponse,
+    ModelList,
+    RecognizeOptions,
+    StreamAnswer,
+    StreamingOptions,
+    StreamProblem,
+)
 
 
-class AsyncFerserveClient:
-    """Asks a service, as ``FerserveClient`` does, with the same arguments, results and errors."""
+class AsyncClient(AsyncInterface[EmotionResponse]):
+    """Asks a service.
+
+    Requests that were not carried out, and those that can be repeated without harm, are sent again
+    for as long as ``retries`` says: after 429 and 503, and where a connection could not be made or
+    broke.
+
+    Args:
+        base_url: Address of the service.
+        api_key: Where the service wants one.
+        retries: How long to try.
+        timeout: Longest silence of the service in one attempt, seconds.
+        http_options: More for ``httpx.AsyncClient``, such as ``verify`` or ``proxy``.
+    """
 
     def __init__(
         self,
@@ -41,74 +58,38 @@ class AsyncFerserveClient:
             base_url=base_url, headers=self._headers, timeout=timeout, **http_options
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Closes the connections."""
+    async def close(self) -> None:  # noqa: D102 - as AsyncInterface says
         await self._http.aclose()
 
-    async def recognize(
-        self, image: ImageInput, **options: Unpack[calls.RecognizeOptions]
-    ) -> EmotionResponse:
-        """Finds the faces of an image and how their expressions appear."""
-        data = await asyncio.to_thread(as_bytes, image)
+    async def _recognize_file(self, data: bytes, options: RecognizeOptions) -> EmotionResponse:
         body = await self._ask(calls.recognize(data, options))
         return EmotionResponse.model_validate_json(body)
-
-    async def recognize_many(
-        self,
-        images: Iterable[ImageInput],
-        *,
-        concurrency: int = 8,
-        progress: Callable[[int, int | None], object] | None = None,
-        **options: Unpack[calls.RecognizeOptions],
-    ) -> list[EmotionResponse | Exception]:
-        """Asks for many images, in order: for each its answer or what ``recognize`` would raise."""
-        total = len(images) if isinstance(images, Sized) else None
-        places = asyncio.Semaphore(concurrency)
-        done = 0
-
-        async def answer(image: ImageInput) -> EmotionResponse | Exception:
-            nonlocal done
-            try:
-                return await self.recognize(image, **options)
-            except Exception as error:
-                return error
-            finally:
-                places.release()
-                done += 1
-                if progress:
-                    progress(done, total)
-
-        tasks = []
-        async with asyncio.TaskGroup() as group:
-            for image in images:
-                await places.acquire()
-                tasks.append(group.create_task(answer(image)))
-        return [task.result() for task in tasks]
 
     def stream(
         self,
         frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
         *,
         live: bool = False,
-        **options: Unpack[calls.StreamingOptions],
-    ) -> AsyncIterator[StreamAnswer | StreamProblem]:
-        """Sends frames through one connection and yields the answers in order."""
-        url = calls.stream_url(self._base_url, options)
-        return stream_frames_async(url, self._headers, frames, live, Attempts(self._retries))
+        **options: Unpack[StreamingOptions],
+    ) -> AsyncGenerator[StreamAnswer | StreamProblem]:
+        """Sends frames through one connection and yields the answers in order.
 
-    async def models(self) -> ModelList:
-        """Returns the cards of the served models."""
+        Args:
+            frames: A plain iterable, unless it is a collection, is asked in a thread.
+            live: Send them as they come; the service then drops those it has no time for, and the
+                answers say how many. Otherwise every frame is answered, and the next is only taken
+                when there is room for it.
+            options: As for ``recognize``; and ``smoothing_seconds``.
+
+        Raises:
+            Refusal: The service refused the stream.
+            StreamClosed: It ended the stream, or the connection broke.
+            OSError: It could not be reached.
+        """
+        url = calls.stream_url(self._base_url, options)
+        return stream_frames(url, self._headers, frames, live, Attempts(self._retries))
+
+    async def models(self) -> ModelList:  # noqa: D102 - as AsyncInterface says
         return ModelList.model_validate_json(await self._ask(calls.list_models()))
 
     async def benchmark(
@@ -116,11 +97,37 @@ class AsyncFerserveClient:
         models: Sequence[str] = (),
         *,
         split: SplitName = "all",
+        against: Against = "labels",
         limit: int | None = None,
+        upload: str | os.PathLike[str] | bytes | None = None,
+        detect: DetectMode = "false",
         progress: Callable[[Progress], object] | None = None,
-    ) -> BenchmarkResult:
-        """Measures accuracy on the service's FER2013 and waits for the result."""
-        body = await self._ask(calls.start_benchmark(models, split, limit))
+    ) -> BenchmarkDetails:
+        """Measures accuracy and waits for the result.
+
+        Where the wait is interrupted the benchmark is cancelled.
+
+        Args:
+            models: Names; without any the default one.
+            split: Part of the service's FER2013.
+            against: Its labels, or the majority of people's votes.
+            limit: Score only that many faces.
+            upload: A zip of class folders, or its path, to measure on in place of FER2013.
+            detect: Whether to look for faces in the images of the zip.
+            progress: Is told twice a second how far the benchmark is.
+
+        Returns:
+            The job, with its ``result``.
+
+        Raises:
+            Refusal: The service refused, or there is no result: the benchmark failed, was
+                cancelled, or was forgotten in a restart.
+            httpx.TransportError: It could not be reached.
+            OSError: The zip cannot be read.
+        """
+        if isinstance(upload, str | os.PathLike):
+            upload = await asyncio.to_thread(Path(upload).read_bytes)
+        body = await self._ask(calls.start_benchmark(models, split, against, limit, upload, detect))
         job = BenchmarkJob.model_validate_json(body)
         try:
             while True:
@@ -128,12 +135,22 @@ class AsyncFerserveClient:
                 details = BenchmarkDetails.model_validate_json(body)
                 if progress:
                     progress(details.progress)
-                if result := calls.finished_result(details):
-                    return result
+                if calls.has_ended(details):
+                    return details
                 await asyncio.sleep(calls.POLL_SECONDS)
         except asyncio.CancelledError:
-            await self._ask(calls.cancel_benchmark(job.id))
+            with CancelScope(shield=True):
+                await self._ask(calls.cancel_benchmark(job.id))
             raise
+
+    async def benchmark_report(self, job_id: str) -> str:
+        """Returns the report of a benchmark that succeeded, a page of HTML.
+
+        Raises:
+            Refusal: There is none.
+            httpx.TransportError: The service could not be reached.
+        """
+        return (await self._ask(calls.get_report(job_id))).decode()
 
     async def _ask(self, call: calls.Call) -> bytes:
         attempts = Attempts(self._retries, repeatable=call.repeatable)
@@ -145,6 +162,8 @@ class AsyncFerserveClient:
                     params=call.params,
                     content=call.content,
                     json=call.json,
+                    data=call.data,
+                    files=call.files,
                 )
             except httpx.TransportError as error:
                 if (pause := attempts.pause_after_error(error)) is None:

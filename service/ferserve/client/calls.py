@@ -2,33 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from ferserve.benchmark.schemas import BenchmarkDetails, BenchmarkResult, SplitName
-from ferserve.client.problems import BenchmarkFailed
-from ferserve.schemas import DetectMode
+from ferserve.benchmark.schemas import Against, BenchmarkDetails, SplitName
+from ferserve.errors import refusal_of
+from ferserve.schemas import DetectMode, RecognizeOptions, StreamingOptions
 
 Query = dict[str, str | int | float]
 
 POLL_SECONDS = 0.5
 """Pause between two looks at a benchmark."""
-
-
-class RecognizeOptions(TypedDict, total=False):
-    """What a caller can choose for an image; what is left out is up to the service."""
-
-    model: str
-    detect: DetectMode
-    max_faces: int
-    min_face_confidence: float
-    landmarks: bool
-
-
-class StreamingOptions(RecognizeOptions, total=False):
-    """What a caller can choose for a stream."""
-
-    smoothing_seconds: float
 
 
 @dataclass(frozen=True)
@@ -44,6 +28,8 @@ class Call:
     params: Query = field(default_factory=dict)
     content: bytes | None = None
     json: Any = None
+    data: Any = None
+    files: Any = None
     repeatable: bool = True
 
 
@@ -57,10 +43,23 @@ def list_models() -> Call:
     return Call("GET", "/v1/models")
 
 
-def start_benchmark(models: Sequence[str], split: SplitName, limit: int | None) -> Call:
+def start_benchmark(
+    models: Sequence[str],
+    split: SplitName,
+    against: Against,
+    limit: int | None,
+    upload: bytes | None,
+    detect: DetectMode,
+) -> Call:
     """Asks for a benchmark. Twice asked, there would be two."""
-    body = {"compare": list(models), "split": split, "limit": limit}
-    return Call("POST", "/v1/benchmark", json=body, repeatable=False)
+    if upload is None:
+        body = {"compare": list(models), "split": split, "against": against, "limit": limit}
+        return Call("POST", "/v1/benchmark", json=body, repeatable=False)
+    fields: dict[str, Any] = {"compare": list(models), "detect": detect}
+    if limit is not None:
+        fields["limit"] = str(limit)
+    files = {"file": upload}
+    return Call("POST", "/v1/benchmark", data=fields, files=files, repeatable=False)
 
 
 def get_benchmark(job: str) -> Call:
@@ -68,26 +67,29 @@ def get_benchmark(job: str) -> Call:
     return Call("GET", f"/v1/benchmark/{job}")
 
 
+def get_report(job: str) -> Call:
+    """Asks for a benchmark's report."""
+    return Call("GET", f"/v1/benchmark/{job}/report")
+
+
 def cancel_benchmark(job: str) -> Call:
     """Cancels a benchmark."""
     return Call("DELETE", f"/v1/benchmark/{job}")
 
 
-def finished_result(job: BenchmarkDetails) -> BenchmarkResult | None:
-    """Returns the result of a benchmark that has ended; None while it has not.
+def has_ended(job: BenchmarkDetails) -> bool:
+    """Says whether a benchmark has a result.
 
     Raises:
-        BenchmarkFailed: There will be no result.
+        Refusal: There will be none; of the code ``cancelled`` where somebody cancelled it.
     """
-    if job.status in ("queued", "running"):
-        return None
-    if job.result is None:
+    if job.status in ("failed", "cancelled"):
         problem = job.problem
-        raise BenchmarkFailed(
+        raise refusal_of(
             problem.code if problem else job.status,
             problem.detail if problem else f"the benchmark was {job.status}",
         )
-    return job.result
+    return job.status == "succeeded"
 
 
 def key_header(api_key: str | None) -> dict[str, str]:

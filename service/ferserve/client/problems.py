@@ -1,58 +1,13 @@
 """What can go wrong for a client, beside the network."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import httpx
 from pydantic import ValidationError
 
+from ferserve.errors import Refusal, refusal_of
 from ferserve.schemas import ProblemDetails
-
-
-class ProblemError(Exception):
-    """The service answered with a problem.
-
-    Attributes:
-        status: HTTP status.
-        code: The kind of problem in a word, such as ``undecodable_image``.
-        detail: What is wrong with this request.
-        request_id: Also in the service's log; empty where the answer is not the service's own.
-    """
-
-    def __init__(self, status: int, code: str, detail: str, request_id: str = "") -> None:
-        super().__init__(f"{status} {code}: {detail}")
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.request_id = request_id
-
-    @classmethod
-    def of(cls, problem: ProblemDetails) -> "ProblemError":
-        """Makes one of the API's description."""
-        return cls(problem.status, problem.code, problem.detail, problem.request_id)
-
-    @classmethod
-    def of_answer(cls, status: int, body: bytes) -> "ProblemError":
-        """Makes one of an HTTP answer, which may be a proxy's and no problem of the API."""
-        try:
-            return cls.of(ProblemDetails.model_validate_json(body))
-        except ValidationError:
-            known = {entry.value for entry in HTTPStatus}
-            phrase = HTTPStatus(status).phrase if status in known else "an unknown status"
-            return cls(status, f"http_{status}", f"{phrase}; the answer is not the service's own")
-
-
-class BenchmarkFailed(Exception):  # noqa: N818 - what happened to the job
-    """A benchmark ended without a result.
-
-    Attributes:
-        code: Why, in a word; ``cancelled`` where somebody cancelled it.
-        detail: Why.
-    """
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
 
 
 class StreamClosed(Exception):  # noqa: N818
@@ -69,12 +24,37 @@ class StreamClosed(Exception):  # noqa: N818
         self.reason = reason
 
 
+def refusal_of_problem(
+    problem: ProblemDetails, headers: Mapping[str, str] | None = None
+) -> Refusal:
+    """Returns the refusal that the API describes."""
+    return refusal_of(
+        problem.code,
+        problem.detail,
+        headers,
+        status=problem.status,
+        request_id=problem.request_id,
+    )
+
+
+def refusal_of_answer(status: int, body: bytes, headers: Mapping[str, str]) -> Refusal:
+    """Returns the refusal of an HTTP answer, which may be a proxy's and no problem of the API."""
+    kept = {"Retry-After": headers["Retry-After"]} if "Retry-After" in headers else {}
+    try:
+        return refusal_of_problem(ProblemDetails.model_validate_json(body), kept)
+    except ValidationError:
+        known = {entry.value for entry in HTTPStatus}
+        phrase = HTTPStatus(status).phrase if status in known else "an unknown status"
+        detail = f"{phrase}; the answer is not the service's own"
+        return Refusal(detail, kept, code=f"http_{status}", status=status)
+
+
 def checked(response: httpx.Response) -> bytes:
     """Returns the body of an answer.
 
     Raises:
-        ProblemError: It is not a success.
+        Refusal: It is not a success.
     """
     if response.is_success:
         return response.content
-    raise ProblemError.of_answer(response.status_code, response.content)
+    raise refusal_of_answer(response.status_code, response.content, response.headers)

@@ -1,20 +1,17 @@
-"""Frames through a WebSocket, for both clients; the protocol is that of docs/stream.md."""
+"""Frames through a WebSocket; the protocol is that of docs/stream.md."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack
-from threading import Semaphore, Thread
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from contextlib import AsyncExitStack
 
 from pydantic import TypeAdapter
-from websockets.asyncio.client import ClientConnection as AsyncConnection
-from websockets.asyncio.client import connect as connect_async
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
-from ferserve.client.payloads import ImageInput, as_bytes
-from ferserve.client.problems import ProblemError, StreamClosed
+from ferserve.client.problems import StreamClosed, refusal_of_answer, refusal_of_problem
 from ferserve.client.retries import Attempts
+from ferserve.inputs import ImageInput, as_bytes
+from ferserve.interface import each
 from ferserve.schemas import StreamAnswer, StreamEnd, StreamProblem, StreamRefusal
 
 WINDOW = 2
@@ -32,65 +29,31 @@ _MESSAGES: TypeAdapter[StreamAnswer | StreamProblem | StreamRefusal | StreamEnd]
 )
 
 
-def stream_frames(
-    url: str,
-    headers: Mapping[str, str],
-    frames: Iterable[ImageInput],
-    live: bool,
-    attempts: Attempts,
-) -> Iterator[FrameResult]:
-    """Sends frames in a thread of its own and yields their answers; see ``FerserveClient.stream``.
-
-    Raises:
-        ProblemError: The service refused the stream.
-        StreamClosed: It ended the stream, or the connection broke.
-        OSError: It could not be reached.
-    """
-    with ExitStack() as stack:
-        while True:
-            try:
-                connecting = connect(
-                    url, additional_headers=headers, compression=None, max_size=None
-                )
-                socket = stack.enter_context(connecting)
-                break
-            except (OSError, InvalidHandshake) as error:
-                time.sleep(_pause_after(error, attempts))
-        sender = _Sender(socket, frames, live)
-        stack.callback(sender.stop)
-        last_frame = 0
-        try:
-            while True:
-                result = _result(socket.recv())
-                if result:
-                    sender.answered(result.frame - last_frame)
-                    last_frame = result.frame
-                    yield result
-        except ConnectionClosed as closed:
-            if sender.error:
-                raise sender.error from None
-            _check_end(closed)
-
-
-async def stream_frames_async(
+async def stream_frames(
     url: str,
     headers: Mapping[str, str],
     frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
     live: bool,
     attempts: Attempts,
-) -> AsyncIterator[FrameResult]:
-    """Sends frames in a task of its own and yields their answers, as ``stream_frames``."""
+) -> AsyncGenerator[FrameResult]:
+    """Sends frames in a task of its own and yields their answers; see ``AsyncClient.stream``.
+
+    Raises:
+        Refusal: The service refused the stream.
+        StreamClosed: It ended the stream, or the connection broke.
+        OSError: It could not be reached.
+    """
     async with AsyncExitStack() as stack:
         while True:
             try:
-                connecting = connect_async(
+                connecting = connect(
                     url, additional_headers=headers, compression=None, max_size=None
                 )
                 socket = await stack.enter_async_context(connecting)
                 break
             except (OSError, InvalidHandshake) as error:
                 await asyncio.sleep(_pause_after(error, attempts))
-        sender = _AsyncSender(socket, frames, live)
+        sender = _Sender(socket, frames, live)
         stack.callback(sender.stop)
         last_frame = 0
         try:
@@ -107,47 +70,6 @@ async def stream_frames_async(
 
 
 class _Sender:
-    """The thread that sends the frames.
-
-    Attributes:
-        error: What the frames raised.
-    """
-
-    def __init__(self, socket: ClientConnection, frames: Iterable[ImageInput], live: bool) -> None:
-        self.error: Exception | None = None
-        self._socket = socket
-        self._frames = frames
-        self._places = None if live else Semaphore(WINDOW - 1)
-        self._stopped = False
-        Thread(target=self._run, name="ferserve-stream", daemon=True).start()
-
-    def answered(self, frames: int) -> None:
-        """Lets as many more frames be sent."""
-        if self._places and frames:
-            self._places.release(frames)
-
-    def stop(self) -> None:
-        """Sends no more, once the frames let go of the thread."""
-        self._stopped = True
-        self.answered(1)
-
-    def _run(self) -> None:
-        try:
-            for frame in self._frames:
-                if self._stopped:
-                    return
-                self._socket.send(as_bytes(frame))
-                if self._places:
-                    self._places.acquire()
-            self._socket.send(LAST_MESSAGE)
-        except ConnectionClosed:
-            pass  # who receives is told as well
-        except Exception as error:
-            self.error = error
-            self._socket.close()
-
-
-class _AsyncSender:
     """The task that sends the frames.
 
     Attributes:
@@ -156,7 +78,7 @@ class _AsyncSender:
 
     def __init__(
         self,
-        socket: AsyncConnection,
+        socket: ClientConnection,
         frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
         live: bool,
     ) -> None:
@@ -178,7 +100,7 @@ class _AsyncSender:
 
     async def _run(self) -> None:
         try:
-            async for frame in _each(self._frames):
+            async for frame in each(self._frames):
                 await self._socket.send(await asyncio.to_thread(as_bytes, frame))
                 if self._places:
                     await self._places.acquire()
@@ -190,26 +112,15 @@ class _AsyncSender:
             await self._socket.close()
 
 
-async def _each(
-    frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
-) -> AsyncIterator[ImageInput]:
-    if isinstance(frames, AsyncIterable):
-        async for frame in frames:
-            yield frame
-    else:
-        for frame in frames:
-            yield frame
-
-
 def _result(message: str | bytes) -> FrameResult | None:
     """Returns what became of a frame; None for the message at the end.
 
     Raises:
-        ProblemError: The service refused the stream.
+        Refusal: The service refused the stream.
     """
     parsed = _MESSAGES.validate_json(message)
     if isinstance(parsed, StreamRefusal):
-        raise ProblemError.of(parsed.problem)
+        raise refusal_of_problem(parsed.problem)
     return None if isinstance(parsed, StreamEnd) else parsed
 
 
@@ -225,7 +136,8 @@ def _pause_after(error: OSError | InvalidHandshake, attempts: Attempts) -> float
         answer = error.response
         pause = attempts.pause_after_answer(answer.status_code, answer.headers)
         if pause is None:
-            raise ProblemError.of_answer(answer.status_code, bytes(answer.body or b"")) from None
+            body = bytes(answer.body or b"")
+            raise refusal_of_answer(answer.status_code, body, answer.headers) from None
         return pause
     pause = attempts.pause_after_refused_connection()
     if pause is None:

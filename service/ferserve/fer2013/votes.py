@@ -40,10 +40,6 @@ PUBLISHED_COLUMNS = {
 """The columns of ``fer2013new.csv``, by our names."""
 
 
-class VotesError(DatasetError):
-    """The file holds no votes for this data set; the message says where and what was expected."""
-
-
 @dataclass(frozen=True)
 class Votes:
     """The votes of the people who labelled each face.
@@ -74,7 +70,7 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
         dataset: The faces that the votes are about.
 
     Raises:
-        VotesError: No such file, other columns, a row that holds no votes, or votes about images
+        DatasetError: No such file, other columns, a row that holds no votes, or votes about images
             that the data set does not have.
     """
     try:
@@ -87,21 +83,21 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
             for number, row in enumerate(rows, start=1):
                 image = row[found["image"]] if "image" in found else f"row-{number}"
                 if image not in images:
-                    raise VotesError(
+                    raise DatasetError(
                         f"{path}: row {number}: the data set has no image {image!r}; "
                         f"expected names such as {next(iter(images))!r}"
                     )
                 if image in counts and images[image] == 1:
-                    raise VotesError(
+                    raise DatasetError(
                         f"{path}: row {number}: image {image!r} has a row already; "
                         "expected one row an image"
                     )
                 counts[image] = _parse_row(path, number, row, columns)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise VotesError(f"{path}: {reason.lower()}; expected a CSV of FER+ votes") from error
+        raise DatasetError(f"{path}: {reason.lower()}; expected a CSV of FER+ votes") from error
     if not counts:
-        raise VotesError(f"{path}: no rows; expected one for each image")
+        raise DatasetError(f"{path}: no rows; expected one for each image")
     # FER2013 has two faces named Training_8475486: nothing tells whose votes are whose.
     return Votes({image: row for image, row in counts.items() if images[image] == 1})
 
@@ -154,7 +150,7 @@ def _columns(path: Path, found: Mapping[str, str]) -> list[str]:
     """Returns the names in the file of :data:`CHOICES`."""
     ours = set(CHOICES) <= set(found) and "image" in found
     if not ours and not set(PUBLISHED_COLUMNS.values()) <= set(found):
-        raise VotesError(
+        raise DatasetError(
             f"{path}: found the columns {', '.join(found) or 'none'}; expected image, "
             f"{', '.join(CHOICES)}, or those of the published fer2013new.csv"
         )
@@ -166,7 +162,7 @@ def _parse_row(
 ) -> NDArray[np.int64]:
     values = [row[column] for column in columns]
     if not all(value is not None and value.strip().isdecimal() for value in values):
-        raise VotesError(
+        raise DatasetError(
             f"{path}: row {number}: votes are {', '.join(map(str, values))}; "
             "expected ten whole numbers of at least 0"
         )

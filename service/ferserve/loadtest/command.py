@@ -85,9 +85,8 @@ def loadtest_command(
     from rich.console import Console
 
     from ferserve.loadtest import report as reports
-    from ferserve.loadtest.payloads import PayloadError, read_images, sample_face
+    from ferserve.loadtest.payloads import read_images, sample_face
     from ferserve.loadtest.plan import Plan
-    from ferserve.loadtest.processes import GeneratorDied
     from ferserve.loadtest.statistics import summarize
 
     try:
@@ -106,12 +105,12 @@ def loadtest_command(
             )
             for load in _loads(rate, sweep, concurrency)
         ]
-    except (PayloadError, ValueError) as error:
+    except ValueError as error:
         _fail(str(error), status=2)
     _ask_once(plans[0])
     try:
         measured = _run_all(plans)
-    except GeneratorDied as error:
+    except ChildProcessError as error:
         _fail(str(error))
     slo, max_lag = None if slo_ms is None else slo_ms / 1000, max_lag_ms / 1000
     summaries = [summarize(measurement, slo, max_lag) for measurement in measured]

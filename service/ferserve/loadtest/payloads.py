@@ -15,10 +15,6 @@ DRAWN_SIDE = 4 * FACE_SIDE
 """Drawn larger and scaled down, so that edges are smooth as those of a photo."""
 
 
-class PayloadError(ValueError):
-    """There is nothing to send."""
-
-
 @dataclass(frozen=True)
 class Payload:
     """The body of a request.
@@ -38,13 +34,13 @@ def read_images(folder: Path) -> tuple[Payload, ...]:
     Each is sent as often as any other: three copies of a picture are sent three times as often.
 
     Raises:
-        PayloadError: There is none.
+        ValueError: There is none.
     """
     files = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
     )
     if not files:
-        raise PayloadError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        raise ValueError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
     return tuple(
         Payload(path.read_bytes(), mimetypes.guess_type(path.name)[0] or "application/octet-stream")
         for path in files

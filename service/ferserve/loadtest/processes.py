@@ -20,10 +20,6 @@ PROGRESS_SECONDS = 0.2
 """How often progress is reported."""
 
 
-class GeneratorDied(RuntimeError):  # noqa: N818 - an event
-    """A generator process ended without a result; it has printed why."""
-
-
 class _Worker:
     """A generator process, seen from the one that started it."""
 
@@ -40,7 +36,7 @@ class _Worker:
         try:
             told: tuple[Samples, float] | None = self.pipe.recv()
         except EOFError:
-            raise GeneratorDied("a generator process ended without a result") from None
+            raise ChildProcessError("a generator process ended without a result") from None
         return told
 
 
@@ -54,7 +50,7 @@ def run(plan: Plan, progress: Callable[[float], None] | None = None) -> Measurem
         progress: Told now and then how many seconds of the run are over.
 
     Raises:
-        GeneratorDied: A process ended without a result.
+        ChildProcessError: A process ended without a result.
     """
     workers = [_Worker(plan, index) for index in range(plan.used_processes)]
     try:

@@ -67,11 +67,11 @@ def predict_command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from ferserve.bundle import ModelError
     from ferserve.predict.outputs import writer_of
     from ferserve.predict.run import Predictor
     from ferserve.predict.sources import find_sources
     from ferserve.schemas import EmotionOptions
+    from ferserve.sessions import ModelError
 
     sources = find_sources(inputs)
     if not sources:
@@ -111,10 +111,10 @@ def predict_command(
 
 async def _write_all(items: "AsyncIterator[Item]", writer: "Writer") -> bool:
     """Writes the items as they come, and says whether one has a problem."""
-    from ferserve.predict.items import Problem
+    from ferserve.errors import Refusal
 
     failed = False
     async for item in items:
         writer.add(item)
-        failed = failed or isinstance(item.outcome, Problem)
+        failed = failed or isinstance(item.outcome, Refusal)
     return failed

@@ -3,16 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ferserve.errors import InternalError, as_problem
+from ferserve.errors import InternalError, Refusal
 from ferserve.schemas import Recognition, TrackedFace
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why there is no answer."""
-
-    code: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +20,7 @@ class Item:
     """
 
     file: str
-    outcome: Recognition | Problem
+    outcome: Recognition | Refusal
     frame: int | None = None
     seconds: float | None = None
     faces: tuple[TrackedFace, ...] = ()
@@ -38,7 +30,7 @@ class Item:
         document: dict[str, Any] = {"file": self.file}
         if self.frame is not None:
             document |= {"frame": self.frame, "seconds": self.seconds}
-        if isinstance(self.outcome, Problem):
+        if isinstance(self.outcome, Refusal):
             problem = {"code": self.outcome.code, "detail": self.outcome.detail}
             return document | {"problem": problem}
         result = self.outcome.model_dump(exclude_unset=True)
@@ -47,15 +39,14 @@ class Item:
         return document | {"result": result}
 
 
-def problem_of(error: Exception) -> Problem:
+def refusal_of_file(error: Exception) -> Refusal:
     """Says what is wrong with a file.
 
     Raises:
         Exception: ``error`` itself, where it is a fault of ours.
     """
     if isinstance(error, OSError):
-        return Problem("unreadable_file", error.strerror or str(error))
-    known = as_problem(error)
-    if isinstance(known, InternalError):
+        return Refusal(error.strerror or str(error), code="unreadable_file")
+    if not isinstance(error, Refusal) or isinstance(error, InternalError):
         raise error
-    return Problem(known.code, known.detail)
+    return error

@@ -8,8 +8,9 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console
 from rich.table import Table
 
+from ferserve.errors import Refusal
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.predict.items import Item, Problem
+from ferserve.predict.items import Item
 from ferserve.schemas import FaceEmotion, TrackedFace
 
 
@@ -80,7 +81,7 @@ class CsvWriter:
     def add(self, item: Item) -> None:
         """Writes an item."""
         place = {"file": item.file, "frame": item.frame, "seconds": item.seconds}
-        if isinstance(item.outcome, Problem):
+        if isinstance(item.outcome, Refusal):
             problem = {"problem": item.outcome.code, "detail": item.outcome.detail}
             self._csv.writerow(place | problem)
             return
@@ -130,7 +131,7 @@ class TableWriter:
             self._frames += 1
             for tracked in item.faces:
                 self._tracks.setdefault(tracked.track, _TrackSum()).add(tracked, item.seconds)
-        if isinstance(item.outcome, Problem):
+        if isinstance(item.outcome, Refusal):
             problem = item.outcome
             self._table.add_row(item.file, "", problem.code, "", problem.detail)
         elif item.frame is None:
@@ -192,6 +193,6 @@ class _TrackSum:
 
 
 def _faces(item: Item) -> list[FaceEmotion]:
-    if isinstance(item.outcome, Problem):
+    if isinstance(item.outcome, Refusal):
         return []
     return list(item.faces) if item.frame is not None else item.outcome.faces

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from ferserve.errors import Refusal
 from ferserve.images import decode_image
 from ferserve.predict.drawing import draw_faces
-from ferserve.predict.items import Item, Problem, problem_of
+from ferserve.predict.items import Item, refusal_of_file
 from ferserve.predict.ordered import in_order
 from ferserve.predict.sources import IMAGES, Source, target_of
-from ferserve.recognizer import Recognizer
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, Recognition, StreamOptions
 from ferserve.settings import Settings, usable_cpus
 from ferserve.tracking import FaceTracker, SeenFace, tracked
@@ -24,7 +25,9 @@ from ferserve.tracking import FaceTracker, SeenFace, tracked
 if TYPE_CHECKING:
     from ferserve.predict.video import Picture, VideoWriter
 
-NO_VIDEO = Problem("video_not_supported", "PyAV is not installed: pip install 'ferserve[video]'")
+NO_VIDEO = Refusal(
+    "PyAV is not installed: pip install 'ferserve[video]'", code="video_not_supported"
+)
 
 
 class Predictor:
@@ -58,7 +61,7 @@ class Predictor:
         self._fps = fps
         self._advance = advance
         self._expect = expect
-        self._recognizer = Recognizer(settings)
+        self._recognizer = AsyncRecognizer(settings)
         self._at_once = 2 * usable_cpus()  # bounds the pictures in memory
 
     async def answer(self, sources: Iterable[Source]) -> AsyncIterator[Item]:
@@ -81,11 +84,11 @@ class Predictor:
     async def _answer_image(self, source: Source) -> Item:
         try:
             data = await asyncio.to_thread(source.path.read_bytes)
-            seen = await self._recognizer.recognize(data, self._options)
+            seen = await self._recognizer.answer(data, self._options)
             if self._annotate:
                 await asyncio.to_thread(self._draw, self._annotate, source, data, seen)
         except Exception as error:
-            return Item(str(source.path), problem_of(error))
+            return Item(str(source.path), refusal_of_file(error))
         return Item(str(source.path), seen)
 
     def _draw(self, folder: Path, source: Source, data: bytes, seen: Recognition) -> None:
@@ -97,7 +100,7 @@ class Predictor:
         file = str(source.path)
         try:
             from ferserve.predict.timeline import Timeline
-            from ferserve.predict.video import UndecodableVideo, VideoReader, VideoWriter
+            from ferserve.predict.video import VideoReader, VideoWriter
         except ModuleNotFoundError:
             yield Item(file, NO_VIDEO)
             return
@@ -124,17 +127,15 @@ class Predictor:
                 if self._annotate:
                     plot = target_of(source, self._annotate, "-emotions.png")
                     timeline.save(plot, source.path.name)
-            except UndecodableVideo as error:
-                yield Item(file, Problem("undecodable_video", str(error)))
-            except OSError as error:
-                yield Item(file, problem_of(error))
+            except (OSError, Refusal) as error:
+                yield Item(file, refusal_of_file(error))
 
-    async def _look_at(self, picture: "Picture") -> tuple["Picture", Recognition | Problem]:
+    async def _look_at(self, picture: "Picture") -> tuple["Picture", Recognition | Refusal]:
         data = await asyncio.to_thread(_bmp, picture)
         try:
-            return picture, await self._recognizer.recognize(data, self._options)
+            return picture, await self._recognizer.answer(data, self._options)
         except Exception as error:
-            return picture, problem_of(error)
+            return picture, refusal_of_file(error)
 
 
 def _write(writer: "VideoWriter", picture: "Picture", item: Item) -> None:
@@ -149,10 +150,10 @@ def _bmp(picture: "Picture") -> bytes:
 
 
 def _followed(
-    file: str, picture: "Picture", outcome: Recognition | Problem, tracker: FaceTracker
+    file: str, picture: "Picture", outcome: Recognition | Refusal, tracker: FaceTracker
 ) -> Item:
     """Returns the item of a frame, with the faces' tracks."""
-    if isinstance(outcome, Problem):
+    if isinstance(outcome, Refusal):
         return Item(file, outcome, picture.number, picture.seconds)
     seen = [SeenFace(face.box, face.emotions) for face in outcome.faces]
     tracks = tracker.update(seen, picture.seconds)

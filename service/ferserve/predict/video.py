@@ -14,13 +14,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
+from ferserve.errors import Refusal
+
 CODEC = "libx264"
 TIME_BASE = Fraction(1, 90_000)
 """That of MPEG: every usual frame rate is a whole number of these."""
-
-
-class UndecodableVideo(Exception):  # noqa: N818 - named as the API's problems
-    """The file is no video, or is damaged."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,7 +45,7 @@ class VideoReader:
 
     Raises:
         OSError: The file cannot be read.
-        UndecodableVideo: It is no video.
+        Refusal: It is no video.
     """
 
     def __init__(self, path: Path, fps: float | None = None) -> None:
@@ -57,10 +55,10 @@ class VideoReader:
         except OSError:
             raise
         except av.FFmpegError as error:
-            raise UndecodableVideo(f"it is no video: {error.strerror}") from error
+            raise Refusal(f"it is no video: {error.strerror}", code="undecodable_video") from error
         if not self._container.streams.video:
             self._container.close()
-            raise UndecodableVideo("it has sound, but no pictures")
+            raise Refusal("it has sound, but no pictures", code="undecodable_video")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
 
@@ -93,7 +91,7 @@ class VideoReader:
         """Decodes one picture after the other.
 
         Raises:
-            UndecodableVideo: The file is damaged from here on.
+            Refusal: The file is damaged from here on.
         """
         first: float | None = None
         due = 0.0
@@ -107,7 +105,9 @@ class VideoReader:
                     due += self._step
                     yield Picture(index + 1, seconds, _upright(frame))
         except av.FFmpegError as error:
-            raise UndecodableVideo(f"the video is damaged: {error.strerror}") from error
+            raise Refusal(
+                f"the video is damaged: {error.strerror}", code="undecodable_video"
+            ) from error
 
 
 class VideoWriter:

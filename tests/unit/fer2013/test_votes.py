@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ferserve.fer2013.dataset import DatasetError
 from ferserve.fer2013.reader import Fer2013, read_fer2013
-from ferserve.fer2013.votes import CHOICES, VotesError, majority, read_votes, shares
+from ferserve.fer2013.votes import CHOICES, majority, read_votes, shares
 from synthetic_fer2013 import write_csv, write_published_votes, write_votes, write_zip
 
 TEN = range(1, 11)
@@ -36,7 +37,7 @@ def counts_of(**votes: int) -> np.ndarray:
 
 
 def refusal(path: Path, dataset: Fer2013) -> str:
-    with pytest.raises(VotesError) as caught:
+    with pytest.raises(DatasetError) as caught:
         read_votes(path, dataset)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")

@@ -9,12 +9,9 @@ import keras
 import numpy as np
 from ferserve.fer2013.labels import FACE_SIDE
 
+from ferserve_training.errors import TrainingError
 from ferserve_training.networks.layers import Upsampling
 from ferserve_training.recipes import HEAD
-
-
-class BackboneError(ValueError):
-    """The pretrained weights, or a stage, cannot be used; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,12 @@ def resolve_weights(weights: str, published: WeightsFile) -> Path:
         published: The file that ``imagenet`` stands for.
 
     Raises:
-        BackboneError: There is no such file, or it cannot be downloaded.
+        TrainingError: There is no such file, or it cannot be downloaded.
     """
     if weights != "imagenet":
         path = Path(weights)
         if not path.is_file():
-            raise BackboneError(f"--backbone-weights {path}: no such file")
+            raise TrainingError(f"--backbone-weights {path}: no such file")
         return path
     name = published.url.rsplit("/", 1)[1]
     try:
@@ -60,7 +57,7 @@ def resolve_weights(weights: str, published: WeightsFile) -> Path:
             )
         )
     except Exception as error:  # get_file raises plain Exception where there is no network
-        raise BackboneError(
+        raise TrainingError(
             f"the ImageNet weights cannot be downloaded ({error}). Fetch {published.url} on a "
             f"machine with network access and pass --backbone-weights PATH/{name}"
         ) from error
@@ -77,7 +74,7 @@ def load_backbone(backbone: keras.Model, path: Path) -> list[str]:
         The layers with weights that are not in the file and stay random.
 
     Raises:
-        BackboneError: Not such a file, or none of its layers is one of the backbone's.
+        TrainingError: Not such a file, or none of its layers is one of the backbone's.
     """
     stored = _stored_layers(path)
     weighted = [layer for layer in backbone.layers if layer.weights]
@@ -87,7 +84,7 @@ def load_backbone(backbone: keras.Model, path: Path) -> list[str]:
         if [w.shape for w in stored.get(layer.name, [])] == [tuple(w.shape) for w in layer.weights]
     ]
     if not loaded:
-        raise BackboneError(f"{path}: none of its layers is one of {backbone.name}'s")
+        raise TrainingError(f"{path}: none of its layers is one of {backbone.name}'s")
     for layer in loaded:
         layer.set_weights(stored[layer.name])
     return [layer.name for layer in weighted if layer not in loaded]
@@ -102,13 +99,13 @@ def freeze_below(backbone: keras.Model, stage: str) -> None:
             layers, ``head`` for none.
 
     Raises:
-        BackboneError: No layer's name starts so.
+        TrainingError: No layer's name starts so.
     """
     names = [layer.name for layer in backbone.layers]
     first = next((i for i, name in enumerate(names) if name.startswith(stage)), len(names))
     if first == len(names) and stage != HEAD:
         stages = dict.fromkeys(name.split("_")[0] for name in names)
-        raise BackboneError(f"{backbone.name} has no stage {stage!r}; it has {', '.join(stages)}")
+        raise TrainingError(f"{backbone.name} has no stage {stage!r}; it has {', '.join(stages)}")
     for layer in backbone.layers[:first]:
         layer.trainable = False
 
@@ -138,7 +135,7 @@ def _stored_layers(path: Path) -> dict[str, list[np.ndarray]]:
                 for name in root.attrs["layer_names"]
             }
     except (OSError, KeyError) as error:
-        raise BackboneError(f"{path}: not an HDF5 file of Keras weights ({error})") from error
+        raise TrainingError(f"{path}: not an HDF5 file of Keras weights ({error})") from error
 
 
 def _text(name: str | bytes) -> str:

@@ -1,0 +1,276 @@
+"""Scale-out on Ray Serve, extra ``cluster``: whole replicas of the application of ``ferserve.api``.
+
+There are two applications of Ray's. ``service`` runs in as many replicas as its load takes.
+``benchmarks``, below ``/v1/benchmark``, has exactly one replica, which therefore knows every job.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import signal
+import sys
+import threading
+import uuid
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+# Ray reads these when it is imported, and when it starts the processes of a node.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would else report to its maker
+os.environ["RAY_DEDUP_LOGS"] = "0"  # it would else hide log lines that look alike
+os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "ferserve.cluster:middlewares"
+
+import ray
+from fastapi import FastAPI
+from prometheus_client import start_http_server
+from ray import serve
+from ray.serve.config import AutoscalingConfig, HTTPOptions
+from ray.serve.schema import LoggingConfig
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ferserve import logs
+from ferserve.api.app import create_app
+from ferserve.api.middleware import SANE_REQUEST_ID, AnswerFaults, RequestContext
+from ferserve.api.server import KEEP_ALIVE_SECONDS
+from ferserve.errors import NotFound, NotReady
+from ferserve.metrics import Metrics
+from ferserve.serving import load_detector, served_names
+from ferserve.settings import ClusterSettings, Settings, usable_cpus
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+SERVICE, BENCHMARKS = "ferserve", "ferserve-benchmarks"
+
+CONSTRUCTOR_ATTEMPTS = 3
+"""A model that cannot be loaded should fail the start, not keep it waiting."""
+
+ONGOING_REQUESTS = 1000
+"""Requests that a replica takes beside those in its queue. The application, which refuses work in
+the API's own words, should reach its limits before Ray reaches this one."""
+
+METRICS_PORTS = 100
+"""How many ports are tried, from the settings' one on."""
+
+OBJECT_STORE_BYTES = 256 * 1024 * 1024
+"""Shared memory for large uploads on their way; a mapped file where ``/dev/shm`` has too little."""
+
+RAYS_PATHS = "/-/"
+"""Health and routes of Ray's proxy itself begin so."""
+
+logger = logging.getLogger(__name__)
+
+
+def run(settings: Settings, cluster: ClusterSettings) -> None:
+    """Serves until SIGTERM or SIGINT, then answers the requests under way and returns.
+
+    A second signal ends the process at once, with status 128 + the signal's number.
+
+    Raises:
+        ModelError: There is no model, or no face detector.
+        ValueError: Settings contradict each other.
+        SystemExit: With status 1 when start-up failed; the log says why.
+    """
+    logs.configure(settings.log_format)
+    served_names(settings)  # better a clear word here than a dead replica there
+    load_detector(settings)
+    applications = [
+        serve.RunTarget(benchmarks(dict(settings)), BENCHMARKS, "/v1/benchmark"),
+        serve.RunTarget(service(dict(settings)), SERVICE, "/"),
+    ]
+    stop = threading.Event()
+    try:
+        start_ray((cluster.max_replicas + 1) * cluster.replica_cpus)
+        _on_signals(stop)  # not earlier: Ray sets a handler of its own
+        serve.start(
+            proxy_location="EveryNode",
+            http_options=HTTPOptions(
+                host=settings.host,
+                port=settings.port,
+                keep_alive_timeout_s=KEEP_ALIVE_SECONDS,
+            ),
+            logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+        )
+        serve.run_many(applications)
+    except (ValueError, RuntimeError, ConnectionError) as error:
+        logger.critical("cannot start: %s", error)
+        ray.shutdown()
+        sys.exit(1)
+    logger.info("ready on http://%s:%d", settings.host, settings.port)
+    stop.wait()
+    logger.info("stopping")
+    for name in (SERVICE, BENCHMARKS):
+        with contextlib.suppress(TimeoutError):  # Ray goes on to stop replicas that still work
+            serve.delete(name)
+    ray.shutdown()  # with it ends what was started here
+
+
+def service(args: dict[str, Any]) -> "Application":
+    """Builds the service, for the route prefix ``/``.
+
+    Args:
+        args: Settings by their names, as ``models=custom_cnn``; others, and those of the cluster,
+            come from the environment.
+    """
+    cluster = ClusterSettings()
+    return _application(Settings(**args), cluster, cluster.min_replicas, cluster.max_replicas)
+
+
+def benchmarks(args: dict[str, Any]) -> "Application":
+    """Builds the benchmarks, for the route prefix ``/v1/benchmark``."""
+    return _application(Settings(**args), ClusterSettings(), 1, 1)
+
+
+def start_ray(processors: float) -> None:
+    """Joins the cluster that ``RAY_ADDRESS`` names, or else starts Ray on this machine.
+
+    Args:
+        processors: How many a Ray started here may give away, at least as many as there are. It
+            is an account only, which may exceed what is there.
+    """
+    if address := os.environ.get("RAY_ADDRESS"):
+        ray.init(address, logging_level=logging.WARNING)
+        return
+    if not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        # Only those who have the token can have Ray run their code; Ray's own would be in a file.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    ray.init(
+        "local",
+        num_cpus=max(usable_cpus(), math.ceil(processors)),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        logging_level=logging.WARNING,
+        # Images must not reach a disk, not even when memory is short.
+        _system_config={"automatic_object_spilling_enabled": False},
+    )
+
+
+def middlewares() -> list[Middleware]:
+    """Returns what Ray's HTTP proxy runs around itself: see ``ProblemsForErrors``."""
+    return [Middleware(ProblemsForErrors)]
+
+
+class Replica:
+    """What Ray knows of a replica, beside its application."""
+
+    app: FastAPI
+
+    def check_health(self) -> None:
+        """Has Ray replace the replica while a worker of it stays dead.
+
+        Raises:
+            NotReady: ``/readyz`` says no.
+        """
+        if reason := self.app.state.recognizer.not_ready_reason:
+            raise NotReady(reason)
+
+
+class WholePaths:
+    """Leaves an application its paths: Ray tells it that its route prefix is no part of them.
+
+    Args:
+        app: What is inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request, stream or life cycle."""
+        await self._app({**scope, "root_path": ""}, receive, send)
+
+
+class ProblemsForErrors:
+    """Answers in the API's words where Ray would answer in its own, as no replica did.
+
+    Args:
+        app: Ray's HTTP proxy.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._refuse = RequestContext(AnswerFaults(_no_replica), Metrics(), lambda: False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http" or scope["path"].startswith(RAYS_PATHS):
+            await self._app(scope, receive, send)
+            return
+        request_headers = MutableHeaders(scope=scope)
+        if not SANE_REQUEST_ID.fullmatch(request_headers.get("x-request-id", "")):
+            request_headers["x-request-id"] = uuid.uuid4().hex
+        passes = False
+
+        async def send_ours(message: Message) -> None:
+            nonlocal passes
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                passes = "x-content-type-options" in headers  # the application's, never Ray's
+                headers["X-Request-ID"] = request_headers["x-request-id"]  # Ray adds it again
+            if passes:
+                await send(message)
+
+        await self._app(scope, receive, send_ours)
+        if not passes:
+            await self._refuse(scope, receive, send)
+
+
+def _application(
+    settings: Settings, cluster: ClusterSettings, least: int, most: int
+) -> "Application":
+    settings = cluster.for_replica(settings)
+
+    def make_app() -> FastAPI:  # in the replica
+        return _make_app(settings, cluster.metrics_port)
+
+    deployment = serve.deployment(
+        serve.ingress(make_app)(Replica),
+        name="replica",
+        ray_actor_options={"num_cpus": cluster.replica_cpus, "num_gpus": cluster.replica_gpus},
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=least, max_replicas=most, target_ongoing_requests=cluster.target_requests
+        ),
+        max_ongoing_requests=ONGOING_REQUESTS + settings.max_queue,
+        graceful_shutdown_timeout_s=settings.drain_seconds,
+        max_constructor_retry_count=CONSTRUCTOR_ATTEMPTS,
+        logging_config=LoggingConfig(enable_access_log=False),  # we have a log line of our own
+    )
+    return deployment.bind()
+
+
+def _make_app(settings: Settings, metrics_port: int) -> FastAPI:
+    logs.configure(settings.log_format)
+    metrics = Metrics(count_emotions=settings.metrics_emotions)
+    app = create_app(settings, metrics=metrics)
+    app.add_middleware(WholePaths)
+    app.router.routes.insert(0, Route("/metrics", _metrics_elsewhere))
+    for port in range(metrics_port, metrics_port + METRICS_PORTS):
+        with contextlib.suppress(OSError):  # another replica's
+            start_http_server(port, settings.host, metrics.registry)
+            logger.info("metrics on http://%s:%d", settings.host, port)
+            return app
+    raise RuntimeError(f"none of {METRICS_PORTS} ports from {metrics_port} on is free for metrics")
+
+
+async def _metrics_elsewhere(_request: Request) -> NoReturn:
+    # The proxy would show one replica's now and another's then.
+    raise NotFound("every replica shows its metrics on a port of its own")
+
+
+async def _no_replica(_scope: Scope, _receive: Receive, _send: Send) -> NoReturn:
+    raise NotReady("the service is starting, is stopped, or has lost the replica of this request")
+
+
+def _on_signals(stop: threading.Event) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)  # Ray ends what it started when it misses this process
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)

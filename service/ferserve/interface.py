@@ -1,0 +1,212 @@
+"""The methods that recognizers in this process and clients of a service share.
+
+The blocking classes run the asynchronous ones on an event loop in a thread of their own.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Sized,
+)
+from contextlib import ExitStack
+from threading import Event
+from types import TracebackType
+from typing import Generic, Self, TypeVar, Unpack
+
+from anyio.from_thread import start_blocking_portal
+
+from ferserve.inputs import ImageInput, as_bytes
+from ferserve.schemas import ModelList, Recognition, RecognizeOptions
+
+CLEAN_UP_SECONDS = 5.0
+"""How long an interrupted call may take to end what it began, such as a benchmark."""
+
+T = TypeVar("T")
+Seen = TypeVar("Seen", bound=Recognition)
+
+Report = Callable[[int, int | None], object]
+"""Is told how many images are done, and of how many where that is known."""
+
+
+class AsyncInterface(ABC, Generic[Seen]):
+    """Finds faces and rates their expressions; for programs with an event loop."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Makes ready; ``async with`` does so."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Lets go of everything; ``async with`` does so."""
+
+    @abstractmethod
+    async def models(self) -> ModelList:
+        """Returns the cards of the models, and the name of the default one.
+
+        Raises:
+            Refusal: The service refused.
+            httpx.TransportError: It could not be reached.
+        """
+
+    async def recognize(self, image: ImageInput, **options: Unpack[RecognizeOptions]) -> Seen:
+        """Finds the faces of an image and how their expressions appear.
+
+        Args:
+            image: A path, a file's bytes, a Pillow image, or pixels uint8 ``[height, width]`` or
+                ``[height, width, 3]`` (RGB).
+            options: ``model``, ``detect``, ``max_faces``, ``min_face_confidence``, ``landmarks``
+                as in ``/v1/emotion``.
+
+        Raises:
+            Refusal: One of its subclasses: it is no image, an option is wrong, too much is asked.
+            OSError: The file cannot be read.
+            ValueError: The array holds no pixels.
+            httpx.TransportError: The service could not be reached.
+        """
+        data = image if isinstance(image, bytes) else await asyncio.to_thread(as_bytes, image)
+        return await self._recognize_file(data, options)
+
+    @abstractmethod
+    async def _recognize_file(self, data: bytes, options: RecognizeOptions) -> Seen: ...
+
+    async def recognize_many(
+        self,
+        images: Iterable[ImageInput] | AsyncIterable[ImageInput],
+        *,
+        concurrency: int = 8,
+        progress: Report | None = None,
+        **options: Unpack[RecognizeOptions],
+    ) -> list[Seen | Exception]:
+        """Answers many images, in order: each with its answer or with what went wrong.
+
+        Args:
+            images: Taken as there is room for them, so they may be more than fit in memory.
+            concurrency: Most images under way.
+            progress: Is told after each image how many are done, and of how many where that is
+                known; from the event loop's thread.
+            options: As for ``recognize``.
+        """
+        total = len(images) if isinstance(images, Sized) else None
+        places = asyncio.Semaphore(concurrency)
+        done = 0
+
+        async def answer(image: ImageInput) -> Seen | Exception:
+            nonlocal done
+            try:
+                return await self.recognize(image, **options)
+            except Exception as error:
+                return error
+            finally:
+                places.release()
+                done += 1
+                if progress:
+                    progress(done, total)
+
+        tasks = []
+        async with asyncio.TaskGroup() as group:
+            async for image in each(images):
+                await places.acquire()
+                tasks.append(group.create_task(answer(image)))
+        return [task.result() for task in tasks]
+
+
+class Interface(Generic[Seen]):
+    """Finds faces and rates their expressions; any number of threads may ask at once.
+
+    Args:
+        asynchronous: Does the work.
+    """
+
+    def __init__(self, asynchronous: AsyncInterface[Seen]) -> None:
+        self._asynchronous = asynchronous
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal(name="ferserve"))
+            stack.enter_context(self._portal.wrap_async_context_manager(asynchronous))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of everything; ``with`` does so."""
+        self._stack.close()
+
+    def models(self) -> ModelList:
+        """Returns the cards of the models; as ``AsyncInterface.models``."""
+        return self._wait(self._asynchronous.models)
+
+    def recognize(self, image: ImageInput, **options: Unpack[RecognizeOptions]) -> Seen:
+        """Finds the faces of an image; as ``AsyncInterface.recognize``."""
+        return self._wait(lambda: self._asynchronous.recognize(image, **options))
+
+    def recognize_many(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        concurrency: int = 8,
+        progress: Report | None = None,
+        **options: Unpack[RecognizeOptions],
+    ) -> list[Seen | Exception]:
+        """Answers many images, in order; as ``AsyncInterface.recognize_many``."""
+        return self._wait(
+            lambda: self._asynchronous.recognize_many(
+                images, concurrency=concurrency, progress=progress, **options
+            )
+        )
+
+    def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        ended = Event()
+
+        async def run() -> T:
+            try:
+                return await work()
+            finally:
+                ended.set()
+
+        future = self._portal.start_task_soon(run)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            ended.wait(CLEAN_UP_SECONDS)
+            raise
+
+
+async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    """Yields items one by one; an iterable that may block is asked in a thread."""
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    elif isinstance(items, Collection):
+        for item in items:
+            yield item
+    else:
+        end = object()
+        iterator = iter(items)
+        while (found := await asyncio.to_thread(next, iterator, end)) is not end:
+            yield found  # type: ignore[misc]

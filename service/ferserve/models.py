@@ -1,0 +1,247 @@
+"""A model file and its card → one checked model that predicts."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from ferserve.calibration import apply_power_scaling, apply_temperature
+from ferserve.card import ModelCard
+from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+from ferserve.sessions import CPU, ModelError, Runtime, open_session
+
+INPUT = "faces"
+OUTPUT = "probabilities"
+
+Faces = NDArray[np.uint8]
+Scores = NDArray[np.float32]
+
+
+@dataclass
+class Model:
+    """A model ready to predict; safe to share between threads.
+
+    Attributes:
+        card: The model's card.
+        labels: Emotions in the order of the output's columns, read from the ONNX file.
+        provider: The execution provider in use, such as ``CUDAExecutionProvider``.
+        batch_sizes: That are worth a warm-up, in ascending order.
+        predict: Returns probabilities float32 ``[N, 7]``, columns in the order of ``labels``,
+            of grey faces uint8 ``[N, 48, 48]``, N at least 1; rows sum to 1.
+    """
+
+    card: ModelCard
+    labels: tuple[str, ...]
+    provider: str
+    batch_sizes: tuple[int, ...]
+    predict: Callable[[Faces], Scores]
+
+    def warm_up(self) -> None:
+        """Runs every batch size once, so that no request pays for it.
+
+        Raises:
+            ModelError: A batch cannot be run, or the answers are not probabilities.
+        """
+        for size in self.batch_sizes:
+            probe = np.linspace(0, 255, size * FACE_SIDE * FACE_SIDE).astype(np.uint8)
+            try:
+                rows = self.predict(probe.reshape(size, FACE_SIDE, FACE_SIDE))
+            except Exception as error:  # ONNX Runtime raises a class of its own for each kind
+                raise ModelError(
+                    f"{self.card.name}.onnx: a batch of {size} cannot be run: {error}"
+                ) from error
+            in_range = bool(np.all((rows >= 0) & (rows <= 1)))
+            if not in_range or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+                raise ModelError(
+                    f"{self.card.name}.onnx: '{OUTPUT}' are no probabilities: "
+                    f"rows of a probe sum to {rows.sum(axis=1).tolist()}"
+                )
+
+
+def load_models(
+    folder: Path, names: Iterable[str], runtime: Runtime | None = None
+) -> dict[str, Model]:
+    """Loads models and ensembles, each file once.
+
+    Args:
+        folder: Where the files are.
+        names: What to load; members of an ensemble need not be among them.
+        runtime: Where and how they run.
+
+    Returns:
+        By name, in the order given.
+
+    Raises:
+        ModelError: A file is missing, damaged or breaks the contract, or the provider that was
+            asked for does not work.
+    """
+    cards = {name: read_card(folder, name) for name in names}
+    members = [part.name for card in cards.values() for part in card.members or ()]
+    files = dict.fromkeys([*(name for name in cards if not cards[name].members), *members])
+    loaded = {name: load_model(folder, name, runtime) for name in files}
+    return {
+        name: _ensemble(card, loaded) if card.members else loaded[name]
+        for name, card in cards.items()
+    }
+
+
+def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model:
+    """Loads ``<name>.onnx`` and its card ``<name>.json``, and checks both.
+
+    Raises:
+        ModelError: As :func:`load_models`.
+    """
+    card = read_card(folder, name)
+    path = folder / f"{name}.onnx"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.sha256:
+        raise ModelError(
+            f"{path}: its sha256 is {digest}, but {name}.json says {card.sha256}; "
+            "the file is damaged or belongs to another card"
+        )
+    runtime = runtime or Runtime()
+    session, provider = open_session(content, str(path), runtime, int8=card.precision == "int8")
+    labels = _check_contract(session, card, path)
+
+    def run(faces: Faces) -> Scores:
+        (rows,) = session.run([OUTPUT], {INPUT: faces})
+        scores: Scores = rows
+        return scores
+
+    if provider == CPU:  # which keeps nothing by shape
+        return Model(card, labels, provider, (1,), run)
+    sizes = padded_sizes(runtime.max_batch)
+    return Model(card, labels, provider, sizes, padded(run, sizes))
+
+
+def padded(run: Callable[[Faces], Scores], sizes: Sequence[int]) -> Callable[[Faces], Scores]:
+    """Fills batches up with black faces to the next of a few sizes: cuDNN plans by shape."""
+
+    def pieces(faces: Faces) -> Iterator[Scores]:
+        for start in range(0, len(faces), sizes[-1]):
+            piece = faces[start : start + sizes[-1]]
+            missing = next(size for size in sizes if size >= len(piece)) - len(piece)
+            filled = np.pad(piece, ((0, missing), (0, 0), (0, 0))) if missing else piece
+            yield run(filled)[: len(piece)]
+
+    def run_padded(faces: Faces) -> Scores:
+        scores = list(pieces(faces))
+        return scores[0] if len(scores) == 1 else np.concatenate(scores)
+
+    return run_padded
+
+
+def padded_sizes(max_batch: int) -> tuple[int, ...]:
+    """Returns 1, 2, 4 … below ``max_batch``, then ``max_batch`` itself."""
+    powers = (1 << i for i in range((max_batch - 1).bit_length()))
+    return (*powers, max_batch)
+
+
+def _ensemble(card: ModelCard, models: dict[str, Model]) -> Model:
+    """Returns the weighted mean of the members' probabilities, calibrated as its card says."""
+    parts = card.members or []
+    for part in parts:
+        if models[part.name].card.sha256 != part.sha256:
+            raise ModelError(
+                f"{card.name}.json was written for another {part.name}.onnx "
+                f"(sha256 {part.sha256}); make it anew: ferserve export {card.name}"
+            )
+    if card.sha256 != card.ensemble_sha256():
+        raise ModelError(f"{card.name}.json: sha256 does not belong to its members")
+    if not np.isclose(sum(part.weight for part in parts), 1, atol=1e-6):
+        raise ModelError(f"{card.name}.json: the members' weights do not sum to 1")
+    members = [(part.weight, models[part.name]) for part in parts]
+    first = members[0][1]
+
+    def predict(faces: Faces) -> Scores:
+        mean = sum(
+            weight * member.predict(faces)[:, [member.labels.index(name) for name in first.labels]]
+            for weight, member in members
+        )
+        rows = apply_temperature(np.asarray(mean), card.temperature)
+        return apply_power_scaling(rows, card.power_scaling) if card.power_scaling else rows
+
+    return Model(card, first.labels, first.provider, first.batch_sizes, predict)
+
+
+def read_card(folder: Path, name: str) -> ModelCard:
+    """Reads ``<name>.json`` and checks that it is the card of ``name``.
+
+    Raises:
+        ModelError: It is missing or no such card.
+    """
+    path = folder / f"{name}.json"
+    try:
+        card = ModelCard.read(path)
+    except OSError as error:
+        known = ", ".join(available_models(folder)) or "none"
+        raise ModelError(f"{path}: {error.strerror}; models found there: {known}") from error
+    except ValidationError as error:
+        raise ModelError(f"{path}: not a model card: {error}") from error
+    if card.name != name:
+        raise ModelError(f"{path}: is the card of {card.name!r}, not of {name!r}")
+    return card
+
+
+def available_models(folder: Path) -> list[str]:
+    """Returns the names that ``folder`` has a card of, in alphabetical order.
+
+    A card beside no ONNX file counts where it is an ensemble's.
+    """
+    return sorted(
+        card.stem
+        for card in folder.glob("*.json")
+        if card.with_suffix(".onnx").is_file() or b'"members"' in card.read_bytes()
+    )
+
+
+def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) -> tuple[str, ...]:
+    """Refuses a graph that is not ``faces`` uint8 [N,48,48] → ``probabilities`` float32 [N,7].
+
+    Returns:
+        The labels, in the model's order.
+    """
+    faults = [
+        *_tensor_faults("input", session.get_inputs(), INPUT, "uint8", (FACE_SIDE, FACE_SIDE)),
+        *_tensor_faults("output", session.get_outputs(), OUTPUT, "float", (len(EMOTIONS),)),
+    ]
+    stored = session.get_modelmeta().custom_metadata_map.get("labels")
+    try:
+        labels = json.loads(stored) if stored else None
+    except ValueError:
+        labels = stored
+    if labels is None:
+        faults.append("metadata_props has no 'labels'")
+    elif not isinstance(labels, list) or sorted(map(str, labels)) != sorted(EMOTIONS):
+        faults.append(f"its labels are {stored}, not a JSON list of {list(EMOTIONS)}")
+    elif labels != card.labels:
+        faults.append(f"its labels are {labels}, but those of the card are {card.labels}")
+    if faults:
+        raise ModelError(f"{path}: breaks the model contract: " + "; ".join(faults))
+    return tuple(card.labels)
+
+
+def _tensor_faults(
+    role: str, tensors: list[Any], name: str, kind: str, tail: tuple[int, ...]
+) -> list[str]:
+    expected = f"{name}: {kind} [N, {', '.join(map(str, tail))}]"
+    if [tensor.name for tensor in tensors] != [name]:
+        found = [tensor.name for tensor in tensors]
+        return [f"its {role}s are {found}, expected one, {expected}"]
+    (tensor,) = tensors
+    if tensor.type != f"tensor({kind})" or tuple(tensor.shape[1:]) != tail:
+        return [f"its {role} is {name}: {tensor.type} {tensor.shape}, expected {expected}"]
+    if isinstance(tensor.shape[0], int):
+        return [f"its {role} {name} has the fixed batch size {tensor.shape[0]}, expected any"]
+    return []

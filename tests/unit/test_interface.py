@@ -1,0 +1,85 @@
+"""What ``import ferserve`` gives, and the blocking methods over the asynchronous ones."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import ferserve
+import pytest
+from anyio import CancelScope
+from ferserve.interface import AsyncInterface, Interface, each
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import ferserve", {"fastapi", "onnxruntime", "httpx", "pydantic"}),
+        ("from ferserve import Refusal", {"fastapi", "onnxruntime", "httpx", "pydantic"}),
+        ("from ferserve import AsyncClient, Client", {"fastapi", "onnxruntime"}),
+        ("from ferserve import AsyncRecognizer, Recognizer, Settings", {"fastapi", "httpx"}),
+    ],
+)
+def test_a_name_is_loaded_on_first_use_without_what_the_others_need(code, absent):
+    shown = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert not absent & set(shown.stdout.split())
+
+
+def test_every_public_name_is_there():
+    assert all(getattr(ferserve, name).__name__ == name for name in ferserve.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Recogniser'"):
+        _ = ferserve.Recogniser
+
+
+class Waiting(AsyncInterface):
+    """Never answers; notes how it was left."""
+
+    def __init__(self) -> None:
+        self.cleaned_up = self.closed = False
+
+    async def _recognize_file(self, data, options):
+        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C would: the main thread waits by now
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), 20)
+        except asyncio.CancelledError:
+            with CancelScope(shield=True):
+                await asyncio.to_thread(lambda: None)  # such as to cancel a benchmark
+            self.cleaned_up = True
+            raise
+
+    async def models(self):
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def _interruptible():
+    """Processes that are started in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_an_interrupted_call_puts_right_what_it_began():
+    waiting = Waiting()
+    with Interface(waiting) as blocking:
+        with pytest.raises(KeyboardInterrupt):
+            blocking.recognize(b"")
+        assert waiting.cleaned_up
+    assert waiting.closed
+
+
+async def test_an_iterable_that_may_block_is_asked_in_a_thread():
+    def slow():
+        yield threading.current_thread()
+
+    assert [thread async for thread in each(slow())] != [threading.main_thread()]
+    assert [item async for item in each([1, 2])] == [1, 2]
