@@ -8,13 +8,14 @@ import io
 import math
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
-from PIL.ExifTags import Base as ExifTag
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image, ImageChops, ImageCms
 
 from ferserve.errors import (
     ImageTooSmall,
@@ -23,6 +24,7 @@ from ferserve.errors import (
     UndecodableImage,
     UnsupportedMediaType,
 )
+from ferserve.image_files import STRIPPERS, ImageFile
 
 MIN_SIDE = 8
 """Shortest side accepted, in pixels: below it there is nothing to call a face."""
@@ -41,22 +43,30 @@ SIGNATURES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
 PNG_HEADER = re.compile(rb"\x89PNG\r\n\x1a\n\0\0\0\rIHDR.{8}", re.DOTALL)
 """Up to width and height, two big-endian integers (PNG specification, section 11.2.1)."""
 
-TILE_WIDTH, TILE_LENGTH = 322, 323
-"""TIFF tags (TIFF 6.0, section 15)."""
-
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+FLIPPED = {
+    1: (False, False),
+    2: (True, False),
+    3: (True, True),
+    4: (False, True),
+    5: (False, False),
+    6: (True, False),
+    7: (True, True),
+    8: (False, True),
 }
-"""What turns a picture upright, by its EXIF orientation (tag 0x0112; 1 is upright already)."""
+"""By EXIF orientation (tag 0x0112): whether a picture is mirrored across and down to be upright.
+Sideways ones have had their width and height change places before."""
 
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations in which width and height change places."""
+
+PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
+"""Bytes that Pillow takes for a pixel; 4 in all other modes."""
+
+BAND_PIXELS = 512 * 1024
+"""Pixels that are converted at a time."""
+
+FILLER = bytes(167 * n % 251 for n in range(4096))
+"""What no picture goes on with: noise, but no markers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +97,21 @@ class DecodedImage:
         return np.repeat(self.pixels[:, :, np.newaxis], 3, axis=2)
 
 
-def decode_image(data: bytes, max_pixels: int, draft_side: int | None = None) -> DecodedImage:
+class Memory(Protocol):
+    """What decoding takes its memory from."""
+
+    def reserve(self, count: int) -> AbstractContextManager[None]:
+        """Holds a number of bytes, waiting for them if need be.
+
+        Raises:
+            TooManyPixels: There are never as many.
+        """
+        ...
+
+
+def decode_image(
+    data: bytes, max_pixels: int, draft_side: int | None = None, memory: Memory | None = None
+) -> DecodedImage:
     """Decodes the first frame of an image file.
 
     Transparency is composited over white; colours are converted to sRGB where the file carries a
@@ -96,52 +120,79 @@ def decode_image(data: bytes, max_pixels: int, draft_side: int | None = None) ->
     Args:
         data: The file's bytes. The format is told by content, never by a name.
         max_pixels: Largest width times height; checked in the header, before pixels are decoded.
-            Pillow's own limit of 2 * ``Image.MAX_IMAGE_PIXELS`` holds as well.
-        draft_side: Longer side that is enough, in pixels: a JPEG file is then decoded to a half, a
-            quarter or an eighth of its sides, for as much less work, but not below this. None asks
-            for all pixels.
+        draft_side: Longer side that is enough, in pixels: a larger picture is shrunk by a whole
+            number, but not below this, which takes JPEG files much less work. None asks for all
+            pixels.
+        memory: Is asked for what decoding takes; may refuse by raising.
 
     Raises:
-        UnsupportedMediaType: None of the accepted formats.
+        UnsupportedMediaType: None of the accepted formats, or of a kind that is not decoded.
         UndecodableImage: Empty, damaged or truncated.
         TooManyPixels: More than ``max_pixels``.
         ImageTooSmall: Shorter side under ``MIN_SIDE`` pixels.
     """
     file_format = _sniff(data)
-    # Pillow's plugins answer damaged files with almost any exception there is (OSError,
-    # SyntaxError, struct.error, ValueError, TypeError, ...): all of them mean "undecodable".
+    with _refusals(file_format, max_pixels):
+        file = STRIPPERS[file_format](data)
+        image = Image.open(io.BytesIO(file.data), formats=[file_format])
+        _check_size(image, max_pixels)
+        if file.part_pixels > max_pixels:
+            raise TooManyPixels(f"a tile of the image has more than {max_pixels} pixels")
+        stored = image.size
+        _draft(image, draft_side)
+    taken = memory.reserve(_memory_of(image, file, draft_side)) if memory else nullcontext()
+    with taken, _refusals(file_format, max_pixels):
+        image.load()
+        if not file.has_end and not _is_whole(image, file, draft_side):
+            raise UndecodableImage("the JPEG file is damaged or truncated")
+        pixels = _turn(_to_pixels(image, file, draft_side), file.orientation)
+        image.close()
+    width, height = reversed(stored) if file.orientation in SIDEWAYS else stored
+    return DecodedImage(pixels, width, height, file_format, file.orientation)
+
+
+@contextmanager
+def _refusals(file_format: str, max_pixels: int) -> Iterator[None]:
+    """Turns what Pillow raises into refusals.
+
+    Its plugins answer damaged files with almost any exception there is (OSError, SyntaxError,
+    struct.error, ValueError, TypeError, ...): all of them mean "undecodable".
+    """
     try:
-        with Image.open(io.BytesIO(data), formats=[file_format]) as image:
-            _check_size(image, max_pixels)
-            stored = image.size
-            if draft_side and file_format == "JPEG":
-                _draft(image, draft_side)
-            # Pillow turns TIFF itself while loading and drops the tag; PNG may carry EXIF only
-            # after its pixels. So TIFF is asked before, and all are asked after.
-            said = _orientation(image) if file_format == "TIFF" else 1
-            image.load()
-            left = _orientation(image)
-            upright = _to_srgb_or_grey(_turn(image, left))
+        yield
     except (Refusal, MemoryError):  # the latter is no fault of the image
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise TooManyPixels(
             f"the image has too many pixels; at most {max_pixels} are accepted"
         ) from error
     except Exception as error:
+        if str(error).startswith("Unsupported"):  # as Pillow's BMP plugin says
+            raise UnsupportedMediaType(str(error)) from error
         raise UndecodableImage(f"the {file_format} file is damaged or truncated") from error
-    width, height = upright.size
-    if file_format == "JPEG":  # of which fewer pixels may have been decoded than there are
-        width, height = reversed(stored) if left in SIDEWAYS else stored
-    orientation = left if said == 1 else said
-    return DecodedImage(np.asarray(upright), width, height, file_format, orientation)
 
 
-def _draft(image: Image.Image, side: int) -> None:
-    """Has an image that is not loaded yet decoded to no fewer pixels than asked for."""
-    scale = min(1.0, side / max(image.size))
-    width, height = image.size
-    image.draft(None, (math.ceil(scale * width), math.ceil(scale * height)))
+def _draft(image: Image.Image, side: int | None) -> None:
+    """Has a JPEG image that is not loaded yet decoded to no fewer pixels than asked for."""
+    if side and image.format == "JPEG":
+        scale = min(1.0, side / max(image.size))
+        width, height = image.size
+        image.draft(None, (math.ceil(scale * width), math.ceil(scale * height)))
+
+
+def _memory_of(image: Image.Image, file: ImageFile, side: int | None) -> int:
+    """Counts the bytes that decoding takes at its peak."""
+    pixels = image.width * image.height
+    stored = pixels * PIXEL_BYTES.get(image.mode, 4) * (1 if file.has_end else 3)
+    made = 2 * 3 * pixels // _factor(image, side) ** 2
+    return len(file.data) + file.work_bytes + stored + made
+
+
+def _is_whole(image: Image.Image, file: ImageFile, side: int | None) -> bool:
+    """Whether a JPEG file without an end has all its pixels: none depends on what follows."""
+    other = Image.open(io.BytesIO(file.data[:-2] + FILLER + file.data[-2:]), formats=["JPEG"])
+    _draft(other, side)
+    return ImageChops.difference(image, other).getbbox() is None
 
 
 def peek_size(data: bytes) -> tuple[int, int] | None:
@@ -180,83 +231,114 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
             f"the image has {width} x {height} = {width * height} pixels;"
             f" at most {max_pixels} are accepted"
         )
-    # A tile is decoded whole, however little of it lies inside the image.
-    tiles = image.tag_v2 if isinstance(image, TiffImageFile) else {}
-    if tiles.get(TILE_WIDTH, 0) * tiles.get(TILE_LENGTH, 0) > max_pixels:
-        raise TooManyPixels(f"a tile of the image has more than {max_pixels} pixels")
     if min(width, height) < MIN_SIDE:
         raise ImageTooSmall(
             f"the image has {width} x {height} pixels; each side needs at least {MIN_SIDE}"
         )
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ExifTag.Orientation, 1)
-    except Exception:  # broken EXIF is no reason to refuse a picture
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turns a picture upright."""
+    if orientation in SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    across, down = FLIPPED[orientation]
+    pixels = np.ascontiguousarray(pixels[:: -1 if down else 1, :: -1 if across else 1])
+    pixels.flags.writeable = False
+    return pixels
 
 
-def _turn(image: Image.Image, orientation: int) -> Image.Image:
-    """Turns a loaded image upright, keeping the notes on transparency and colour."""
-    turn = UPRIGHT.get(orientation)
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    turned.info = image.info
-    return turned
+def _factor(image: Image.Image, side: int | None) -> int:
+    """By how much the picture is shrunk along each side."""
+    return max(1, max(image.size) // side) if side else 1
 
 
-def _to_srgb_or_grey(image: Image.Image) -> Image.Image:
-    """Any mode to RGB, over white and in sRGB; plain grey stays as it is."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
-    alpha = None
-    if image.has_transparency_data:
-        grey = image.mode in ("L", "LA", "La")
-        with_alpha = image.convert("RGBA")
-        alpha = with_alpha.getchannel("A")
-        image = with_alpha.convert("L" if grey else "RGB")
-    if alpha is None and image.mode == "L" and not profile:
-        return image
-    image = _to_srgb(image, profile)
-    if alpha is None:
-        return image
-    return Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+def _to_pixels(image: Image.Image, file: ImageFile, side: int | None) -> NDArray[np.uint8]:
+    """Shrinks and converts a loaded image, some rows at a time: copies of it would add up."""
+    factor = _factor(image, side)
+    is_deep = image.mode.startswith(("I", "F"))
+    white = _white(image) if is_deep else 0.0
+    is_grey = is_deep or image.mode in ("L", "LA", "La")
+    mode = "L" if is_grey else image.mode if image.mode in ("CMYK", "LAB") else "RGB"
+    transform = _to_srgb(mode, file.profile)
+    stays_grey = is_grey and not file.profile and (is_deep or not image.has_transparency_data)
+
+    def convert(band: Image.Image) -> Image.Image:
+        if is_deep:
+            band = _eight_bits(band, white, file.white_is_zero)
+        elif band.has_transparency_data:
+            band = band.convert("RGBA")
+        elif band.mode != mode:
+            band = band.convert(mode)
+        if factor > 1:
+            band = band.reduce(factor)
+        if stays_grey:
+            return band
+        alpha = band.getchannel("A") if band.mode == "RGBA" else None
+        band = band.convert(mode)
+        band = transform.apply(band) if transform else band.convert("RGB")
+        if alpha:
+            band = Image.composite(band, Image.new("RGB", band.size, "white"), alpha)
+        return band
+
+    size = (-(-image.height // factor), -(-image.width // factor))
+    pixels = np.empty(size if stays_grey else (*size, 3), np.uint8)
+    at = 0
+    for band in _bands(image, factor):
+        part = np.asarray(convert(band))
+        if len(part) == len(pixels):
+            return part
+        pixels[at : at + len(part)] = part
+        at += len(part)
+    return pixels
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and float grey to mode L.
+def _bands(image: Image.Image, factor: int = 1) -> Iterator[Image.Image]:
+    """Cuts an image into pieces of few rows, a multiple of the factor; a small one is its own."""
+    rows = max(1, BAND_PIXELS // (factor * image.width)) * factor
+    if rows >= image.height:
+        yield image
+        return
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
 
-    Integers are taken as 16-bit (65,535 is white) and floats as 0..1, or 0..255 when a value is
-    over 1. Values outside these ranges have no agreed white: they are stretched from the least to
-    the greatest.
+
+def _white(image: Image.Image) -> float:
+    """Chooses the level of white of 16-bit and float grey.
+
+    Of 16 bits as many count as the picture uses: cameras and scanners store 8, 10 or 12 bits in
+    16, and would look black. Floats count to 1, or to 255 where one is over 1.
+
+    Raises:
+        UnsupportedMediaType: The values have no agreed white.
     """
-    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    white = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
-    if low < 0 or high > white:
-        values, white = values - low, max(high - low, 1.0)
-    return Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8))
+    ends = [(values.min(), values.max()) for values in map(np.asarray, _bands(image))]
+    low, high = float(np.min(ends)), float(np.max(ends))
+    if image.mode == "F":
+        if not (low >= 0 and high <= 255):
+            raise UnsupportedMediaType(
+                f"float grey from {low:g} to {high:g} is not supported; only 0 to 1 or 0 to 255 is"
+            )
+        return 1.0 if high <= 1 else 255.0
+    return next(white for white in (255.0, 1023.0, 4095.0, 65535.0) if high <= white)
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts to RGB through the file's ICC profile, or plainly where it has no usable one."""
-    if image.mode not in ("L", "RGB", "CMYK", "LAB"):
-        image = image.convert("RGB")
+def _eight_bits(image: Image.Image, white: float, inverted: bool) -> Image.Image:
+    values = np.asarray(image).astype(np.float32) * np.float32(255 / white)
+    grey = np.rint(values).astype(np.uint8)
+    return Image.fromarray(~grey if inverted else grey)
+
+
+def _to_srgb(mode: str, profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
+    """Makes a conversion through the file's profile; None where it has no usable or needed one."""
     try:
         if profile:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        elif image.mode == "LAB":
+        elif mode == "LAB":
             source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         else:
-            return image.convert("RGB")
+            return None
         if ImageCms.getProfileDescription(source).startswith("sRGB"):
-            return image.convert("RGB")
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        converted = None
-    return converted or image.convert("RGB")
+        return None

@@ -1,12 +1,14 @@
-"""A few threads for work that would hold up the event loop, with a bounded queue before them."""
+"""A few threads for work that would hold up the event loop, a queue before them, their memory."""
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
 
-from ferserve.errors import DeadlineExceeded, QueueFull
+from ferserve.errors import DeadlineExceeded, QueueFull, TooManyPixels
 from ferserve.metrics import Metrics
 
 T = TypeVar("T")
@@ -16,6 +18,53 @@ SMOOTHING = 0.1
 
 MARGIN = 0.8
 """Share of the time left that may be spent waiting; the rest is for the work and for inference."""
+
+SMALL_BYTES = 1024 * 1024
+"""Up to here memory is not counted: the number of threads bounds it."""
+
+
+class DecodeMemory:
+    """The memory that all pictures being decoded share, safe between threads.
+
+    Args:
+        max_bytes: Most bytes at a time.
+        patience: Most seconds that one waits for the others.
+    """
+
+    def __init__(self, max_bytes: int, patience: float) -> None:
+        self._max_bytes = max_bytes
+        self._patience = MARGIN * patience
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, count: int) -> Iterator[None]:
+        """Holds a number of bytes, waiting for them if need be.
+
+        Raises:
+            TooManyPixels: There are never as many.
+            QueueFull: They were not free in time.
+        """
+        if count <= SMALL_BYTES:
+            yield
+            return
+        if count > self._max_bytes:
+            raise TooManyPixels(
+                f"decoding the image would take {count} bytes; at most {self._max_bytes} are there"
+            )
+        with self._changed:
+            is_free = self._changed.wait_for(
+                lambda: self._held + count <= self._max_bytes, self._patience
+            )
+            if not is_free:
+                raise QueueFull("other images take the memory for decoding")
+            self._held += count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= count
+                self._changed.notify_all()
 
 
 class WorkPool:
@@ -37,12 +86,19 @@ class WorkPool:
         self._metrics = metrics
         self._under_way = 0
         self._mean_seconds = 0.0
+        self._ends: dict[int, float] = {}  # when each busy thread should be free
         metrics.watch_images(lambda: self._under_way)
 
     @property
     def under_way(self) -> int:
         """Number of functions running or waiting."""
         return self._under_way
+
+    @property
+    def overdue(self) -> bool:
+        """Whether every thread still works on what nobody waits for any more."""
+        ends = list(self._ends.values())
+        return len(ends) == self._threads and max(ends) < monotonic()
 
     async def run(self, work: Callable[[], T], deadline: float) -> T:
         """Runs a function off the event loop; cancelling the call drops it if it only waits.
@@ -52,13 +108,16 @@ class WorkPool:
             deadline: Latest time of its end, on the clock of ``time.monotonic``.
 
         Raises:
-            QueueFull: It would have no place, or wait for too long.
+            QueueFull: It would have no place or wait for too long, or every thread is overdue.
             DeadlineExceeded: It had not ended by ``deadline``.
         """
         left = deadline - monotonic()
         if left <= 0:
             self._metrics.image_dropped("expired")
             raise DeadlineExceeded("the time was over before the image was decoded")
+        if self.overdue:
+            self._metrics.image_dropped("rejected")
+            raise QueueFull("no image has been decoded in time of late")
         turns_before = self._under_way // self._threads
         if self._under_way >= self._max_queue or self._mean_seconds * turns_before > MARGIN * left:
             self._metrics.image_dropped("rejected")
@@ -66,7 +125,7 @@ class WorkPool:
         self._under_way += 1
         slot = [work]  # emptied below: a cancelled call would else keep an upload in memory
         loop = asyncio.get_running_loop()
-        future = self._executor.submit(_timed, slot)
+        future = self._executor.submit(self._work, slot, deadline)
         # Not when the caller stops waiting: a thread that runs on still has the place.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free_place))
         try:
@@ -83,14 +142,18 @@ class WorkPool:
         self._mean_seconds += SMOOTHING * (seconds - self._mean_seconds)
         return result
 
+    def _work(self, slot: list[Callable[[], T]], deadline: float) -> tuple[T, float]:
+        started, thread = monotonic(), threading.get_ident()
+        work = slot.pop()
+        self._ends[thread] = deadline
+        try:
+            return work(), monotonic() - started
+        finally:
+            del self._ends[thread]
+
     def _free_place(self) -> None:
         self._under_way -= 1
 
     async def close(self) -> None:
         """Lets what runs end, and drops what waits."""
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
-
-
-def _timed(slot: list[Callable[[], T]]) -> tuple[T, float]:
-    started = monotonic()
-    return slot.pop()(), monotonic() - started

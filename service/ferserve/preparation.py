@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from ferserve import faces
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.images import DecodedImage, decode_image, peek_size
+from ferserve.pool import DecodeMemory
 from ferserve.schemas import Box, DetectMode, EmotionOptions, ImageInfo, Point
 
 WHOLE_FACE_SIDE = 64
 """``detect=auto`` takes an image of at most this longer side as one face already, in pixels."""
 
 DRAFT = 2
-"""Of a large JPEG so many times the pixels, along a side, are decoded as the detector looks at: a
-face it can just find is then cut out of twice as many."""
+"""Large images are shrunk to this multiple of the detector's side: a face it can just find is then
+cut out of twice as many pixels."""
 
 QUICK_BYTES = 8 * 1024
 """Largest file that may be quick: one of 48x48 pixels has 2 kB, and what can be hidden in so few
@@ -72,10 +73,17 @@ class Preparer:
     Args:
         detector: Finds the faces.
         max_pixels: Largest image, width times height.
+        memory: What the images being decoded share; None sets no limit.
     """
 
-    def __init__(self, detector: faces.FaceDetector, max_pixels: int) -> None:
+    def __init__(
+        self,
+        detector: faces.FaceDetector,
+        max_pixels: int,
+        memory: DecodeMemory | None = None,
+    ) -> None:
         self._detector = detector
+        self._memory = memory
         self._max_pixels = max_pixels
         self._draft_side = DRAFT * detector.max_side
 
@@ -105,10 +113,11 @@ class Preparer:
             submitted: When the work was handed over, on the clock of ``time.monotonic``.
 
         Raises:
-            Refusal: The bytes are no image within the limits.
+            Refusal: The bytes are no image within the limits, or other images take the memory for
+                decoding.
         """
         begun = monotonic()
-        image = decode_image(data, self._max_pixels, self._draft_side)
+        image = decode_image(data, self._max_pixels, self._draft_side, self._memory)
         decoded = monotonic()
         found = (
             [_whole(image)]

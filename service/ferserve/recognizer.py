@@ -15,7 +15,7 @@ from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.interface import AsyncInterface, Interface
 from ferserve.metrics import Metrics
 from ferserve.models import Model, Scores
-from ferserve.pool import WorkPool
+from ferserve.pool import DecodeMemory, WorkPool
 from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
 from ferserve.schemas import (
     DetectMode,
@@ -51,7 +51,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         self.settings = settings = settings or Settings()
         self._metrics = metrics or Metrics()
         self._cpus = usable_cpus()
-        self._preparer = Preparer(load_detector(settings), settings.max_pixels)
+        memory = DecodeMemory(settings.decode_memory_bytes, settings.request_timeout_ms / 1000)
+        self._preparer = Preparer(load_detector(settings), settings.max_pixels, memory)
         self._models = serve_models(settings, self._metrics)
         self.default_model = settings.default_model or next(iter(self._models))
         self._pool = WorkPool(self._cpus, settings.max_queue, self._metrics)
@@ -70,6 +71,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         """Why no more work should be sent here; None while all is well."""
         if self._state != "ready":
             return f"the service is {self._state}"
+        if self._pool.overdue:
+            return "every decoder is past its time"
         dead = [name for name, served in self._models.items() if not served.batcher.healthy]
         return f"a worker died, of: {', '.join(dead)}" if dead else None
 

@@ -138,8 +138,12 @@ class Settings(BaseSettings):
     upload_memory_bytes: int = Field(default=512 * MEBI, ge=1)
     """Most bytes of the bodies of all requests together, benchmarks apart; more is answered 429."""
 
-    max_pixels: int = Field(default=50_000_000, ge=1)
-    """Largest image, width × height."""
+    max_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970)  # Pillow's own limit
+    """Largest image, width × height; 178,956,970 at the most."""
+
+    decode_memory_bytes: int = Field(default=144 * MEBI, ge=2 * MEBI)
+    """Most bytes that all images being decoded take together; one that takes more alone is answered
+    413 ([what is decoded](security.md#hostile-images))."""
 
     max_faces: int = Field(default=32, ge=1)
     """Most faces answered an image."""

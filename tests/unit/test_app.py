@@ -10,6 +10,7 @@ import struct
 import tempfile
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 from ferserve.api.app import create_app
+from ferserve.api.uploads import decode_base64
 from ferserve.settings import Settings
 from PIL import Image
 from waiting import until
@@ -409,6 +411,27 @@ async def test_a_body_of_undeclared_length_is_read_no_further_than_the_limit(cli
     response = await client.post("/v1/emotion", content=endless())
     assert_problem(response, 413, "payload_too_large")
     assert sent <= MAX_UPLOAD + 65536
+
+
+def test_blanks_in_base64_cost_no_memory_of_their_own():
+    text = "QUJD" + 1_000_000 * " A A A A"
+    tracemalloc.start()
+    try:
+        assert len(decode_base64("image", text)) == 3 + 3_000_000
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+async def test_an_image_in_json_counts_with_its_copies(standin_models, grey_crop):
+    document = {"image": base64.b64encode(grey_crop).decode()}
+    body = len(json.dumps(document))
+    limits = {"max_upload_bytes": body, "max_batch_upload_bytes": body}
+    async with serving(standin_models, **limits, upload_memory_bytes=3 * body) as client:
+        refused = await client.post("/v1/emotion", json=document)
+        assert "uploads" in assert_problem(refused, 429, "queue_full")["detail"]
+    async with serving(standin_models, **limits, upload_memory_bytes=5 * body) as client:
+        assert (await client.post("/v1/emotion", json=document)).status_code == 200
 
 
 # Overload and time

@@ -1,9 +1,11 @@
-"""The garbage collector leaves alone what start-up made, and nothing else."""
+"""The garbage collector leaves alone what start-up made; large blocks leave the process."""
 
 import gc
+import platform
 import subprocess
 import sys
 
+import pytest
 import uvicorn
 from ferserve.api import server
 
@@ -23,10 +25,34 @@ alive = sum(node() is not None for node in made)
 assert alive < 30_000, f"{alive} of 200,000 that nobody can reach are still there"
 """
 
+LARGE_BLOCKS = """
+from ferserve.garbage import give_back_large_blocks
+
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+give_back_large_blocks()
+bytearray(8_000_000)  # from which malloc would learn to keep blocks of this size
+before = resident()
+blocks = [(bytearray(b"x" * 6_000_000), bytearray(100_000)) for _ in range(20)]
+small = [pair[1] for pair in blocks]
+del blocks
+assert resident() - before < 20_000, f"{resident() - before} kB are kept"
+"""
+
 
 def test_garbage_is_collected_that_was_made_after_start_up():
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_large_blocks_go_back_to_the_system():
+    ended = subprocess.run(
+        [sys.executable, "-c", LARGE_BLOCKS], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
 

@@ -98,9 +98,17 @@ class TestDrafts:
         assert (decoded.width, decoded.height) == self.LARGE.size
         assert decoded.rgb.shape[:2] == (self.LARGE.height // part, self.LARGE.width // part)
 
-    def test_other_formats_have_all_their_pixels(self) -> None:
-        decoded = decode_image(encode(self.LARGE, "PNG"), 10 * LIMIT, draft_side=96)
-        assert decoded.rgb.shape[:2] == (self.LARGE.height, self.LARGE.width)
+    @pytest.mark.parametrize(("draft_side", "part"), [(96, 8), (97, 7), (5000, 1), (None, 1)])
+    @pytest.mark.parametrize("mode", ["RGB", "P", "1", "RGBA", "L", "I;16"])
+    def test_so_is_any_other_picture(self, mode: str, draft_side: int | None, part: int) -> None:
+        large = self.LARGE.convert("L" if mode == "I;16" else mode)
+        shown = large.convert("RGB")
+        if mode == "I;16":
+            large = Image.fromarray(np.asarray(large).astype(np.uint16) * 257)
+        decoded = decode_image(encode(large, "PNG"), 10 * LIMIT, draft_side)
+        assert (decoded.width, decoded.height) == large.size
+        assert decoded.rgb.shape[:2] == (-(-large.height // part), -(-large.width // part))
+        assert difference(decoded, shown.reduce(part)) < 1
 
 
 class TestModes:
@@ -142,11 +150,22 @@ class TestModes:
         data = encode(Image.fromarray(grey.astype(np.float32) * (white / 255)), "TIFF")
         assert difference(decode_image(data, LIMIT), Image.fromarray(grey)) == 0
 
-    def test_values_with_no_agreed_white_are_stretched(self) -> None:
-        ramp = np.linspace(-1000, 500_000, 256, dtype=np.int32).reshape(16, 16)
-        rgb = decode_image(encode(Image.fromarray(ramp), "TIFF"), LIMIT).rgb
-        assert rgb[0, 0].tolist() == [0, 0, 0]
-        assert rgb[-1, -1].tolist() == [255, 255, 255]
+    @pytest.mark.parametrize(("low", "high"), [(-1, 1), (0, 65_535), (float("nan"), 1)])
+    def test_floats_with_no_agreed_white_are_refused(self, low: float, high: float) -> None:
+        ramp = np.linspace(0, high, 256, dtype=np.float32).reshape(16, 16)
+        ramp[0, 0] = low
+        with pytest.raises(UnsupportedMediaType, match=r"float grey from .* is not supported"):
+            decode_image(encode(Image.fromarray(ramp), "TIFF"), LIMIT)
+
+    @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+    @pytest.mark.parametrize("bits", [8, 10, 12, 16])
+    def test_sixteen_bit_grey_is_scaled_by_the_bits_it_uses(
+        self, file_format: str, bits: int
+    ) -> None:
+        grey = np.asarray(PHOTO.convert("L"))
+        stored = np.rint(grey * ((2**bits - 1) / 255)).astype(np.uint16)
+        data = encode(Image.fromarray(stored), file_format)
+        assert difference(decode_image(data, LIMIT), Image.fromarray(grey)) < 1
 
     @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])
     def test_transparency_shows_white(self, file_format: str) -> None:

@@ -5,9 +5,9 @@ import threading
 from time import monotonic
 
 import pytest
-from ferserve.errors import DeadlineExceeded, QueueFull
+from ferserve.errors import DeadlineExceeded, QueueFull, TooManyPixels
 from ferserve.metrics import Metrics
-from ferserve.pool import WorkPool
+from ferserve.pool import DecodeMemory, WorkPool
 from waiting import until
 
 PATIENCE = 10.0
@@ -136,3 +136,69 @@ async def test_a_thread_that_runs_on_after_its_caller_left_keeps_its_place(heard
     await until(lambda: pool.under_way == 0)
     assert await pool.run(lambda: "next", soon()) == "next"
     await pool.close()
+
+
+async def test_while_every_thread_is_overdue_work_is_refused_at_once(heard, gate):
+    pool = WorkPool(2, 100, heard)
+    tasks = [await started(pool, gate.wait, monotonic() + 0.05) for _ in range(2)]
+    assert not pool.overdue
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded, DeadlineExceeded]
+    assert pool.overdue
+    with pytest.raises(QueueFull):
+        await pool.run(lambda: None, soon())
+    gate.set()
+    await until(lambda: not pool.overdue)
+    assert await pool.run(lambda: "next", soon()) == "next"
+    await pool.close()
+
+
+async def test_one_thread_that_is_in_time_is_enough(heard, gate):
+    pool = WorkPool(2, 100, heard)
+    with pytest.raises(DeadlineExceeded):
+        await pool.run(gate.wait, monotonic() + 0.05)
+    assert not pool.overdue
+    assert await pool.run(lambda: "meanwhile", soon()) == "meanwhile"
+    gate.set()
+    await pool.close()
+
+
+MEBI = 1024 * 1024
+
+
+async def test_memory_is_waited_for_and_given_back():
+    memory = DecodeMemory(10 * MEBI, PATIENCE)
+    order = []
+
+    def wait() -> None:
+        with memory.reserve(8 * MEBI):
+            order.append("second")
+
+    with memory.reserve(6 * MEBI):
+        waiting = asyncio.create_task(asyncio.to_thread(wait))
+        with memory.reserve(4 * MEBI):
+            await asyncio.sleep(0)
+        order.append("first")
+    await waiting
+    assert order == ["first", "second"]
+
+
+def test_memory_that_is_not_free_in_time_is_refused():
+    memory = DecodeMemory(10 * MEBI, patience=0)
+    with memory.reserve(6 * MEBI), pytest.raises(QueueFull), memory.reserve(5 * MEBI):
+        pass
+    with memory.reserve(10 * MEBI):
+        pass
+
+
+def test_more_memory_than_there_ever_is_is_too_many_pixels():
+    memory = DecodeMemory(10 * MEBI, PATIENCE)
+    words = "10485761 bytes; at most 10485760"
+    with pytest.raises(TooManyPixels, match=words), memory.reserve(10 * MEBI + 1):
+        pass
+
+
+def test_small_pictures_never_wait():
+    memory = DecodeMemory(2 * MEBI, patience=0)
+    with memory.reserve(2 * MEBI), memory.reserve(MEBI):
+        pass

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,7 @@ from ferserve.schemas import EmotionOptions
 from ferserve.sessions import ModelError
 from ferserve.settings import Settings
 from PIL import Image
+from waiting import until
 
 
 @asynccontextmanager
@@ -168,6 +170,31 @@ async def test_no_image_and_too_large_an_image_are_refused(standin_models, photo
             await recognizer.answer(b"hello", EmotionOptions())
         with pytest.raises(TooManyPixels):
             await recognizer.answer(photo("astronaut"), EmotionOptions())
+
+
+async def test_an_image_over_the_memory_for_decoding_is_refused(standin_models):
+    file = io.BytesIO()
+    Image.new("RGB", (1000, 1000)).save(file, "PNG")
+    async with running(standin_models, decode_memory_bytes=4_000_000) as recognizer:
+        with pytest.raises(TooManyPixels, match="decoding the image would take"):
+            await recognizer.recognize(file.getvalue(), EmotionOptions())
+
+
+async def test_it_is_not_ready_while_every_decoder_is_past_its_time(
+    standin_models, photo, monkeypatch
+):
+    gate = threading.Event()
+    monkeypatch.setattr("ferserve.recognizer.usable_cpus", lambda: 1)
+    async with running(standin_models) as recognizer:
+        with monkeypatch.context() as patched:
+            patched.setattr("ferserve.preparation.decode_image", lambda *_: gate.wait())
+            with pytest.raises(DeadlineExceeded):
+                await recognizer.recognize(photo("astronaut"), EmotionOptions(), seconds=0.05)
+        assert recognizer.not_ready_reason == "every decoder is past its time"
+        with pytest.raises(QueueFull):
+            await recognizer.recognize(photo("astronaut"), EmotionOptions())
+        gate.set()
+        await until(lambda: recognizer.not_ready_reason is None)
 
 
 async def test_images_together_are_answered_as_alone(recognizer, photo):

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from ferserve.settings import Settings, installed_models, usable_cpus
+from PIL import Image
 from pydantic import ValidationError
 
 
@@ -122,3 +123,10 @@ def test_a_root_path_is_a_path():
     for wrong in ("face", "https://x/face", "/face?x", "//x"):
         with pytest.raises(ValidationError, match="is no path"):
             Settings(root_path=wrong)
+
+
+def test_more_pixels_than_pillow_takes_are_refused_at_the_start():
+    most = 2 * Image.MAX_IMAGE_PIXELS
+    assert Settings(max_pixels=most).max_pixels == most
+    with pytest.raises(ValidationError, match="max_pixels"):
+        Settings(max_pixels=most + 1)

@@ -1,9 +1,14 @@
 """How much memory the bodies of all requests together may take."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ferserve.errors import QueueFull
+from ferserve.garbage import LARGE_BLOCK, give_back_free_pages
+
+SETTLING_SECONDS = 1.0
+"""How long after a large upload its memory is looked for: its objects live a little longer."""
 
 
 class UploadBudget:
@@ -56,3 +61,5 @@ class UploadBudget:
     def give_back(self, count: int) -> None:
         """Gives bytes back."""
         self._held -= count
+        if count > LARGE_BLOCK:
+            asyncio.get_running_loop().call_later(SETTLING_SECONDS, give_back_free_pages)

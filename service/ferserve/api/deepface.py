@@ -13,7 +13,7 @@ from ferserve.api.calls import SERVER_TIMING, private, upload_time, while_connec
 from ferserve.api.dependencies import BudgetDependency, RecognizerDependency
 from ferserve.api.openapi import inline_schema, openapi_responses
 from ferserve.api.parameters import once, read_options
-from ferserve.api.uploads import Take, decode_base64, read_body, read_form
+from ferserve.api.uploads import JSON_COPIES, Take, decode_base64, read_body, read_form
 from ferserve.deepface import (
     PATH,
     AnalyzeDocument,
@@ -121,6 +121,7 @@ async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
             for name, content in parts
         )
     body = await read_body(request, max_bytes, take)
+    take(JSON_COPIES * len(body))
     if media_type == "application/json":
         return await run_in_threadpool(_parse, body)
     if media_type == "application/x-www-form-urlencoded":

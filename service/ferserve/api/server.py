@@ -15,7 +15,7 @@ import uvicorn
 
 from ferserve import logs
 from ferserve.api.app import create_app
-from ferserve.garbage import leave_out_start_up
+from ferserve.garbage import give_back_large_blocks, leave_out_start_up
 from ferserve.metrics import Metrics
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.sessions import ModelError
@@ -70,6 +70,7 @@ def run(settings: Settings) -> None:
         SystemExit: With status 0 after SIGTERM, 1 or 3 when start-up failed; the log says why.
     """
     logs.configure(settings.log_format)
+    give_back_large_blocks()
     # uvicorn raises the signal anew when it is done, to end as an unprepared process would.
     signal.signal(signal.SIGTERM, _exit)
     metrics = Metrics(count_emotions=settings.metrics_emotions)

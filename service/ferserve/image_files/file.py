@@ -1,0 +1,38 @@
+"""A file without its metadata, whatever its format."""
+
+from dataclasses import dataclass
+
+MAX_PARTS = 10_000
+"""Most segments or chunks of a file: 64 kB each, they would make 30 times the largest upload."""
+
+MAX_PROFILE_BYTES = 4 * 1024 * 1024
+"""Larger colour profiles are ignored; those of printing presses have about 2 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A file without its metadata.
+
+    Attributes:
+        data: What is left of the file.
+        orientation: 1..8, as in EXIF.
+        profile: The ICC profile, None where there is none of a sensible size.
+        part_pixels: Pixels of a TIFF file's strip or tile, which is decoded whole.
+        work_bytes: What decoding takes beside the pixels and ``data``.
+        has_end: Whether a JPEG file's end marker was there; ``data`` has one in any case.
+        white_is_zero: Whether grey levels are to be inverted after decoding.
+    """
+
+    data: bytes
+    orientation: int = 1
+    profile: bytes | None = None
+    part_pixels: int = 0
+    work_bytes: int = 0
+    has_end: bool = True
+    white_is_zero: bool = False
+
+
+def sensible_profile(profile: bytes) -> bytes | None:
+    """Drops a profile that would cost too much: oversized, or of elements without a bound."""
+    sensible = 0 < len(profile) <= MAX_PROFILE_BYTES and b"mpet" not in profile
+    return profile if sensible else None

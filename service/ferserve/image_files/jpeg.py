@@ -1,0 +1,157 @@
+"""JPEG files (ITU-T T.81, annex B)."""
+
+import re
+import struct
+
+from ferserve.errors import UndecodableImage, UnsupportedMediaType
+from ferserve.image_files.file import MAX_PARTS, ImageFile, sensible_profile
+from ferserve.image_files.tiff import read_orientation
+
+MAX_TABLE_BYTES = 64 * 1024
+"""Most bytes of a JPEG file's tables before its pixels; four of each kind have under 3 kB."""
+
+MAX_SCANNED_SAMPLES = 1_000_000_000
+"""Most samples that all scans of a JPEG file pass over, about two seconds of work. A progressive
+file of 50 megapixels has ten scans and passes over 0.4 billion."""
+
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
+"""The next marker, restart markers and stuffed bytes passed over."""
+
+START, END, START_OF_SCAN, EXIF, ICC = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE = 0xC2
+TABLES = {0xC4, 0xDB, 0xDD}
+"""Huffman tables, quantisation tables, restart interval."""
+
+COLOURS = {0xE0: b"JFIF", 0xEE: b"Adobe"}
+"""Segments that say what the components mean."""
+
+
+def strip_jpeg(data: bytes) -> ImageFile:
+    """Keeps tables, frame and scans.
+
+    Raises:
+        UndecodableImage: The file has no frame, two, or ends before all its scans.
+        UnsupportedMediaType: A kind of JPEG that is not decoded, or one made to be slow.
+    """
+    kept = [b"\xff\xd8"]
+    exif, profile = b"", []
+    frame: _Frame | None = None
+    scan_start = table_bytes = at = 0
+    has_end = False
+    for _ in range(MAX_PARTS):
+        found = MARKER.search(data, at)
+        if scan_start:
+            kept.append(data[scan_start : found.start() if found else len(data)])
+            scan_start = 0
+        if found is None:
+            break
+        marker, at = found[1][0], found.end()
+        if marker == START:
+            continue
+        length = int.from_bytes(data[at : at + 2], "big")
+        body, start, at = data[at + 2 : at + length], found.end() - 2, at + length
+        if marker == END or marker < 0xC0 or length < 2 or at > len(data):
+            has_end = marker == END
+            break
+        if marker in FRAMES:
+            if frame:
+                raise UndecodableImage("the JPEG file is damaged: it has two frames")
+            frame = _Frame(marker, body)
+            kept.append(data[start:at])
+        elif marker == START_OF_SCAN and frame:
+            frame.add_scan(body)
+            scan_start = start
+        elif marker in TABLES or body.startswith(COLOURS.get(marker, b"\0none")):
+            table_bytes += length
+            kept.append(data[start:at])
+        elif marker == EXIF and body.startswith(b"Exif\0\0"):
+            exif = exif or body
+        elif marker == ICC and body.startswith(b"ICC_PROFILE\0"):
+            profile.append(body[12:])
+        if table_bytes > MAX_TABLE_BYTES and not (frame and frame.scans):
+            raise UnsupportedMediaType(
+                f"a JPEG with over {MAX_TABLE_BYTES} bytes of tables is not supported"
+            )
+    else:
+        raise UnsupportedMediaType(f"a JPEG of more than {MAX_PARTS} segments is not supported")
+    if frame is None or not frame.scans or not (has_end or frame.is_complete):
+        raise UndecodableImage("the JPEG file is damaged or truncated")
+    if not has_end and kept[-1][-64:] == kept[-1][-1:] * 64:
+        raise UndecodableImage("the JPEG file is truncated and filled up")
+    return ImageFile(
+        b"".join([*kept, b"\xff\xd9"]),
+        read_orientation(exif),
+        _joined_profile(profile),
+        work_bytes=frame.work_bytes,
+        has_end=has_end,
+    )
+
+
+def _joined_profile(parts: list[bytes]) -> bytes | None:
+    """Puts the parts in order: each begins with its number and how many there are."""
+    parts.sort()
+    whole = bool(parts) and all(len(part) > 2 for part in parts) and parts[0][1] == len(parts)
+    return sensible_profile(b"".join(part[2:] for part in parts)) if whole else None
+
+
+class _Frame:
+    """What a frame header promises, and which of it the scans bring."""
+
+    def __init__(self, marker: int, header: bytes) -> None:
+        if len(header) < 6 or len(header) < 6 + 3 * header[5]:
+            raise UndecodableImage("the JPEG file is damaged or truncated")
+        bits, height, width, components = struct.unpack_from(">BHHB", header)
+        if marker > PROGRESSIVE:
+            coding = "arithmetic coding" if marker > 0xC8 else "lossless or hierarchical coding"
+            raise UnsupportedMediaType(
+                f"a JPEG with {coding} (SOF{marker - 0xC0}) is not supported"
+            )
+        if bits != 8:
+            raise UnsupportedMediaType(f"a JPEG with {bits} bits a sample is not supported")
+        if components not in (1, 3, 4):
+            raise UnsupportedMediaType(f"a JPEG with {components} components is not supported")
+        if height == 0:
+            raise UnsupportedMediaType(
+                "a JPEG that gives its height after its pixels is not supported"
+            )
+        factors = {
+            header[6 + 3 * n]: (header[7 + 3 * n] >> 4, header[7 + 3 * n] & 15)
+            for n in range(components)
+        }
+        if len(factors) < components or not all(h and v for h, v in factors.values()):
+            raise UndecodableImage("the JPEG file is damaged: its components are")
+        largest = max(h for h, _ in factors.values()) * max(v for _, v in factors.values())
+        self._samples = {c: width * height * h * v // largest for c, (h, v) in factors.items()}
+        self._missing_bits = {component: [1] * 64 for component in factors}
+        self._progressive = marker == PROGRESSIVE
+        self._scanned = 0
+        self._interleaved = True
+        self.scans = 0
+
+    def add_scan(self, header: bytes) -> None:
+        count = header[0] if header else 0
+        if len(header) < 4 + 2 * count:
+            raise UndecodableImage("the JPEG file is damaged or truncated")
+        first, last, low = header[-3], header[-2], header[-1] & 15
+        if not self._progressive:
+            first, last, low = 0, 63, 0
+        for component in header[1 : 1 + 2 * count : 2]:
+            self._scanned += self._samples.get(component, 0)
+            missing = self._missing_bits.get(component, [])
+            missing[first : last + 1] = [low] * len(missing[first : last + 1])
+        if self._scanned > MAX_SCANNED_SAMPLES:
+            raise UnsupportedMediaType("a JPEG with so many scans for its size is not supported")
+        self.scans += 1
+        self._interleaved &= count == len(self._samples)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the scans bring every bit of every coefficient."""
+        return not any(any(missing) for missing in self._missing_bits.values())
+
+    @property
+    def work_bytes(self) -> int:
+        """The coefficients, which are kept where a pixel's come in several scans."""
+        whole = self._progressive or not self._interleaved
+        return 2 * sum(self._samples.values()) if whole else 0

@@ -1,0 +1,150 @@
+"""Files of PNG, WebP, GIF and BMP."""
+
+import struct
+import zlib
+
+from ferserve.errors import UndecodableImage, UnsupportedMediaType
+from ferserve.image_files.file import MAX_PARTS, MAX_PROFILE_BYTES, ImageFile, sensible_profile
+from ferserve.image_files.tiff import read_orientation
+
+# --- PNG (third edition, section 5) ---
+
+PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def strip_png(data: bytes) -> ImageFile:
+    """Keeps the header, the palette and the pixels of the still image.
+
+    Raises:
+        UnsupportedMediaType: It has too many chunks, or is of Apple's own kind.
+    """
+    if data[12:16] == b"CgBI":
+        raise UnsupportedMediaType("a PNG in the form of iOS apps (CgBI) is not supported")
+    kept, orientation, profile = [data[:8]], 1, None
+    at = 8
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, at)
+        body = slice(at + 8, at + 8 + length)
+        if kind == b"IEND":
+            break
+        if kind in PNG_KEPT and (kind != b"IHDR" or at == 8):
+            kept.append(data[at : at + 12 + length])
+        elif kind == b"eXIf":
+            orientation = read_orientation(data[body])
+        elif kind == b"iCCP":
+            profile = _inflated_profile(data[body])
+        at += 12 + length
+    else:
+        raise UnsupportedMediaType(f"a PNG of more than {MAX_PARTS} chunks is not supported")
+    return ImageFile(b"".join([*kept, PNG_END]), orientation, profile)
+
+
+def _inflated_profile(chunk: bytes) -> bytes | None:
+    try:
+        compressed = chunk[chunk.index(b"\0") + 2 :]
+        return sensible_profile(zlib.decompressobj().decompress(compressed, MAX_PROFILE_BYTES + 1))
+    except (ValueError, zlib.error):
+        return None
+
+
+# --- WebP (RFC 9649) ---
+
+WEBP_BYTES_A_PIXEL = 12
+"""Two canvases and a copy of one, beside Pillow's pixels."""
+
+
+def strip_webp(data: bytes) -> ImageFile:
+    """Keeps the first frame.
+
+    Raises:
+        UndecodableImage: The header is damaged.
+        UnsupportedMediaType: It has too many chunks.
+    """
+    kept: list[bytes] = []
+    orientation, profile = 1, None
+    at = 12
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(data):
+            break
+        kind, length = struct.unpack_from("<4sI", data, at)
+        end = at + 8 + length + length % 2
+        if kind == b"EXIF":
+            orientation = read_orientation(data[at + 8 : end])
+        elif kind == b"ICCP":
+            profile = sensible_profile(data[at + 8 : at + 8 + length])
+        elif kind in (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM") or (
+            kind == b"ANMF" and not any(chunk.startswith(b"ANMF") for chunk in kept)
+        ):
+            kept.append(data[at:end])
+        at = end
+    else:
+        raise UnsupportedMediaType(f"a WebP of more than {MAX_PARTS} chunks is not supported")
+    rest = b"WEBP" + b"".join(kept)
+    width, height = _webp_size(rest)
+    return ImageFile(
+        b"RIFF" + struct.pack("<I", len(rest)) + rest,
+        orientation,
+        profile,
+        work_bytes=WEBP_BYTES_A_PIXEL * width * height,
+    )
+
+
+def _webp_size(rest: bytes) -> tuple[int, int]:
+    """The size that the decoder takes memory for as soon as it opens the file."""
+    kind, body = rest[4:8], rest[12:22]
+    if len(body) == 10 and kind == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if len(body) == 10 and kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", body, 6)
+        return width & 0x3FFF, height & 0x3FFF
+    if len(body) >= 5 and kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    raise UndecodableImage("the WEBP file is damaged or truncated")
+
+
+# --- GIF (89a) ---
+
+
+def strip_gif(data: bytes) -> ImageFile:
+    """Keeps the palette, the transparent colour and the first frame with all that follows it."""
+    at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
+    kept = [data[:at]]
+    try:
+        while data[at] == 0x21:
+            start, at = at, at + 2
+            while length := data[at]:
+                at += length + 1
+            at += 1
+            if data[start + 1] == 0xF9:
+                kept[1:] = [data[start:at]]
+    except IndexError:
+        raise UndecodableImage("the GIF file is damaged or truncated") from None
+    return ImageFile(b"".join([*kept, data[at:]]))
+
+
+# --- BMP ---
+
+
+def strip_bmp(data: bytes) -> ImageFile:
+    """Keeps all.
+
+    Raises:
+        UnsupportedMediaType: A kind of BMP that is not decoded.
+    """
+    old = data[14] == 12
+    bits, compression, colours = 8, 0, 0
+    if not old and len(data) >= 50:
+        bits, compression, colours = struct.unpack_from("<HI12xI", data, 28)
+    elif old and len(data) >= 26:
+        (bits,) = struct.unpack_from("<H", data, 24)
+    if bits not in (1, 4, 8, 16, 24, 32):
+        raise UnsupportedMediaType(f"a BMP with {bits} bits a pixel is not supported")
+    if compression not in (0, 3):  # Pillow takes seconds for run lengths, and knows no others
+        raise UnsupportedMediaType(f"a BMP with compression {compression} is not supported")
+    if bits > 1 and colours == 2:  # Pillow takes black and white for one bit a pixel
+        raise UnsupportedMediaType(f"a BMP of {bits} bits with two colours is not supported")
+    return ImageFile(data)

@@ -1,0 +1,227 @@
+"""TIFF files (6.0), and EXIF data, which have their form."""
+
+import re
+import struct
+
+from ferserve.errors import UndecodableImage, UnsupportedMediaType
+from ferserve.image_files.file import MAX_PARTS, ImageFile, sensible_profile
+
+MAX_VALUES = 100_000
+"""Most values of a TIFF tag: strips or tiles."""
+
+(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER) = (256, 257, 258, 259, 262, 266)
+(STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_BYTES, PLANAR) = (273, 274, 277, 278, 279, 284)
+(PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILES) = (317, 320, 322, 323, 324)
+(TILE_BYTES, EXTRA, SAMPLE_FORMAT, JPEG_TABLES, SUBSAMPLING) = (325, 338, 339, 347, 530)
+REFERENCE, PROFILE = 532, 34675
+
+TIFF_KEPT = {
+    WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIPS, SAMPLES, ROWS, STRIP_BYTES,
+    PLANAR, PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, EXTRA,
+    SAMPLE_FORMAT, JPEG_TABLES, SUBSAMPLING, REFERENCE,
+}  # fmt: skip
+
+TIFF_LONG = {STRIPS, STRIP_BYTES, TILES, TILE_BYTES, COLOUR_MAP, JPEG_TABLES}
+"""Tags of more than a few values."""
+
+JPEG = 7
+TIFF_COMPRESSIONS = {1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 7: "JPEG",
+                     8: "Deflate", 32773: "PackBits", 32946: "Deflate"}  # fmt: skip
+
+TIFF_COLOURS = {0: "white-is-zero grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK",
+                6: "YCbCr", 8: "Lab"}  # fmt: skip
+
+TIFF_SAMPLES = {2: 3, 5: 4, 6: 3, 8: 3}
+"""Samples a pixel of the colours that have more than one."""
+
+TIFF_BITS = {0: (1, 2, 4, 8, 16), 1: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 5: (8, 16),
+             6: (8,), 8: (8,)}  # fmt: skip
+"""Bits of unsigned samples, by colours."""
+
+SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "float"}
+
+
+class _Directory:
+    """The first directory of a TIFF file: its entries, by tag, the first of each."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.is_little_endian = data[:1] == b"I"
+        self._order = "<" if self.is_little_endian else ">"
+        self._big = 43 in data[2:4]
+        self._counter, self._entry = ("Q", "HHQ8s") if self._big else ("H", "HHI4s")
+        (at,) = self._unpack("Q" if self._big else "I", 8 if self._big else 4)
+        (count,) = self._unpack(self._counter, at)
+        at += struct.calcsize("=" + self._counter)
+        size = struct.calcsize("=" + self._entry)
+        end = at + size * min(count, MAX_PARTS)
+        if end > len(data):
+            raise UndecodableImage("the TIFF file is damaged or truncated")
+        self.entries: dict[int, tuple[int, int, bytes]] = {}
+        for tag, *entry in struct.iter_unpack(self._order + self._entry, data[at:end]):
+            self.entries.setdefault(tag, (entry[0], entry[1], entry[2]))
+
+    def _unpack(self, form: str, at: int) -> tuple[int, ...]:
+        return struct.unpack_from(self._order + form, self._data, at)
+
+    def raw(self, tag: int) -> tuple[str, bytes]:
+        """Returns the type and the bytes of a tag's values."""
+        kind, count, inline = self.entries[tag]
+        form = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q"}.get(kind, "")
+        length = count * struct.calcsize("=" + form)
+        if length <= len(inline):
+            return form, inline[:length]
+        (at,) = struct.unpack(self._order + ("Q" if self._big else "I"), inline)
+        if at + length > len(self._data):
+            raise UndecodableImage("the TIFF file is damaged or truncated")
+        return form, self._data[at : at + length]
+
+    def numbers(self, tag: int, *default: int) -> tuple[int, ...]:
+        """Returns the whole numbers of a tag."""
+        if tag not in self.entries:
+            return default
+        form, values = self.raw(tag)
+        if not form or not values:
+            return default
+        return tuple(n for (n,) in struct.iter_unpack(self._order + form, values))
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """Returns the first number of a tag."""
+        return self.numbers(tag, default)[0]
+
+    def alone(self, tags: set[int], changed: dict[int, int]) -> bytes:
+        """Returns the file with a directory of these tags only, short ones changed."""
+        entries = [
+            struct.pack(self._order + self._entry, tag, *self.entries[tag])
+            if tag not in changed
+            else struct.pack(
+                self._order + self._entry,
+                *(tag, 3, 1, struct.pack(self._order + "H", changed[tag])),
+            )
+            for tag in sorted(tags & {*self.entries, *changed})
+        ]
+        pointer = "Q" if self._big else "I"
+        start = 8 if self._big else 4
+        place = len(self._data) + len(self._data) % 2
+        return b"".join(
+            [
+                self._data[:start],
+                struct.pack(self._order + pointer, place),
+                self._data[start + struct.calcsize("=" + pointer) :],
+                bytes(len(self._data) % 2),
+                struct.pack(self._order + self._counter, len(entries)),
+                *entries,
+                bytes(8),
+            ]
+        )
+
+
+def _orientation(directory: _Directory) -> int:
+    value = directory.number(ORIENTATION, 1)
+    return value if 1 <= value <= 8 else 1
+
+
+def strip_tiff(data: bytes) -> ImageFile:
+    """Keeps the tags of the first image that say where its pixels are and what they mean.
+
+    Raises:
+        UndecodableImage: The first directory is damaged.
+        UnsupportedMediaType: A kind of TIFF that is not decoded.
+    """
+    try:
+        directory = _Directory(data)
+        return _strip_tiff(directory, data)
+    except (struct.error, IndexError) as error:
+        raise UndecodableImage("the TIFF file is damaged or truncated") from error
+
+
+def _strip_tiff(directory: _Directory, data: bytes) -> ImageFile:
+    _check_layout(directory)
+    for tag in TIFF_KEPT & directory.entries.keys():
+        most = MAX_VALUES if tag in TIFF_LONG else 16
+        if directory.entries[tag][1] > most:
+            raise UnsupportedMediaType(
+                f"a TIFF with over {most} values of tag {tag} is not supported"
+            )
+        directory.raw(tag)
+    width, height = directory.number(WIDTH), directory.number(HEIGHT)
+    part = (
+        directory.number(TILE_WIDTH) * directory.number(TILE_HEIGHT)
+        if TILES in directory.entries
+        else width * min(height, directory.number(ROWS, height))
+    )
+    bits = directory.number(BITS, 1) * directory.number(SAMPLES, 1)
+    if directory.number(COMPRESSION, 1) == JPEG:
+        _check_scans(directory, data)
+        bits = 32  # decoded as four samples of 8 bits
+    profile = directory.raw(PROFILE)[1] if PROFILE in directory.entries else b""
+    white_is_zero = directory.number(PHOTOMETRIC) == 0 and directory.number(BITS, 1) == 16
+    return ImageFile(
+        directory.alone(TIFF_KEPT, {PHOTOMETRIC: 1} if white_is_zero else {}),
+        _orientation(directory),
+        sensible_profile(profile),
+        part,
+        part * bits // 8,
+        white_is_zero=white_is_zero,
+    )
+
+
+def _check_layout(directory: _Directory) -> None:
+    """Refuses what Pillow cannot decode, and what it decodes to other pixels."""
+    colour = directory.number(PHOTOMETRIC)
+    samples = directory.number(SAMPLES, 1)
+    bits = directory.numbers(BITS, 1)[:8]
+    kinds = directory.numbers(SAMPLE_FORMAT, 1)[:8]
+    compression = directory.number(COMPRESSION, 1)
+    planar = directory.number(PLANAR, 1) == 2 and samples > 1
+    extra = samples - TIFF_SAMPLES.get(colour, 1)
+    alpha = directory.numbers(EXTRA, 2)[0] == 2
+    plain = compression == 1
+    if set(kinds) == {3}:
+        big_endian_floats = not plain and not directory.is_little_endian
+        sound = samples == 1 and bits == (32,) and colour == 1 and not big_endian_floats
+    else:
+        sound = set(kinds) == {1} and len(set(bits)) == 1 and bits[0] in TIFF_BITS.get(colour, ())
+    sound &= extra == 0 or (extra == 1 and (colour == 2 or (colour, bits[0]) == (1, 8)))
+    if planar:
+        sound &= colour in (2, 5) and (extra == 0 or alpha) and compression != JPEG
+        sound &= bits[0] == 8 or not plain
+    sound &= compression in TIFF_COMPRESSIONS and directory.number(PREDICTOR, 1) in (1, 2)
+    sound &= colour != 6 if compression != JPEG else colour in (1, 2, 6) and bits[0] == 8
+    sound &= bits[0] == 1 if compression in (2, 3, 4) else True
+    sound &= directory.number(FILL_ORDER, 1) == 1 or bits[0] == 1
+    if not sound:
+        raise UnsupportedMediaType(
+            f"a TIFF of {samples} x {bits[0]}-bit"
+            f" {SAMPLE_FORMATS.get(kinds[0], f'sample format {kinds[0]}')} samples,"
+            f" {TIFF_COLOURS.get(colour, f'photometric interpretation {colour}')},"
+            f"{' in planes,' if planar else ''}"
+            f" compression {TIFF_COMPRESSIONS.get(compression, compression)}, is not supported"
+        )
+
+
+def _check_scans(directory: _Directory, data: bytes) -> None:
+    """Refuses JPEG strips of several scans, whose number is no bound on the work."""
+    tiled = TILES in directory.entries
+    offsets = directory.numbers(TILES if tiled else STRIPS)
+    lengths = directory.numbers(TILE_BYTES if tiled else STRIP_BYTES)
+    if sum(lengths) > len(data):
+        raise UndecodableImage("the TIFF file is damaged: its strips overlap")
+    for start, length in zip(offsets, lengths, strict=False):
+        if data.count(b"\xff\xda", start, start + length) > 1:
+            raise UnsupportedMediaType("a TIFF of progressive JPEG strips is not supported")
+
+
+def read_orientation(exif: bytes) -> int:
+    """Reads the orientation of EXIF data, looking at its first directory only.
+
+    Returns:
+        1..8; 1, upright, where there is none or the data are damaged.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    if not re.match(rb"II\*\0|MM\0\*", exif):
+        return 1
+    try:
+        return _orientation(_Directory(exif))
+    except (struct.error, UndecodableImage):
+        return 1

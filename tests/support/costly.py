@@ -1,0 +1,220 @@
+"""Small requests that are made to cost much: memory, processor time, or a decoder for long."""
+
+import base64
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+
+from PIL import Image, ImageCms
+
+MEBI = 1024 * 1024
+UPLOAD = 20 * MEBI - 4096
+"""Just within the default limit."""
+
+ENTRY = struct.pack("<HHII", 0x9999, 2, 1 * MEBI, 8)
+"""A tag of a megabyte of text; a directory of them has been parsed in quadratic time."""
+
+
+def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def riff(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+
+
+def exif(size: int) -> bytes:
+    count = min(65_535, size // 24)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + count * ENTRY + bytes(size - 12 * count)
+
+
+def small() -> Image.Image:
+    return Image.effect_noise((64, 64), 60).convert("RGB")
+
+
+def empty_png(side: int, colour_type: int, depth: int, *chunks: bytes, interlace: int = 0) -> bytes:
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
+    row = bytes(1 + (side * samples * depth + 7) // 8)
+    deflate, body = zlib.compressobj(9), bytearray()
+    for _ in range(side + 8):
+        body += deflate.compress(row)
+    body += deflate.flush()
+    header = struct.pack(">II5B", side, side, depth, colour_type, 0, 0, interlace)
+    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", bytes(body)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def progressive(side: int, scans: int) -> bytes:
+    data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
+    return data[:-2] + scans * data[data.rindex(b"\xff\xda") : -2] + b"\xff\xd9"
+
+
+def tiff(fields: dict[int, int], body: bytes, extra: bytes = b"", extras: int = 0) -> bytes:
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
+    count = struct.pack("<H", len(fields) + extras)
+    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + count + entries + extra + bytes(4)
+
+
+def plain_tiff(side: int, bits: int, kind: int) -> bytes:
+    """One deflated strip."""
+    deflate = zlib.compressobj(9)
+    body = b"".join(deflate.compress(bytes(side * bits // 8)) for _ in range(side))
+    body += deflate.flush()
+    fields = {256: side, 257: side, 258: bits, 259: 8, 262: 1, 273: 8, 277: 1, 278: side}
+    return tiff({**fields, 279: len(body), 339: kind}, body)
+
+
+def other_profile() -> bytes:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace("sRGB".encode("utf-16-be"), "none".encode("utf-16-be"))
+
+
+def pictures() -> dict[str, Callable[[], bytes]]:
+    """Makes each file when it is wanted: together they would fill the memory."""
+    return {
+        "a lossless WebP of 7000 x 7000 with alpha": lambda: encoded(
+            Image.new("RGBA", (7000, 7000), (200, 100, 50, 99)), "WEBP", lossless=True, method=0
+        ),
+        "the largest WebP that is taken": lambda: encoded(
+            Image.new("RGBA", (2900, 2900), (200, 100, 50, 99)), "WEBP", lossless=True, method=0
+        ),
+        "a PNG of 7000 x 7000 with alpha and a profile": lambda: empty_png(
+            7000, 6, 8, chunk(b"iCCP", b"p\0\0" + zlib.compress(other_profile()))
+        ),
+        "the largest PNG that is taken, with a profile": lambda: empty_png(
+            5800, 6, 8, chunk(b"iCCP", b"p\0\0" + zlib.compress(other_profile()))
+        ),
+        "an interlaced PNG of 16 bits": lambda: empty_png(5000, 6, 16, interlace=1),
+        "a PNG of 7000 x 7000 in grey": lambda: empty_png(7000, 0, 8),
+        "a PNG of 7000 x 7000 in 16-bit grey": lambda: empty_png(7000, 0, 16),
+        "a float TIFF of one strip": lambda: plain_tiff(7000, 32, 3),
+        "the largest float TIFF that is taken": lambda: plain_tiff(4000, 32, 3),
+        "a 16-bit TIFF of one strip": lambda: plain_tiff(5000, 16, 1),
+        "a progressive JPEG of 170 more scans": lambda: progressive(7000, 170),
+        "a progressive JPEG of 7000 x 7000": lambda: progressive(7000, 0),
+        "a small JPEG of 200,000 scans": lambda: progressive(64, 200_000),
+        "a JPEG of 7000 x 7000 without its end": lambda: encoded(
+            Image.new("RGB", (7000, 7000)), "JPEG"
+        )[:-2],
+        "EXIF of JPEG": lambda: _in_jpeg(300 * segment(0xE1, b"Exif\0\0" + exif(65_000))),
+        "tiny segments of JPEG": lambda: _in_jpeg((UPLOAD // 4 - 2000) * segment(0xE5, b"")),
+        "comments of JPEG": lambda: _in_jpeg(300 * segment(0xFE, bytes(65_000))),
+        "fill bytes of JPEG": lambda: _in_jpeg((UPLOAD - 9000) * b"\xff"),
+        "a JPEG of markers without an end": lambda: b"\xff\xd8" + (UPLOAD - 9000) * b"\xff",
+        "a JPEG of empty scans": lambda: _in_jpeg(9000 * segment(0xDA, bytes(10))),
+        "tables of JPEG": lambda: _in_jpeg(300 * segment(0xDB, 1000 * (b"\0" + 64 * b"\1"))),
+        "EXIF of PNG": lambda: empty_png(64, 2, 8, chunk(b"eXIf", exif(UPLOAD - 9000))),
+        "EXIF of WebP": lambda: _in_webp(riff(b"EXIF", exif(UPLOAD - 20_000))),
+        "empty chunks of PNG": lambda: empty_png(64, 2, 8, 1_700_000 * chunk(b"tEXt", b"")),
+        "pixels of PNG in chunks of one byte": lambda: _crumbled(empty_png(5000, 2, 8)),
+        "tags of TIFF": lambda: tiff(
+            {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 64, 279: 4096},
+            bytes(4096),
+            b"".join(struct.pack("<HHII", 40_000 - n % 30_000, 4, 1, 0) for n in range(65_000)),
+            65_000,
+        ),
+        "a chain of TIFF directories": lambda: encoded(
+            small(), "TIFF", save_all=True, append_images=300 * [Image.new("L", (1, 1))]
+        ),
+        "JPEG of 170 scans in TIFF": lambda: _jpeg_in_tiff(progressive(3000, 170), 3000),
+        "comments of GIF": lambda: _in_gif(b"!\xfe" + (UPLOAD // 2 - 9000) * b"\1c" + b"\0"),
+        "extensions of GIF": lambda: _in_gif((UPLOAD // 3 - 9000) * b"!\x01\0"),
+        "a GIF whose frame is larger than its screen": _overhanging_gif,
+        "an animated GIF": lambda: encoded(
+            Image.new("P", (5000, 5000)), "GIF", save_all=True,
+            append_images=[Image.new("P", (5000, 5000), n) for n in range(1, 4)],
+        ),
+        "an APNG": lambda: encoded(
+            Image.new("RGB", (3000, 3000)), "PNG", save_all=True,
+            append_images=[Image.new("RGB", (3000, 3000), (n, 0, 0)) for n in range(1, 4)],
+        ),
+        "an animated WebP": lambda: encoded(
+            Image.new("RGB", (2800, 2800)), "WEBP", save_all=True, method=0, lossless=True,
+            append_images=[Image.new("RGB", (2800, 2800), (n, 0, 0)) for n in range(1, 4)],
+        ),
+        "a run-length BMP": lambda: _bmp(7000, 8, 1, 3_000_000 * b"\xff\0"),
+        "a BMP of 32 bits": lambda: _bmp(2200, 32, 0, bytes(2200 * 2200 * 4)),
+        "the largest CMYK TIFF that is taken": lambda: encoded(
+            Image.new("CMYK", (5500, 5500), (9, 99, 0, 50)), "TIFF", compression="tiff_lzw"
+        ),
+        "a profile of 3 MB": lambda: encoded(
+            small(), "PNG", icc_profile=other_profile() + bytes(3 * MEBI)
+        ),
+    }  # fmt: skip
+
+
+def documents() -> dict[str, Callable[[], bytes]]:
+    """JSON bodies with an image in base64."""
+    data = base64.b64encode(encoded(small(), "PNG")).decode()
+    return {
+        "base64 with blanks": lambda: json.dumps(
+            {"image": data[:4] + (UPLOAD - 9000 - len(data)) // 3 * " A" + data[4:]}
+        ).encode(),
+        "base64 with line breaks": lambda: json.dumps(
+            {"image": data[:4] + (UPLOAD // 4 - len(data)) * "\n" + data[4:]}
+        ).encode(),
+    }
+
+
+def _in_jpeg(segments: bytes) -> bytes:
+    data = encoded(small(), "JPEG")
+    return data[:2] + segments + data[2:]
+
+
+def _in_webp(more: bytes) -> bytes:
+    extended = riff(b"VP8X", b"\x0c\0\0\0" + 2 * struct.pack("<I", 63)[:3])
+    body = b"WEBP" + extended + encoded(small(), "WEBP")[12:] + more
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _in_gif(blocks: bytes) -> bytes:
+    data = encoded(small(), "GIF")
+    at = 13 + (3 << (data[10] & 7) + 1)
+    return data[:at] + blocks + data[at:]
+
+
+def _overhanging_gif() -> bytes:
+    data = bytearray(encoded(Image.new("L", (64, 64)), "GIF"))
+    at = data.index(b",", 13 + (3 << (data[10] & 7) + 1))
+    data[at + 5 : at + 9] = struct.pack("<HH", 12_000, 12_000)
+    return bytes(data)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 8
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def _crumbled(data: bytes) -> bytes:
+    pieces = []
+    for kind, body in _chunks(data):
+        size = 1 if kind == b"IDAT" else len(body) or 1
+        pieces += [chunk(kind, body[at : at + size]) for at in range(0, len(body) or 1, size)]
+    return data[:8] + b"".join(pieces)
+
+
+def _jpeg_in_tiff(data: bytes, side: int) -> bytes:
+    fields = {256: side, 257: side, 258: 8, 259: 7, 262: 6, 273: 8, 277: 3, 278: side}
+    return tiff({**fields, 279: len(data)}, data)
+
+
+def _bmp(side: int, bits: int, compression: int, body: bytes) -> bytes:
+    colours = bytes(1024) if bits == 8 else b""
+    header = struct.pack("<IiiHHIIiiII", 40, side, side, 1, bits, compression, 0, 0, 0, 0, 0)
+    start = 14 + len(header) + len(colours)
+    return struct.pack("<2sIHHI", b"BM", start + len(body), 0, 0, start) + header + colours + body
