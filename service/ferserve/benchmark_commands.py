@@ -123,7 +123,7 @@ def benchmark_command(
     elif job.result:
         _print_result(job.result)
     if open_report:
-        webbrowser.open(url.rstrip("/") + job.links.report)
+        webbrowser.open(str(httpx.URL(url).join(job.links.report)))
     if min_accuracy is not None:
         _require(min_accuracy, job.accuracy)
 
@@ -262,14 +262,14 @@ def _votes_table(results: "list[ModelResult]") -> "Table":
     votes = {one.model.name: one.votes for one in results if one.votes}
     table = Table("", *votes, title="Against people's votes")
 
-    def add(name: str, values: Iterable[float | None], form: str) -> None:
+    def add(name: str, values: list[float | None], form: str) -> None:
         table.add_row(name, *("–" if value is None else format(value, form) for value in values))
 
     for emotion in next(iter(votes.values())).recall:
-        add(f"recall of {emotion}", (one.recall[emotion] for one in votes.values()), ".1%")
-    add("mean recall", (one.mean_recall for one in votes.values()), ".1%")
-    add("cross-entropy", (one.cross_entropy for one in votes.values()), ".3f")
-    add("Jensen-Shannon distance", (one.js_distance for one in votes.values()), ".3f")
+        add(f"recall of {emotion}", [one.recall[emotion] for one in votes.values()], ".1%")
+    add("mean recall", [one.mean_recall for one in votes.values()], ".1%")
+    add("cross-entropy", [one.cross_entropy for one in votes.values()], ".3f")
+    add("Jensen-Shannon distance", [one.js_distance for one in votes.values()], ".3f")
     return table
 
 

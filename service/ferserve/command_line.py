@@ -28,16 +28,13 @@ def settings_of(**overrides: Any) -> "Settings":
     """Returns the settings of the environment; what is given and not None comes first."""
     from pydantic import ValidationError
 
+    from ferserve.schemas import describe_faults
     from ferserve.settings import Settings
 
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        fail(faults, status=2)
+        fail(describe_faults(error, "settings"), status=2)
 
 
 @contextmanager

@@ -4,9 +4,9 @@ The shapes are those of the API server that comes with the Python package ``deep
 """
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, computed_field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
 
 from ferserve.errors import InvalidParameter, NoFace
 from ferserve.schemas import EmotionOptions, FaceEmotion, Point, ProblemDetails, Recognition
@@ -26,13 +26,18 @@ _NO_REFERENCES = (
 )
 
 
+_NO_EFFECT = "Changes nothing: the crop is the one the networks were trained for."
+
+
 def _split(actions: object) -> object:
     """Forms carry the list as text, in any of Python's and JSON's spellings."""
     return re.findall(r"\w+", actions) if isinstance(actions, str) else actions
 
 
 class AnalyzeOptions(BaseModel):
-    """What a DeepFace client asks for; more fields may come and change nothing."""
+    """What a DeepFace client asks for."""
+
+    model_config = ConfigDict(extra="forbid")
 
     actions: Annotated[list[str], BeforeValidator(_split)] = Field(
         default=["emotion"], description="Only `emotion`."
@@ -48,6 +53,9 @@ class AnalyzeOptions(BaseModel):
         "own detector.",
     )
     anti_spoofing: bool = Field(default=False, description="Only `false`.")
+    align: bool = Field(default=True, description=_NO_EFFECT)
+    expand_percentage: int = Field(default=0, description=_NO_EFFECT)
+    silent: bool = Field(default=False, description=_NO_EFFECT)
 
     def require_supported(self) -> Self:
         """Returns the options.
@@ -74,7 +82,9 @@ class AnalyzeOptions(BaseModel):
 class AnalyzeDocument(AnalyzeOptions):
     """DeepFace's JSON request."""
 
-    img: str = Field(description="The image as a base64 data URI.")
+    img: str = Field(
+        description="The image as a base64 data URI. DeepFace 0.0.90 to 0.0.93 call it `img_path`."
+    )
 
 
 class Region(BaseModel):
@@ -134,7 +144,7 @@ def require_faces(recognition: Recognition) -> Recognition:
 
 def is_text(img: bytes) -> bool:
     """Says whether a form's field holds text rather than a file."""
-    return img.startswith(b"data:") or _TEXT.fullmatch(img) is not None
+    return img[:5].lower() == b"data:" or _TEXT.fullmatch(img) is not None
 
 
 def require_data_uri(img: str) -> str:
@@ -143,7 +153,7 @@ def require_data_uri(img: str) -> str:
     Raises:
         InvalidParameter: It is an address or a path, which DeepFace would open.
     """
-    if not img.startswith("data:"):
+    if img[:5].lower() != "data:":
         raise InvalidParameter(_NO_REFERENCES)
     return img
 
@@ -169,13 +179,3 @@ def _analyzed(face: FaceEmotion) -> AnalyzedFace:
 
 def _pixel(point: Point | None) -> tuple[int, int] | None:
     return (round(point.x), round(point.y)) if point else None
-
-
-def options_of(fields: dict[str, Any]) -> AnalyzeOptions:
-    """Reads the options of a form or a document.
-
-    Raises:
-        pydantic.ValidationError: One has a value that it cannot have.
-        InvalidParameter: They ask for more than the emotions.
-    """
-    return AnalyzeOptions.model_validate(fields).require_supported()

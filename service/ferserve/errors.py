@@ -41,17 +41,9 @@ class Refusal(Exception):  # noqa: N818 - most are conditions, not faults
         self.request_id = request_id
 
 
-def refusal_of(
-    code: str,
-    detail: str,
-    headers: Mapping[str, str] | None = None,
-    *,
-    status: int | None = None,
-    request_id: str = "",
-) -> Refusal:
-    """Returns the refusal that an answer describes: a plain one where no class has its code."""
-    kind = next((kind for kind in Refusal.__subclasses__() if kind.code == code), Refusal)
-    return kind(detail, headers, code=code, status=status, request_id=request_id)
+def kind_of(code: str) -> type[Refusal]:
+    """Returns the class of a code: ``Refusal`` itself where none has it."""
+    return next((kind for kind in Refusal.__subclasses__() if kind.code == code), Refusal)
 
 
 class MalformedRequest(Refusal):

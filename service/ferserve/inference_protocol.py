@@ -16,7 +16,7 @@ from ferserve.card import ModelCard
 from ferserve.errors import InvalidParameter, MalformedRequest
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 from ferserve.models import INPUT, OUTPUT
-from ferserve.schemas import ProblemDetails
+from ferserve.schemas import ProblemDetails, describe_faults
 
 PREFIX = "/v2"
 """All paths of the protocol begin with it."""
@@ -210,7 +210,8 @@ def read_request(body: bytes, max_faces: int) -> tuple[InferenceRequest, NDArray
     try:
         request = InferenceRequest.model_validate_json(body)
     except ValidationError as error:
-        raise MalformedRequest(f"the body is not as described: {_list(error)}") from None
+        faults = describe_faults(error, most=_SHOWN_FAULTS)
+        raise MalformedRequest(f"the body is not as described: {faults}") from None
     for output in request.outputs:
         if output.name != OUTPUT:
             raise InvalidParameter(f"outputs: the only one is {OUTPUT!r}")
@@ -252,10 +253,3 @@ def _flatten(data: object, shape: Sequence[int]) -> Iterable[Any]:
 
 def _too_many(max_faces: int) -> str:
     return f"a request may have at most {max_faces} faces"
-
-
-def _list(error: ValidationError) -> str:
-    faults = error.errors(include_input=False, include_url=False)[:_SHOWN_FAULTS]
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults
-    )

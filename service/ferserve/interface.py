@@ -137,8 +137,9 @@ class Interface(Generic[Seen]):
     def __init__(self, asynchronous: AsyncInterface[Seen]) -> None:
         self._asynchronous = asynchronous
         with ExitStack() as stack:
-            self._portal = stack.enter_context(start_blocking_portal(name="ferserve"))
-            stack.enter_context(self._portal.wrap_async_context_manager(asynchronous))
+            portal = stack.enter_context(start_blocking_portal(name="ferserve"))
+            stack.enter_context(portal.wrap_async_context_manager(asynchronous))
+            self._loop = portal.call(asyncio.get_running_loop)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -188,7 +189,7 @@ class Interface(Generic[Seen]):
             finally:
                 ended.set()
 
-        future = self._portal.start_task_soon(run)
+        future = asyncio.run_coroutine_threadsafe(run(), self._loop)
         try:
             return future.result()
         except KeyboardInterrupt:

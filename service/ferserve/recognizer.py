@@ -27,6 +27,7 @@ from ferserve.schemas import (
     Recognition,
     RecognizeOptions,
     Timing,
+    describe_faults,
 )
 from ferserve.serving import ServedModel, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
@@ -105,9 +106,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         try:
             chosen = EmotionOptions(**options)
         except ValidationError as error:
-            faults = error.errors(include_input=False, include_url=False)
-            named = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
-            raise InvalidParameter("; ".join(named)) from None
+            raise InvalidParameter(describe_faults(error)) from None
         return await self.answer(data, chosen)
 
     def check(self, options: EmotionOptions) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ferserve.card import ModelCard
 
@@ -320,3 +320,15 @@ class BatchResponse(RequestIdentity):
     )
 
     items: list[ItemResult | ItemProblem] = Field(description="In the order of the files.")
+
+
+def describe_faults(error: ValidationError, whole: str = "body", most: int | None = None) -> str:
+    """Names the fields that are wrong and the rules they break, never the values.
+
+    Args:
+        error: Of a model here or elsewhere.
+        whole: What to call all fields together.
+        most: Faults to name; None names all.
+    """
+    faults = error.errors(include_input=False, include_url=False)[:most]
+    return "; ".join(f"{'.'.join(map(str, f['loc'])) or whole}: {f['msg']}" for f in faults)

@@ -1,11 +1,12 @@
 """Settings of the service, read from environment variables with the prefix ``FERSERVE_``."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from limits import parse_many
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AnyUrl, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ProviderChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -44,6 +45,28 @@ def usable_cpus() -> int:
     except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
         pass
     return max(allowed, 1)
+
+
+def web_origin(text: str) -> str:
+    """Returns an origin as browsers write it (RFC 6454): small letters, no default port.
+
+    Raises:
+        ValueError: It is more than scheme, host and port, or less.
+    """
+    try:
+        url = AnyUrl(text.lower())
+        plain = (None, None, None, None)
+        if (
+            "://" in text
+            and url.host
+            and "*" not in url.host
+            and url.path in (None, "/")
+            and (url.username, url.password, url.query, url.fragment) == plain
+        ):
+            return str(url).removesuffix("/")
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is no origin: write it as https://example.org")
 
 
 MEBI = 1024 * 1024
@@ -163,16 +186,20 @@ class Settings(BaseSettings):
     `10/second;1000/hour`."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Origins whose pages may call, comma-separated."""
+    """Origins whose pages may call, such as `https://app.example`, comma-separated; `*` is all."""
 
     metrics_emotions: bool = False
     """Whether `/metrics` counts faces by dominant emotion."""
 
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on; `::` is all addresses, of IPv4 too."""
 
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on."""
+
+    root_path: str = ""
+    """Prefix such as `/face` that [a proxy](proxy.md) takes from the path; documentation and links
+    then have it."""
 
     log_format: Literal["text", "json"] = "text"
     """`text`, or `json`: one line a request with method, path, status, time and request id."""
@@ -186,6 +213,19 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin if origin == "*" else web_origin(origin) for origin in value)
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_prefix(cls, value: str) -> str:
+        prefix = value.rstrip("/")
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix):
+            raise ValueError(f"{value!r} is no path: write it as /face")
+        return prefix
 
     @field_validator("dataset", "votes")
     @classmethod

@@ -38,6 +38,13 @@ def test_every_form_of_the_request_is_answered_alike(client, astronaut):
                     data={"actions": '["emotion"]', "enforce_detection": "true"}),
         client.post("/analyze", data={"img": uri(astronaut), "actions": "emotion"}),
         client.post("/analyze", files={"img": (None, uri(astronaut))}),
+        # DeepFace 0.0.90 to 0.0.93
+        client.post("/analyze", json={"img_path": uri(astronaut), "actions": ["emotion"]}),
+        client.post("/analyze", data={"img_path": uri(astronaut)}),
+        client.post("/analyze", files={"img_path": astronaut}),
+        client.post("/analyze", json={"img": "", "img_path": uri(astronaut), "align": True}),
+        client.post("/analyze?actions=emotion", files={"img": astronaut},
+                    data={"silent": "true", "expand_percentage": "0"}),
     ]  # fmt: skip
     for answer in answers:
         assert answer.status_code == 200, answer.text
@@ -87,6 +94,14 @@ def test_an_image_without_a_face_is_an_error_or_one_face(client, photo):
         (422, "invalid_parameter", {"json": {"img": "data:,", "enforce_detection": "perhaps"}}),
         (400, "malformed_request", {"json": {"img": "data:image/png;base64,no base64!"}}),
         (400, "malformed_request", {"json": {"actions": ["emotion"]}}),
+        (400, "malformed_request", {"json": {"img": "data:,", "img_path": "data:,"}}),
+        (422, "invalid_parameter", {"json": {"img_path": "/etc/passwd"}}),
+        (400, "malformed_request", {"json": {"img": "data:,", "acctions": ["emotion"]}}),
+        (400, "malformed_request", {"data": {"img": "data:,", "align": ["true", "true"]}}),
+        (400, "malformed_request", {"content": b'{"img": "data:,", "img": ""}', "headers": JSON}),
+        (400, "malformed_request", {"data": {"img": "data:,", "silent": "1"},
+                                    "params": {"silent": "0"}}),
+        (422, "invalid_parameter", {"data": {"img": "data:,"}, "params": {"actions": "age"}}),
         (400, "malformed_request", {"json": ["data:image/png;base64,AAAA"]}),
         (400, "malformed_request", {"json": {"img": [[]] * 1000}}),
         (400, "malformed_request", {"content": b"{", "headers": JSON}),

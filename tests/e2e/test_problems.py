@@ -4,7 +4,10 @@ import io
 import json
 import socket
 import struct
+import urllib.error
+import urllib.request
 import zlib
+from pathlib import Path
 
 import httpx
 import pytest
@@ -131,3 +134,49 @@ def test_the_log_has_requests_by_id_and_nothing_of_their_content(server, client,
     assert mine["message"].startswith("POST /v1/emotion 422 ")
     assert "secret" not in server.log.read_text()
     assert not [line for line in lines if line["level"] in ("ERROR", "CRITICAL")]
+
+
+# Clients that write their whole request before they read
+
+
+def peak_memory(server) -> int:
+    """The most memory that the process has held, in MiB."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak) // 1024
+
+
+def refusal_of(url: str, body: bytes) -> int:
+    """Posts with a client that sends ``Connection: close`` and all of its body first."""
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(url, body, IMAGE), timeout=60)
+    assert json.load(refused.value)["status"] == refused.value.code
+    return refused.value.code
+
+
+@pytest.mark.parametrize("mebibytes", [1, 8, 60])
+@pytest.mark.parametrize(
+    ("status", "path"), [(404, "/v1/nothing"), (413, "/v1/emotion"), (422, "/v1/emotion?detect=x")]
+)
+def test_a_refusal_reaches_who_writes_all_first(server, status, path, mebibytes):
+    if (status, mebibytes) == (413, 1):
+        mebibytes = 5
+    before = peak_memory(server)
+    for _ in range(3):
+        assert refusal_of(server.base_url + path, bytes(mebibytes * 2**20)) == status
+    assert peak_memory(server) - before < 24
+
+
+def test_so_does_a_refusal_for_want_of_a_key_or_for_haste(start_server, tmp_path):
+    settings = {"api_keys": "a-key-of-the-caller", "rate_limit": "2/day"}
+    with start_server(tmp_path / "log", **settings) as server:
+        for status, mebibytes in [(401, 1), (401, 60), (429, 1), (429, 60)]:
+            body = bytes(mebibytes * 2**20)
+            assert refusal_of(f"{server.base_url}/v1/emotion", body) == status
+
+
+def test_a_refusal_reaches_a_client_of_http_1_0(server):
+    body = bytes(16 * 2**20)
+    head = f"POST /v1/emotion HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    status, problem = answer_to(server.port, head + body)
+    assert (status, problem["code"]) == (413, "payload_too_large")

@@ -136,3 +136,11 @@ def test_what_cannot_be_served_is_refused_at_the_start(settings, message):
     assert ended.returncode in (1, 2)
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="the machine has no IPv6")
+def test_two_colons_listen_on_both_families(start_server, tmp_path):
+    with start_server(tmp_path / "log", host="::") as server:
+        for address in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{address}:{server.port}/livez").status_code == 200
+        assert server.terminate() == 0

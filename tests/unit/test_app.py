@@ -112,7 +112,6 @@ async def test_the_three_forms_of_upload_give_the_same_answer(client, photo):
         {"json": {"image": encoded}},
         {"json": {"image": wrapped}},
         {"json": {"image": f"data:image/jpeg;base64,{encoded}"}},
-        {"files": {"file": data}, "data": {"note": "ignored"}},
     ]
     for other in others:
         assert scores(await client.post("/v1/emotion", **other)) == expected
@@ -157,6 +156,42 @@ async def test_a_wrong_option_is_refused_by_name(client, grey_crop, query):
     response = await client.post(f"/v1/emotion?{query}", files={"file": grey_crop})
     problem = assert_problem(response, 422, "invalid_parameter")
     assert problem["detail"].startswith(query.split("=", maxsplit=1)[0] + ": ")
+
+
+@pytest.mark.parametrize(
+    ("path", "file"), [("/v1/emotion", "file"), ("/v1/emotion/batch", "files")]
+)
+async def test_options_come_as_fields_of_the_form_too(client, photo, path, file):
+    async def answer(query: str = "", **fields: object) -> httpx.Response:
+        files = {file: photo("astronaut")}
+        return await client.post(f"{path}?{query}", data=fields, files=files)
+
+    def of(response: httpx.Response) -> dict:
+        assert response.status_code == 200, response.text
+        return response.json()["items"][0]["result"] if "batch" in path else response.json()
+
+    seen = of(await answer(model="second", detect="false", landmarks="true"))
+    assert seen["model"]["name"] == "second"
+    assert seen["faces"][0]["box"]["width"] == 512
+    assert "landmarks" in seen["faces"][0]
+    mixed = of(await answer("model=second&landmarks=1", detect="false", landmarks="true"))
+    assert mixed["faces"] == seen["faces"]
+    assert_problem(await answer(detect="maybe"), 422, "invalid_parameter")
+    assert_problem(await answer(model="third"), 422, "unknown_model")
+    for response, reason in {
+        await answer("model=first", model="second"): "model: has one value in the query",
+        await answer(modle="second"): "'modle' is an unknown field; the options are: model, ",
+        await answer(model=["first", "second"]): "model: comes twice in the body",
+        await answer("model=first&model=second"): "model: comes twice in the query",
+    }.items():
+        assert reason in assert_problem(response, 400, "malformed_request")["detail"]
+
+
+async def test_the_description_has_the_options_of_forms(client):
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    for path in ("/v1/emotion", "/v1/emotion/batch"):
+        body = paths[path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+        assert {"model", "detect", "max_faces", "landmarks"} < set(body["properties"])
 
 
 async def test_an_unknown_model_is_refused_with_those_there_are(client, grey_crop):
@@ -205,6 +240,122 @@ PART = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n1\r\n'
 )  # fmt: skip
 async def test_a_body_that_cannot_be_read_is_refused(client, content, content_type):
     assert_problem(await post(client, content, content_type), 400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/emotion", "/v1/emotion/batch", "/analyze", "/v1/benchmark",
+             "/v2/models/first/infer"],
+)  # fmt: skip
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate, gzip"])
+async def test_a_compressed_body_is_refused_by_name(client, path, coding):
+    headers = {"Content-Encoding": coding}
+    response = await client.post(path, json={}, headers=headers | (
+        {"Content-Type": "multipart/form-data; boundary=x"} if "batch" in path else {}
+    ))  # fmt: skip
+    assert response.status_code == 415, response.text
+    assert f"Content-Encoding: {coding}" in response.json()["detail"]
+    assert response.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("before", "first", "later"),
+    [
+        (b"This is a message in several parts.\r\n", b"", b""),
+        (b"one\r\n--two\r\n\r\nthree\r\n", b"", b""),
+        (b"\r\n", b"", b""),
+        (b"", b"  ", b""),
+        (b"", b"\t", b" \t"),
+        (b"preamble\r\n", b" ", b" "),
+    ],
+)
+async def test_preambles_and_blanks_after_a_boundary_are_read(
+    client, grey_crop, before, first, later
+):
+    head = b'Content-Disposition: form-data; name="'
+    body = (
+        before
+        + (b"--x" + first + b"\r\n" + head + b'file"\r\n\r\n' + grey_crop + b"\r\n")
+        + (b"--x" + later + b"\r\n" + head + b'model"\r\n\r\nsecond\r\n--x--\r\n')
+    )
+    response = await post(client, body, BOUNDARY)
+    assert response.status_code == 200, response.text
+    assert response.json()["model"]["name"] == "second"
+
+
+async def test_parts_in_base64_are_decoded_and_other_encodings_refused_by_name(client, grey_crop):
+    def form(encoding: bytes, content: bytes) -> bytes:
+        head = b'--x\r\nContent-Disposition: form-data; name="file"\r\n'
+        head += b"Content-Transfer-Encoding: " + encoding + b"\r\n\r\n"
+        return head + content + b"\r\n--x--\r\n"
+
+    expected = scores(await post(client, grey_crop, "image/png"))
+    for encoding, content in {
+        b"base64": base64.encodebytes(grey_crop),
+        b"BASE64": base64.b64encode(grey_crop),
+        b"binary": grey_crop,
+    }.items():
+        assert scores(await post(client, form(encoding, content), BOUNDARY)) == expected
+    refused = await post(client, form(b"quoted-printable", grey_crop), BOUNDARY)
+    problem = assert_problem(refused, 415, "unsupported_media_type")
+    assert "Content-Transfer-Encoding: quoted-printable" in problem["detail"]
+
+
+async def test_a_byte_order_mark_before_json_is_passed_over(client, grey_crop):
+    encoded = base64.b64encode(grey_crop)
+    for path, name, prefix in (
+        ("/v1/emotion", b"image", b""),
+        ("/analyze", b"img", b"data:image/png;base64,"),
+    ):
+        body = b'\xef\xbb\xbf{"' + name + b'": "' + prefix + encoded + b'"}'
+        headers = {"Content-Type": "application/json"}
+        answer = await client.post(path, content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+
+async def test_base64_is_read_in_both_alphabets_and_with_or_without_padding(client, photo):
+    data = photo("astronaut", format="JPEG", size=(256, 256))
+    data += bytes((1 - len(data)) % 3)  # so that there is padding
+    standard = base64.b64encode(data).decode()
+    assert "+" in standard
+    assert "/" in standard
+    assert standard.endswith("=")
+    safe = base64.urlsafe_b64encode(data).decode()
+    expected = scores(await client.post("/v1/emotion", json={"image": standard}))
+    for text in (
+        standard.rstrip("="),
+        safe,
+        safe.rstrip("="),
+        f" \n{standard} \n",
+        "\r\n  ".join(re.findall(".{1,76}", safe)),
+        f"data:image/jpeg;base64, {safe}",
+        f"DATA:image/jpeg;BASE64,{standard}",
+    ):
+        assert scores(await client.post("/v1/emotion", json={"image": text})) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("AAAA AAAA", "a blank at 5, as where a '+' was"),
+        ("data:image/png;base64,AA AA", "a blank at 25"),
+        ("AAAA\nAA!A", "'!' at 8"),
+        ("AA%2BAAA", "'%' at 3"),
+        ("AAAA\u00a0AAA", "'\\xa0' at 5"),
+        ("AAA=AAAA", "more follows the padding '=' at 4"),
+        ("AAAAA", "ends early"),
+    ],
+)
+@pytest.mark.parametrize(("path", "name"), [("/v1/emotion", "image"), ("/analyze", "img")])
+async def test_what_is_no_base64_is_told_with_the_place(client, text, reason, path, name):
+    if path == "/analyze" and not text.startswith("data:"):
+        text, reason = f"data:;base64,{text}", re.sub(
+            r"\d+", lambda place: str(int(place[0]) + 13), reason
+        )  # fmt: skip
+        reason = reason.replace("xa13", "xa0")
+    response = await client.post(path, json={name: text})
+    assert response.status_code == 400
+    assert response.json()["detail"].startswith(f"{name}: not base64: ")
+    assert reason in response.json()["detail"]
 
 
 async def test_content_decides_not_the_name(client, photo):
@@ -393,12 +544,43 @@ async def test_paths_and_methods_that_are_not_there_are_problems(client):
     assert_problem(wrong, 405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
     for path, methods in {
-        "/v1/benchmark": "GET, POST",
-        "/v1/benchmark/none": "GET, DELETE",
-        "/livez": "GET",
+        "/v1/benchmark": "GET, HEAD, POST",
+        "/v1/benchmark/none": "GET, HEAD, DELETE",
+        "/livez": "GET, HEAD",
         "/openapi.json": "GET, HEAD",
     }.items():
         assert (await client.put(path)).headers["allow"] == methods
+
+
+async def test_every_get_answers_head_with_the_same_headers_and_no_body(client):
+    described = (await client.get("/openapi.json")).json()["paths"]
+    pages = ["/", "/docs", "/redoc", "/openapi.json", "/static/icon.svg"]
+    for path in pages + [path for path, methods in described.items() if "get" in methods]:
+        path = path.replace("{name}", "first").replace("{version}", "0.0.1")
+        path = path.replace("{job_id}", "none")
+        got, head = await client.get(path), await client.head(path)
+        assert head.status_code == got.status_code, path
+        assert head.content == b""
+        varying = {"x-request-id", "content-length"}
+        assert set(head.headers) == set(got.headers)
+        for name in set(got.headers) - varying:
+            assert head.headers[name] == got.headers[name]
+    assert "head" not in described["/livez"]
+    metrics = (await client.get("/metrics")).text
+    assert 'method="HEAD",route="/v1/models/{name}"' in metrics
+    refused = await client.head("/v1/emotion")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+
+
+async def test_a_slash_at_the_end_of_a_path_changes_nothing(client, grey_crop):
+    answer = await client.post("/v1/emotion/", params={"model": "second"}, content=grey_crop)
+    assert answer.json()["model"]["name"] == "second"
+    batch = await client.post("/v1/emotion/batch/", files={"files": grey_crop})
+    assert len(batch.json()["items"]) == 1
+    for path in ("/v1/models/", "/docs/", "/livez/", "/v1/models/first/"):
+        assert (await client.get(path)).status_code == 200
+    missing = await client.get("/nowhere/")
+    assert missing.json()["code"] == "not_found"
 
 
 # Models and health
@@ -568,6 +750,6 @@ async def test_the_pages_files_are_there_and_asked_for_each_time(client):
         assert response.headers["cache-control"] == "no-cache"
         headers = {"If-None-Match": response.headers["etag"]}
         assert (await client.get(f"/{file}", headers=headers)).status_code == 304
-    for path in ("/static/nothing.js", "/static/"):
-        assert_problem(await client.get(path), 404, "not_found")
+    assert_problem(await client.get("/static/nothing.js"), 404, "not_found")
+    assert (await client.get("/static/")).status_code == 404
     assert (await client.get("/static/..%2findex.html")).status_code == 404

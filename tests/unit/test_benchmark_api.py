@@ -637,3 +637,13 @@ async def test_the_contract_describes_bodies_answers_and_problems(client):
         "rate_limited",
     }  # fmt: skip
     assert "HTTPValidationError" not in json.dumps(document)
+
+
+async def test_head_of_the_events_ends_though_the_job_goes_on(client):
+    gate = await occupied(client)
+    (job,) = (await client.get("/v1/benchmark")).json()["jobs"]
+    async with asyncio.timeout(20):
+        head = await client.head(job["links"]["events"])
+    assert head.headers["content-type"].startswith("text/event-stream")
+    assert (await client.get(job["links"]["self"])).json()["status"] == "running"
+    gate.set()

@@ -1,7 +1,13 @@
 """DeepFace's words for our answers."""
 
 import pytest
-from ferserve.deepface import AnalyzeResponse, is_text, options_of, require_data_uri, require_faces
+from ferserve.deepface import (
+    AnalyzeOptions,
+    AnalyzeResponse,
+    is_text,
+    require_data_uri,
+    require_faces,
+)
 from ferserve.errors import InvalidParameter, NoFace
 from ferserve.schemas import (
     Box,
@@ -12,6 +18,10 @@ from ferserve.schemas import (
     Recognition,
     Timing,
 )
+
+
+def options_of(fields: dict) -> AnalyzeOptions:
+    return AnalyzeOptions.model_validate(fields).require_supported()
 
 
 def recognition(*faces: FaceEmotion) -> Recognition:
@@ -78,7 +88,7 @@ def test_what_is_not_offered_is_refused(fields, reason):
 
 
 def test_options_of_forms_are_text():
-    options = options_of({"enforce_detection": "false", "align": "true", "max_faces": "3"})
+    options = options_of({"enforce_detection": "false", "align": "true"})
     assert options.enforce_detection is False
     assert options.emotion_options().detect == "auto"
     assert options_of({"detector_backend": "skip"}).emotion_options().detect == "false"

@@ -5,7 +5,7 @@ import pickle
 import pytest
 from fastapi.exceptions import RequestValidationError
 from ferserve.api.problems import as_refusal
-from ferserve.errors import InternalError, QueueFull, Refusal, refusal_of
+from ferserve.errors import InternalError, QueueFull, Refusal, kind_of
 from starlette.exceptions import HTTPException
 
 KINDS = Refusal.__subclasses__()
@@ -45,13 +45,13 @@ def test_statuses_are_those_of_the_contract():
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)
 def test_a_client_raises_what_the_service_raised(kind):
     said = kind("why")
-    heard = refusal_of(said.code, said.detail, status=said.status, request_id="abc")
+    heard = kind_of(said.code)(said.detail, status=said.status, request_id="abc")
     assert type(heard) is kind
     assert (str(heard), heard.detail, heard.request_id) == ("why", "why", "abc")
 
 
 def test_a_code_that_no_class_has_is_kept():
-    heard = refusal_of("out_of_paper", "why", status=507)
+    heard = kind_of("out_of_paper")("why", code="out_of_paper", status=507)
     assert type(heard) is Refusal
     assert (heard.status, heard.code, heard.detail) == (507, "out_of_paper", "why")
 

@@ -8,8 +8,10 @@ import sys
 import threading
 
 import ferserve
+import httpx
 import pytest
-from anyio import CancelScope
+from ferserve import Client
+from ferserve.benchmark.jobs import Job, JobSpec
 from ferserve.interface import AsyncInterface, Interface, each
 
 
@@ -43,12 +45,11 @@ class Waiting(AsyncInterface):
         self.cleaned_up = self.closed = False
 
     async def _recognize_file(self, data, options):
-        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C would: the main thread waits by now
+        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C would
         try:
             await asyncio.wait_for(asyncio.Event().wait(), 20)
         except asyncio.CancelledError:
-            with CancelScope(shield=True):
-                await asyncio.to_thread(lambda: None)  # such as to cancel a benchmark
+            await asyncio.to_thread(lambda: None)  # such as to cancel a benchmark
             self.cleaned_up = True
             raise
 
@@ -83,3 +84,22 @@ async def test_an_iterable_that_may_block_is_asked_in_a_thread():
 
     assert [thread async for thread in each(slow())] != [threading.main_thread()]
     assert [item async for item in each([1, 2])] == [1, 2]
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_an_interrupted_wait_cancels_the_benchmark():
+    job = Job(JobSpec(("first",), "all"), None)
+    methods = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        methods.append(request.method)
+        return httpx.Response(200, content=job.details().model_dump_json())
+
+    def interrupt(_: object) -> None:
+        if methods == ["POST", "GET", "GET"]:  # the main thread waits by now
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with Client(transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.benchmark(progress=interrupt)
+        assert methods == ["POST", "GET", "GET", "DELETE"]

@@ -4,7 +4,11 @@ import asyncio
 import csv
 import io
 import json
+import os
+import pty
+import subprocess
 import sys
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from ferserve.predict.video import VideoReader, VideoWriter, turned  # noqa: E40
 from ferserve.schemas import Box, TrackedFace  # noqa: E402
 
 RATE = 10
+FORMATS = ["table", "csv", "json", "jsonl"]
 
 
 @pytest.fixture
@@ -34,6 +39,20 @@ def ferserve(standin_models, monkeypatch):
 
     monkeypatch.setenv("FERSERVE_MODELS_DIR", str(standin_models))
     monkeypatch.setenv("COLUMNS", "200")
+    return run
+
+
+@pytest.fixture
+def process(standin_models):
+    """The command as a process, in an environment of its own; options are those of ``run``."""
+
+    def run(*arguments: object, env: dict[str, str] | None = None, **options: object):
+        return subprocess.run(
+            [sys.executable, "-m", "ferserve", "predict", *arguments],
+            env=os.environ | {"FERSERVE_MODELS_DIR": str(standin_models)} | (env or {}),
+            **{"capture_output": True, "timeout": 120} | options,
+        )
+
     return run
 
 
@@ -73,13 +92,13 @@ def video(film, tmp_path) -> Path:
 
 
 def test_a_folder_is_searched_for_images(folder):
-    found = find_sources([folder])
+    found = find_sources([folder]).sources
     assert [str(source.relative) for source in found] == ["a.png", "b.jpg", "deep/crop.PNG"]
     assert [source.path for source in found] == [folder / source.relative for source in found]
 
 
 def test_files_of_one_name_are_told_apart(tmp_path):
-    found = find_sources([tmp_path / "x" / "me.jpg", tmp_path / "y" / "me.jpg"])
+    found = find_sources([tmp_path / "x" / "me.jpg", tmp_path / "y" / "me.jpg"]).sources
     assert [str(source.relative) for source in found] == ["me.jpg", "me-2.jpg"]
 
 
@@ -97,7 +116,202 @@ def test_an_empty_folder_is_an_error(ferserve, tmp_path):
     assert "no image" in result.stderr
 
 
+def test_content_tells_images_and_videos_whatever_their_names(tmp_path, photo, video):
+    mpeg = b"\x47" + bytes(187)
+    contents = {
+        "clip.3gp": video.read_bytes(),
+        "clip.jpg": video.read_bytes(),
+        "clip": b"\x1a\x45\xdf\xa3" + bytes(500),
+        "clip.ts": 3 * mpeg,
+        "clip.mts": 3 * (bytes(4) + mpeg),
+        "clip.flv": b"FLV\x01" + bytes(500),
+        "clip.vob": b"\0\0\x01\xba" + bytes(500),
+        "old.qt": b"\0\0\0\x08wide" + bytes(500),
+        "photo.mp4": photo("chelsea"),
+        "photo.jfif": photo("chelsea", format="JPEG"),
+        "photo": photo("chelsea", format="WEBP"),
+        "broken.jpg": b"text",
+        "broken.mkv": b"text",
+        "app.ts": b"export const answer: number = 42;\n",
+        "empty.ts": b"",
+        "sound.m4a": b"\0\0\0\x20ftypM4A \0\0\0\0",
+        "photo.heic": b"\0\0\0\x20ftypheic\0\0\0\0",
+        "notes.TXT": b"text",
+        "Makefile": b"all:",
+        "__MACOSX/._photo.jpg": b"litter",
+        "Thumbs.db": b"litter",
+    }
+    for name, content in contents.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(content)
+    search = find_sources([tmp_path / "in"])
+    videos = {str(source.relative) for source in search.sources if source.is_video}
+    images = {str(source.relative) for source in search.sources if not source.is_video}
+    assert videos == {"clip.3gp", "clip.jpg", "clip", "clip.ts", "clip.mts", "clip.flv",
+                      "clip.vob", "old.qt", "broken.mkv"}  # fmt: skip
+    assert images == {"photo.mp4", "photo.jfif", "photo", "broken.jpg"}
+    assert search.left_out == {
+        ".ts": 2, ".m4a": 1, ".heic": 1, ".txt": 1, "without a suffix": 1,
+    }  # fmt: skip
+    (named,) = find_sources([tmp_path / "in" / "app.ts"]).sources
+    assert named.is_video  # as its name says, for want of better
+
+
+def test_what_a_folder_has_besides_is_told_at_the_end(ferserve, folder, tmp_path):
+    (folder / "more.txt").write_text("x")
+    (folder / "app.ts").write_text("let x = 1;")
+    (folder / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
+    (folder / "lost.jpg").symlink_to(tmp_path / "nothing.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    result = ferserve(folder, "--json")
+    assert result.exit_code == 0
+    assert len(json.loads(result.stdout)) == 3
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("ferserve: left out of the folders: .txt (2), ")
+    for part in (".ts (1)", "links to folders (1)", "broken links (1)", "special files (1)"):
+        assert part in line
+
+
+def test_what_cannot_be_read_is_told_and_fails_the_run(ferserve, grey_crop, monkeypatch):
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        top.chmod(0o755)
+        (top / "secret").mkdir()
+        for file in ("a.png", "b.png", "unknown", "secret/c.png"):
+            (top / file).write_bytes(grey_crop)
+        for closed in ("b.png", "unknown", "secret"):
+            (top / closed).chmod(0)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            search = find_sources([top])
+        finally:
+            if root:
+                os.seteuid(0)
+        monkeypatch.setattr("ferserve.predict.sources.find_sources", lambda _: search)
+        (top / "b.png").chmod(0o644)
+        result = ferserve(top, "--json")
+        (top / "secret").chmod(0o755)
+    assert [str(source.relative) for source in search.sources] == ["a.png", "b.png"]
+    assert result.exit_code == 1
+    assert sorted(result.stderr.splitlines()) == [
+        f"ferserve: {top}/secret: Permission denied",
+        f"ferserve: {top}/unknown: Permission denied",
+    ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://example.org/me.jpg", "http://example.org/clip.mp4", "s3://bucket/me.png",
+     "rtsp://camera/stream", "data:image/png;base64," + 5000 * "A"],
+)  # fmt: skip
+def test_an_address_is_not_opened_but_to_be_downloaded_first(ferserve, address):
+    result = ferserve(address, "--json")
+    assert result.exit_code == 1
+    (item,) = json.loads(result.stdout)
+    assert "download it first" in item["problem"]["detail"]
+
+
 # Outputs
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
+def test_names_that_are_not_utf8_cost_nothing(process, tmp_path, grey_crop, format, locale):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Path(os.fsdecode(name)).write_bytes(grey_crop)
+    (tmp_path / "größe.png").write_bytes(grey_crop)
+    output = tmp_path / "answers"
+    arguments = [tmp_path, "--format", format]
+    piped = process(*arguments, env=locale)
+    written = process(*arguments, "--output", output, env=locale)
+    assert (piped.returncode, written.returncode) == (0, 0), piped.stderr + written.stderr
+    text = output.read_text("utf-8")
+    if format in ("table", "csv"):
+        assert "caf\\xe9.png" in text
+        assert "größe.png" in text
+    assert piped.stdout.decode("utf-8").count(".png") == 2
+
+
+def test_a_video_may_have_any_name(ferserve, video, tmp_path):
+    odd = tmp_path / os.fsdecode(b"film\xff.mp4")
+    video.rename(odd)
+    drawn = tmp_path / "drawn"
+    result = ferserve(odd, "--json", "--fps", "5", "--annotate", drawn)
+    assert result.exit_code == 0, result.stdout
+    assert {item["file"] for item in json.loads(result.stdout)} == {f"{tmp_path}/film\\xff.mp4"}
+    assert (drawn / odd.name).exists()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_full_disk_is_one_line_that_names_the_output(process, folder, format):
+    with Path("/dev/full").open("w") as full:
+        piped = process(folder / "b.jpg", "--format", format,
+                        stdout=full, stderr=subprocess.PIPE, capture_output=False)  # fmt: skip
+    written = process(folder / "b.jpg", "--format", format, "--output", "/dev/full")
+    assert piped.stderr == b"ferserve: standard output: No space left on device\n"
+    assert written.stderr == b"ferserve: /dev/full: No space left on device\n"
+    assert (piped.returncode, written.returncode) == (1, 1)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_closed_pipe_ends_silently(process, folder, format):
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = process(folder / "b.jpg", "--format", format,
+                    stdout=writing, stderr=subprocess.PIPE, capture_output=False)  # fmt: skip
+    os.close(writing)
+    assert ended.stderr == b""
+    assert ended.returncode == 1
+
+
+def in_terminal(command: list[object], columns: int, **options: object) -> tuple[bytes, object]:
+    """Runs a command whose stderr is a terminal; its stdout, too, where no other is given."""
+    import fcntl
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    ended = subprocess.Popen(command, **{"stdout": theirs, "stderr": theirs} | options)
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:  # Linux' end of a terminal
+        pass
+    os.close(ours)
+    ended.wait(60)
+    return shown, ended
+
+
+def test_names_are_whole_in_a_file_and_keep_their_end_in_a_terminal(
+    ferserve, process, tmp_path, grey_crop, standin_models
+):
+    long = tmp_path / ("a" * 120) / "portrait-of-nobody.png"
+    long.parent.mkdir()
+    long.write_bytes(grey_crop)
+    assert str(long) in process(long, env={"COLUMNS": "40"}).stdout.decode()
+    assert ferserve(long, "--output", tmp_path / "table").exit_code == 0
+    assert str(long) in (tmp_path / "table").read_text()
+    command = [sys.executable, "-m", "ferserve", "predict", long]
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    environment |= {"FERSERVE_MODELS_DIR": str(standin_models), "TERM": "xterm"}
+    shown, _ = in_terminal(command, 100, env=environment)
+    assert "portrait-of-nobody.png" in shown.decode()
+    assert "…" in shown.decode()
+
+
+def test_what_is_redirected_arrives_though_a_bar_is_shown(tmp_path, folder, standin_models):
+    command = [sys.executable, "-m", "ferserve", "predict", folder / "b.jpg", "--format", "jsonl"]
+    environment = os.environ | {"FERSERVE_MODELS_DIR": str(standin_models), "TERM": "xterm"}
+    with (tmp_path / "answers").open("wb") as file:
+        shown, _ = in_terminal(command, 80, stdout=file, env=environment)
+    assert b"dominant_emotion" not in shown
+    (line,) = (tmp_path / "answers").read_text().splitlines()
+    assert json.loads(line)["file"] == str(folder / "b.jpg")
 
 
 def test_json_lines_are_the_items_of_json(ferserve, folder):
@@ -161,6 +375,23 @@ def test_fewer_frames_are_spread_evenly(video):
         assert [picture.number for picture in reader] == [1, 3, 5, 7, 9, 11]
     with VideoReader(video, fps=100) as reader:
         assert len(list(reader)) == 12
+
+
+@pytest.mark.parametrize("fps", [2, 5, 7.5])
+def test_frames_are_chosen_by_their_time(tmp_path, fps):
+    burst = np.arange(30) / 30
+    times = [*burst, *(5.03 + burst), 9.0, *np.sort(10 + np.random.default_rng(0).random(40))]
+    path = tmp_path / "variable.mp4"
+    with VideoWriter(path, 30) as writer:
+        for number, time in enumerate(times):
+            writer.add(Image.new("RGB", (64, 64), (number, 0, 0)), float(time))
+    with VideoReader(path, fps=fps) as reader:
+        chosen = np.array([picture.seconds for picture in reader])
+    intervals = np.floor((chosen + 0.002) * fps)
+    assert (np.diff(intervals) >= 1).all()
+    assert set(intervals) == set(np.floor((np.array(times) + 0.002) * fps))
+    steady = np.diff(chosen[chosen < 1])
+    assert steady == pytest.approx(np.full(len(steady), 1 / fps), abs=0.5 / 30 + 0.001)
 
 
 def test_odd_sides_lose_a_line(tmp_path):
@@ -233,6 +464,28 @@ def test_a_bad_video_costs_only_its_place(ferserve, video, tmp_path):
         "missing.mov": "unreadable_file",
     }
     assert sum(item["file"] == str(video) for item in items) == 12
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    """A box of an MP4 file (ISO/IEC 14496-12, section 4.2)."""
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+def test_a_container_without_pictures_is_called_that(ferserve, tmp_path):
+    empty, sound = tmp_path / "empty.mp4", tmp_path / "sound.mp4"
+    time_scale = bytes(12) + (1000).to_bytes(4, "big") + bytes(84)
+    empty.write_bytes(box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", box(b"mvhd", time_scale)))
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    items = json.loads(ferserve(empty, sound, "--json").stdout)
+    assert [item["problem"]["detail"] for item in items] == [
+        "the container is empty: it has no track",
+        "it has sound, but no pictures",
+    ]
 
 
 def test_without_pyav_a_video_says_what_to_install(ferserve, video, monkeypatch):

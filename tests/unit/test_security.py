@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from ferserve.api.security import ApiKeys
+from ferserve.api.security import ApiKeys, Guard
+from ferserve.errors import ForbiddenOrigin
 from ferserve.settings import Settings
 from in_process import serving
 from pydantic import ValidationError
@@ -195,3 +196,45 @@ async def test_a_page_can_read_a_fault_of_ours_too(standin_models, photo):
         failed = await client.post("/v1/emotion", content=photo("astronaut"), headers=origin)
         assert_problem(failed, 500, "internal_error")
         assert failed.headers["access-control-allow-origin"] == "https://app.example"
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("https://faces.example", "faces.example"),
+        ("https://faces.example", "faces.example:443"),
+        ("https://faces.example", "Faces.Example"),
+        ("http://faces.example", "faces.example:80"),
+        ("http://FACES.example:80", "faces.example"),
+        ("http://faces.example:8000", "faces.example:8000"),
+        ("http://[::1]:8000", "[0:0:0:0:0:0:0:1]:8000"),
+        ("https://app.example", "faces.example"),
+        ("https://app.example:443", "faces.example"),
+    ],
+)
+def test_a_page_of_the_service_or_of_an_allowed_origin_may_stream(origin, host):
+    guard = Guard(Settings(cors_origins="https://App.example/"))
+    guard.require_origin({"origin": origin, "host": host})
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("https://evil.example", "faces.example"),
+        ("https://faces.example", "faces.example:80"),
+        ("https://faces.example:8443", "faces.example"),
+        ("http://faces.example.evil.example", "faces.example"),
+        ("http://app.example", "faces.example"),
+        ("http://faces.example@evil.example", "evil.example"),
+        ("null", "faces.example"),
+        ("null", "null"),
+        ("", ""),
+        ("https://", ""),
+        ("https://faces.example", "faces.example/path"),
+        ("https://faces.example", "faces.example:port"),
+    ],
+)
+def test_another_page_may_not_stream(origin, host):
+    guard = Guard(Settings(cors_origins="https://app.example"))
+    with pytest.raises(ForbiddenOrigin):
+        guard.require_origin({"origin": origin, "host": host})

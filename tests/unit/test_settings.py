@@ -94,3 +94,31 @@ def test_a_data_set_that_is_not_there_is_told_at_the_start(tmp_path):
 def test_one_upload_must_fit_into_the_memory_for_all():
     with pytest.raises(ValidationError, match="upload_memory_bytes"):
         Settings(upload_memory_bytes=1000)
+
+
+def test_origins_are_written_as_browsers_write_them():
+    settings = Settings(cors_origins="https://App.Example/, http://x:80,https://müller.example:443")
+    assert settings.cors_origins == (
+        "https://app.example", "http://x", "https://xn--mller-kva.example",
+    )  # fmt: skip
+    assert Settings(cors_origins="*").cors_origins == ("*",)
+    assert Settings(cors_origins="http://localhost:3000").cors_origins == ("http://localhost:3000",)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["app.example", "localhost:3000", "https://app.example/page", "https://app.example?x",
+     "https://me@app.example", "https://*.example", "https:app.example", "https://", "null"],
+)  # fmt: skip
+def test_what_is_no_origin_is_refused_at_the_start(origin):
+    with pytest.raises(ValidationError, match="is no origin"):
+        Settings(cors_origins=origin)
+
+
+def test_a_root_path_is_a_path():
+    assert Settings().root_path == ""
+    assert Settings(root_path="/face/").root_path == "/face"
+    assert Settings(root_path="/a/b").root_path == "/a/b"
+    for wrong in ("face", "https://x/face", "/face?x", "//x"):
+        with pytest.raises(ValidationError, match="is no path"):
+            Settings(root_path=wrong)

@@ -56,3 +56,9 @@ async def test_frames_give_their_memory_back(standin_models, grey_crop):
             stream.send(b"no image")
             assert (await stream.message())["problem"]["code"] == "unsupported_media_type"
         assert client.app.state.upload_budget.held == 0
+
+
+async def test_a_slash_at_the_end_of_the_path_changes_nothing(standin_models, grey_crop):
+    async with serving(standin_models) as client, connected(client.app, f"{PATH}/") as stream:
+        stream.send(grey_crop)
+        assert (await stream.message())["frame"] == 1

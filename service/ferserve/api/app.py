@@ -21,7 +21,7 @@ from ferserve.api import (
 )
 from ferserve.api import metrics as metrics_page
 from ferserve.api.budget import UploadBudget
-from ferserve.api.middleware import AnswerFaults, RequestContext
+from ferserve.api.middleware import AnswerFaults, DrainBody, RequestContext
 from ferserve.api.problems import HANDLED, handle
 from ferserve.api.security import Guard
 from ferserve.benchmark.jobs import JobQueue
@@ -60,7 +60,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.recognizer = serving = recognizer or AsyncRecognizer(settings, metrics)
-        app.state.benchmarks = benchmarks = Benchmarks(serving, JobQueue(settings.benchmark_queue))
+        queue = JobQueue(settings.benchmark_queue, settings.root_path)
+        app.state.benchmarks = benchmarks = Benchmarks(serving, queue)
         await serving.start()
         benchmarks.queue.start()
         yield
@@ -74,6 +75,8 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lifespan,
         swagger_ui_parameters={"validatorUrl": None},
+        root_path=settings.root_path,
+        redirect_slashes=False,  # the middleware takes the slash away
     )
     app.state.recognizer = app.state.benchmarks = None
     app.state.metrics = metrics
@@ -86,11 +89,12 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
             expose_headers=["Location", "Retry-After", "Server-Timing", "X-Request-ID"],
         )
     app.add_middleware(RequestContext, metrics=metrics, is_draining=lambda: _is_draining(app))
+    app.add_middleware(DrainBody)
     for kind in HANDLED:
         app.add_exception_handler(kind, handle)
     for resource in (emotion, models, benchmark, inference_protocol, deepface):

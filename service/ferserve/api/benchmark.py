@@ -24,6 +24,7 @@ from ferserve.benchmark.schemas import (
     BenchmarkRequest,
     UploadOptions,
 )
+from ferserve.schemas import describe_faults
 
 MAX_JSON_BYTES = 64 * 1024
 
@@ -128,8 +129,9 @@ async def start_benchmark(
     with benchmarks.queue.reserve():
         submit = await _read(request, benchmarks)
     job = submit()
-    response.headers["Location"] = f"/v1/benchmark/{job.id}"
-    return job.describe()
+    answer = job.describe()
+    response.headers["Location"] = answer.links.self
+    return answer
 
 
 @router.get("", responses=openapi_responses(*_REFUSALS))
@@ -243,10 +245,7 @@ async def _read_upload(request: Request, benchmarks: Benchmarks) -> Callable[[],
 
 def _refusal(error: ValidationError) -> errors.Refusal:
     """Names the parameter and the rule, never the value."""
-    faults = error.errors(include_input=False, include_url=False)
-    described = "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults
-    )
-    if any(fault["type"] == "json_invalid" for fault in faults):
+    described = describe_faults(error)
+    if any(fault["type"] == "json_invalid" for fault in error.errors()):
         return errors.MalformedRequest(f"the body is no JSON: {described}")
     return errors.InvalidParameter(described)

@@ -6,13 +6,13 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
 
 from ferserve import errors
 from ferserve.api.calls import SERVER_TIMING, private, upload_time, while_connected
 from ferserve.api.dependencies import BudgetDependency, RecognizerDependency
 from ferserve.api.openapi import inline_schema, openapi_responses
+from ferserve.api.parameters import once, read_options
 from ferserve.api.uploads import Take, decode_base64, read_body, read_form
 from ferserve.deepface import (
     PATH,
@@ -21,13 +21,15 @@ from ferserve.deepface import (
     AnalyzeProblem,
     AnalyzeResponse,
     is_text,
-    options_of,
     require_data_uri,
     require_faces,
 )
 
 IMAGE = "img"
 """Name of the field that holds the image."""
+
+IMAGE_UNTIL_0_0_93 = "img_path"
+"""Its name in DeepFace 0.0.93 and before."""
 
 MAX_VALUES = 1000
 """Most values in a body, beside which the image is one."""
@@ -93,8 +95,9 @@ async def analyze(
     with budget.request() as take:
         async with upload_time():
             fields = await _read(request, recognizer.settings.max_upload_bytes, take)
-        options = _options(fields)
-        data = await run_in_threadpool(_image, fields.get(IMAGE))
+        sent = [fields.pop(name, None) for name in (IMAGE, IMAGE_UNTIL_0_0_93)]
+        options = read_options(request, AnalyzeOptions, fields.items()).require_supported()
+        data = await run_in_threadpool(_image, [img for img in sent if img])
         asked = options.emotion_options()
         seen = await while_connected(request, recognizer.answer(data, asked))
         if options.enforce_detection:
@@ -112,10 +115,11 @@ async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
     media_type = parsed.decode("latin-1").lower()
     if media_type == "multipart/form-data":
         parts = await read_form(request, max_bytes, take)
-        return {
-            name: content if name == IMAGE else content.decode(errors="replace")
+        images = (IMAGE, IMAGE_UNTIL_0_0_93)
+        return once(
+            (name, content if name in images else content.decode(errors="replace"))
             for name, content in parts
-        }
+        )
     body = await read_body(request, max_bytes, take)
     if media_type == "application/json":
         return await run_in_threadpool(_parse, body)
@@ -128,9 +132,10 @@ async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
 
 def _parse_form(body: bytes) -> dict[str, Any]:
     try:
-        return dict(parse_qsl(body.decode(), max_num_fields=MAX_VALUES))
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_VALUES)
     except ValueError as error:
         raise errors.MalformedRequest("the body is no form") from error
+    return once(pairs)
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def _parse(body: bytes) -> dict[str, Any]:
     if sum(body.count(sign) for sign in b"[{,") > MAX_VALUES:
         raise errors.MalformedRequest("the JSON body has too many values")
     try:
-        document = json.loads(body)
+        document = json.loads(body, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise errors.MalformedRequest("the body is not JSON") from error
     if not isinstance(document, dict):
@@ -146,18 +151,12 @@ def _parse(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _options(fields: dict[str, Any]) -> AnalyzeOptions:
-    try:
-        return options_of(fields)
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
-        raise errors.InvalidParameter("; ".join(faults)) from None
-
-
-def _image(img: object) -> bytes:
+def _image(sent: list[Any]) -> bytes:
     """Returns the image's bytes, whatever form it came in."""
-    if not img:
-        raise errors.MalformedRequest("img: there is none")
+    if len(sent) != 1:
+        fault = "img_path is there, too" if sent else "there is none"
+        raise errors.MalformedRequest(f"img: {fault}")
+    (img,) = sent
     if isinstance(img, bytes):
         if not is_text(img):
             return img

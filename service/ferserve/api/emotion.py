@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from ferserve import errors
 from ferserve.api.calls import SERVER_TIMING, private, upload_time, while_connected
 from ferserve.api.dependencies import get_budget, get_recognizer
-from ferserve.api.openapi import openapi_responses
+from ferserve.api.openapi import inline_schema, openapi_responses
 from ferserve.api.parameters import describe_parameters, read_options, read_seconds
 from ferserve.api.problems import as_refusal, describe
 from ferserve.api.uploads import FIELD, FILES, read_image, read_images
@@ -25,6 +25,8 @@ router = APIRouter(prefix="/v1/emotion", tags=["emotion"])
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
+_OPTIONS = inline_schema(EmotionOptions)["properties"]
+
 _IMAGE_BODY = {
     "requestBody": {
         "required": True,
@@ -35,7 +37,7 @@ _IMAGE_BODY = {
                 "schema": {
                     "type": "object",
                     "required": [FIELD],
-                    "properties": {FIELD: _BINARY["schema"]},
+                    "properties": {FIELD: _BINARY["schema"]} | _OPTIONS,
                 }
             },
             "image/*": _BINARY,
@@ -60,7 +62,8 @@ _IMAGES_BODY = {
                     "required": [FILES],
                     "properties": {
                         FILES: {"type": "array", "minItems": 1, "items": _BINARY["schema"]}
-                    },
+                    }
+                    | _OPTIONS,
                 }
             }
         },
@@ -99,6 +102,7 @@ _PROBLEMS = (
 async def recognize_emotion(request: Request) -> Response:
     """Finds the faces of an image and rates the apparent expression of each.
 
+    Options come in the query or as fields of the form.
     An image with no face is answered with an empty list. The scores say how a face looks, not
     what the person feels. Nothing of the image is kept.
     """
@@ -106,7 +110,9 @@ async def recognize_emotion(request: Request) -> Response:
     options, seconds = read_options(request, EmotionOptions), read_seconds(request)
     with budget.request() as take:
         async with upload_time():
-            data = await read_image(request, recognizer.settings.max_upload_bytes, take)
+            data, fields = await read_image(request, recognizer.settings.max_upload_bytes, take)
+        if fields:
+            options = read_options(request, EmotionOptions, fields)
         work = recognizer.answer(data, options, seconds)
         recognition = await while_connected(request, work)
     answer = EmotionResponse(request_id=request.state.request_id, **dict(recognition))
@@ -131,9 +137,11 @@ async def recognize_emotions(request: Request) -> Response:
     settings = recognizer.settings
     with budget.request() as take:
         async with upload_time():
-            images = await read_images(
+            images, fields = await read_images(
                 request, settings.max_batch_upload_bytes, settings.max_images, take
             )
+        if fields:
+            options = read_options(request, EmotionOptions, fields)
         work = recognizer.answer_many(images, options, seconds)
         outcomes = await while_connected(request, work)
     _refuse_if_all_failed(outcomes)

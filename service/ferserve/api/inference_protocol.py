@@ -181,5 +181,3 @@ def _refuse_other_forms(request: Request) -> None:
             "binary tensors are not supported: send JSON; tritonclient does so with "
             "set_data_from_numpy(…, binary_data=False)"
         )
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise errors.UnsupportedMediaType("compressed bodies are not supported")

@@ -1,9 +1,11 @@
 """What every request gets: an id, security headers, a log line, and an answer whatever happens."""
 
+import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from time import perf_counter
 from urllib.parse import quote
 
@@ -35,13 +37,19 @@ CLIENT_LEFT = 499
 FAILED_STREAM = 1011
 """The close code of a stream that a fault of ours ended (RFC 6455, section 7.4.1)."""
 
+DRAIN_BYTES = 64 * 1024 * 1024
+"""Most bytes of a refused body that are read before its connection is closed."""
+
+DRAIN_SECONDS = 15
+"""Longest time for them."""
+
 logger = logging.getLogger(__name__)
 
 
 class AnswerFaults:
-    """Innermost middleware: what no handler answered becomes a problem like any other.
+    """Innermost middleware: answers ``HEAD`` as ``GET``, and with a problem where no handler did.
 
-    Inside of what adds headers, as pages of other origins may read no answer without theirs.
+    Runs inside the CORS middleware, so that error responses carry CORS headers too.
 
     Args:
         app: What is inside.
@@ -54,7 +62,14 @@ class AnswerFaults:
         """Serves one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
+        elif scope["method"] == "HEAD":
+            got = {**scope, "method": "GET"}
+            await self._answer(got, receive, _without_body(send))
+            scope["route"] = got.get("route")
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         answering = False
 
         async def send_noticed(message: Message) -> None:
@@ -71,6 +86,17 @@ class AnswerFaults:
                 raise
             response = await handle(Request(scope), error)
             await response(scope, receive, send)
+
+
+def _without_body(send: Send) -> Send:
+    """Ends an answer after its head: a stream of events would go on for long."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body"})
+
+    return send_head
 
 
 class RequestContext:
@@ -94,6 +120,7 @@ class RequestContext:
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
+        scope["path"] = _whole_path(scope["path"], scope.get("root_path", ""))
         token = REQUEST_ID.set(request_id)
         try:
             if scope["type"] == "http":
@@ -152,6 +179,65 @@ class RequestContext:
                 await send_with_id({"type": "websocket.close", "code": FAILED_STREAM})
         finally:
             _log("WS", scope, code, perf_counter() - started)
+
+
+class DrainBody:
+    """Outermost middleware: a connection is closed only when the request's body has been read.
+
+    Closing it earlier resets it, and a client that writes its whole request before it reads, such
+    as ``urllib``, never sees the answer. Where the connection stays open, the server drains it.
+
+    Args:
+        app: What is inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        closes = scope.get("http_version") == "1.0" or _says_close(scope["headers"])
+        unread, ended = True, False
+
+        async def receive_noticed() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = message.get("more_body", False)
+            return message
+
+        async def send_without_end(message: Message) -> None:
+            nonlocal closes, ended
+            if message["type"] == "http.response.start":
+                closes = closes or _says_close(message.get("headers", ()))
+            elif closes and unread and not message.get("more_body", False):
+                ended, message = True, {**message, "more_body": True}
+            await send(message)
+
+        await self.app(scope, receive_noticed, send_without_end)
+        if ended:
+            left = DRAIN_BYTES
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    while unread and left > 0:
+                        left -= len((await receive_noticed()).get("body", b""))
+            await send({"type": "http.response.body"})
+
+
+def _says_close(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name.lower() == b"connection" and b"close" in value.lower() for name, value in headers
+    )
+
+
+def _whole_path(path: str, prefix: str) -> str:
+    """Puts back the prefix that a proxy took away, and takes away a slash at the end."""
+    if not f"{path}/".startswith(f"{prefix}/"):
+        path = prefix + path
+    path = path.removesuffix("/")
+    return f"{path}/" if path == prefix else path
 
 
 def _log(method: str, scope: Scope, outcome: int | str, seconds: float) -> None:

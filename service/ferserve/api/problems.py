@@ -52,7 +52,7 @@ def describe(request: HTTPConnection, error: Exception) -> ProblemDetails:
     if isinstance(refusal, InternalError):
         method = request.scope.get("method", "WS")
         logger.error("%s %s failed", method, _path(request), exc_info=error)
-    path = request.scope["path"]
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     is_deepface = path == deepface.PATH
     document = deepface.AnalyzeProblem if is_deepface else inference_protocol.problem_document(path)
     return document(
@@ -91,13 +91,14 @@ def _path(request: HTTPConnection) -> str:
 def _allowed_methods(request: Request) -> list[str]:
     """All methods of a path; Starlette names only those of the first route that has the path."""
     routes = request.app.router.routes
-    return [
+    allowed = [
         method
-        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
         if any(
             route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes
         )
     ]
+    return ["GET", "HEAD", *allowed[1:]] if "GET" in allowed else allowed
 
 
 def type_of(code: str) -> str:

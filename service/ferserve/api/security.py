@@ -15,7 +15,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import HTTPConnection
 
 from ferserve.errors import ForbiddenOrigin, RateLimited, Unauthorized
-from ferserve.settings import Settings
+from ferserve.settings import Settings, web_origin
 
 _KEY_HEADER = APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", auto_error=False)
 _BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False)
@@ -116,11 +116,19 @@ class Guard:
         Raises:
             ForbiddenOrigin: It is another page.
         """
-        origin = headers.get("origin")
-        if origin is None or not self._origins.isdisjoint((origin, "*")):
+        sent = headers.get("origin")
+        if sent is None or "*" in self._origins:
             return
-        if origin.partition("://")[2] != headers.get("host"):
-            raise ForbiddenOrigin("FERSERVE_CORS_ORIGINS does not name the page's origin")
+        try:
+            origin = web_origin(sent)
+            host = headers.get("host", "")
+            if origin in self._origins or origin == web_origin(
+                f"{sent.partition(':')[0]}://{host}"
+            ):
+                return
+        except ValueError:
+            pass  # it, or the host, is none
+        raise ForbiddenOrigin("FERSERVE_CORS_ORIGINS does not name the page's origin")
 
     async def _check_rate(self, request: Request) -> None:
         await self.admit(request, None)

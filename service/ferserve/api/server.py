@@ -98,8 +98,10 @@ def run(settings: Settings) -> None:
         ws_per_message_deflate=False,  # frames are compressed already
     )
     server = DrainingServer(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
+    # asyncio would take only IPv6 from "::".
+    sockets = [config.bind_socket()] if settings.host == "::" else None
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets)
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:

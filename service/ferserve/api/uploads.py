@@ -1,9 +1,10 @@
 """A request's body → its image or its form, in memory only and never over the limit."""
 
 import base64
-import binascii
+import codecs
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -18,7 +19,7 @@ from ferserve.errors import (
     TooManyImages,
     UnsupportedMediaType,
 )
-from ferserve.schemas import ImageDocument
+from ferserve.schemas import ImageDocument, describe_faults
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -35,15 +36,24 @@ MAX_PARTS = 1000
 QUICK_BYTES = 64 * 1024
 """Up to here, parsing a body costs less than handing it to a thread."""
 
-DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+DATA_URI = re.compile(r"data:[^,]*;base64,\s*", re.IGNORECASE)
+
+BLANK_INSIDE = re.compile(r"(?<=[^ \t\r\n])[ \t]+(?=[^ \t\r\n])")
+STRAY = re.compile(r"[^A-Za-z0-9+/_= \t\r\n-]")
+"""What no base64 has, in lines or not."""
+
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+
+Fields = list[tuple[str, str]]
+"""Names and texts of a form's other fields, in order."""
 
 
 Take = Callable[[int], None]
 """Is told of every part of a body before it is kept, and raises where there is no room for it."""
 
 
-async def read_image(request: Request, max_bytes: int, take: Take) -> bytes:
-    """Reads the image of a request in any of the three forms.
+async def read_image(request: Request, max_bytes: int, take: Take) -> tuple[bytes, Fields]:
+    """Reads the image of a request in any of the three forms, and a form's other fields.
 
     Args:
         request: Its body has not been read.
@@ -59,19 +69,22 @@ async def read_image(request: Request, max_bytes: int, take: Take) -> bytes:
     body = await read_body(request, max_bytes, take)
     if not body:
         raise MalformedRequest("the request body is empty")
+    fields: Fields = []
     if unpack is None:
         image = body
     elif len(body) <= QUICK_BYTES:
-        image = unpack(body)
+        image, fields = unpack(body)
     else:  # parsing megabytes takes milliseconds, in which the event loop would stand still
-        image = await run_in_threadpool(unpack, body)
+        image, fields = await run_in_threadpool(unpack, body)
     if not image:
         raise MalformedRequest("the image is empty")
-    return image
+    return image, fields
 
 
-async def read_images(request: Request, max_bytes: int, max_images: int, take: Take) -> list[bytes]:
-    """Reads the images of a batch, the fields ``files`` of a form, in order.
+async def read_images(
+    request: Request, max_bytes: int, max_images: int, take: Take
+) -> tuple[list[bytes], Fields]:
+    """Reads the images of a batch, the fields ``files`` of a form, in order, and its other fields.
 
     Args:
         request: Its body has not been read.
@@ -94,7 +107,7 @@ async def read_images(request: Request, max_bytes: int, max_images: int, take: T
         raise MalformedRequest(f"the multipart body has no field {FILES!r}")
     if len(images) > max_images:
         raise TooManyImages(f"there are {len(images)} images; at most {max_images} are accepted")
-    return images
+    return images, _texts(parts, FILES)
 
 
 async def read_form(
@@ -109,6 +122,7 @@ async def read_form(
 
     Raises:
         PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
+        UnsupportedMediaType: The body or a part is encoded in a way that is not taken.
         MalformedRequest: The body is not what its ``Content-Type`` says.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
@@ -124,18 +138,27 @@ async def read_form(
 
 
 async def read_body(request: Request, max_bytes: int, take: Take | None = None) -> bytes:
-    """Reads a body as it is.
+    """Reads a body as it is, but for a byte order mark, with which some write JSON.
 
     Raises:
         PayloadTooLarge: It is larger than ``max_bytes``; the rest was not kept.
+        UnsupportedMediaType: It is compressed.
     """
     body = bytearray()
     async for chunk in _chunks(request, max_bytes, take):
         body += chunk
+    if body.startswith(codecs.BOM_UTF8):
+        del body[: len(codecs.BOM_UTF8)]
     return bytes(body)
 
 
 async def _chunks(request: Request, max_bytes: int, take: Take | None) -> AsyncIterator[bytes]:
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.strip().lower() not in ("identity", ""):
+        raise UnsupportedMediaType(
+            f"Content-Encoding: {coding[:40]} is not supported: send the body uncompressed",
+            {"Accept-Encoding": "identity"},
+        )
     too_large = PayloadTooLarge(f"the request body may have at most {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -150,8 +173,8 @@ async def _chunks(request: Request, max_bytes: int, take: Take | None) -> AsyncI
         yield chunk
 
 
-def _unpacker(content_type: str) -> Callable[[bytes], bytes] | None:
-    """Chooses how to get the image out of a body; None where the body is the image."""
+def _unpacker(content_type: str) -> Callable[[bytes], tuple[bytes, Fields]] | None:
+    """Chooses how to get image and fields out of a body; None where the body is the image."""
     parsed, parameters = parse_options_header(content_type)
     media_type = parsed.decode("latin-1").lower()
     if media_type == "multipart/form-data":
@@ -174,7 +197,7 @@ def _boundary(parameters: dict[bytes, bytes]) -> bytes:
     return boundary
 
 
-def _from_multipart(body: bytes, boundary: bytes) -> bytes:
+def _from_multipart(body: bytes, boundary: bytes) -> tuple[bytes, Fields]:
     form = _Form()
     try:
         parser = form.parser(boundary)
@@ -182,7 +205,12 @@ def _from_multipart(body: bytes, boundary: bytes) -> bytes:
         parser.finalize()
     except FormParserError as error:
         raise MalformedRequest("the multipart body is broken") from error
-    return the_file(form.finished())
+    parts = form.finished()
+    return the_file(parts), _texts(parts, FIELD)
+
+
+def _texts(parts: Iterable[tuple[str, bytes]], files: str) -> Fields:
+    return [(name, content.decode(errors="replace")) for name, content in parts if name != files]
 
 
 def the_file(parts: list[tuple[str, bytes]]) -> bytes:
@@ -197,11 +225,27 @@ def the_file(parts: list[tuple[str, bytes]]) -> bytes:
     return files[0]
 
 
+@dataclass(slots=True)
+class _Part:
+    name: str = ""
+    encoding: str = ""
+    content: bytearray = field(default_factory=bytearray)
+
+    def decoded(self) -> bytes:
+        if self.encoding in ("", "7bit", "8bit", "binary"):
+            return bytes(self.content)
+        if self.encoding == "base64":
+            return decode_base64(self.name, self.content.decode("latin-1"))
+        raise UnsupportedMediaType(
+            f"{self.name}: Content-Transfer-Encoding: {self.encoding[:40]} is not supported"
+        )
+
+
 class _Form:
     """Collects the parts of a multipart body; larger ones go to no temporary file."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[str, bytearray]] = []
+        self._parts: list[_Part] = []
         self._complete = False
         self._header_name = b""
         self._header_value = b""
@@ -220,22 +264,27 @@ class _Form:
             "on_part_data": self._on_part_data,
             "on_end": self._on_end,
         }
-        return MultipartParser(boundary, callbacks)
+        parser = MultipartParser(boundary, callbacks)
+        # RFC 2046 allows a preamble, and blanks after the boundary. The parser takes neither at the
+        # first boundary, so it gets one more before, whose part is whatever precedes the form.
+        parser.write(b"--" + boundary + b"\r\n\r\n\r\n")
+        return parser
 
     def finished(self) -> list[tuple[str, bytes]]:
         """Returns names and contents of the parts.
 
         Raises:
-            MalformedRequest: The body ended early.
+            MalformedRequest: The body ended early, or a part is not in base64 as it says.
+            UnsupportedMediaType: A part is encoded in another way.
         """
         if not self._complete:
             raise MalformedRequest("the multipart body ends early")
-        return [(name, bytes(content)) for name, content in self._parts]
+        return [(part.name, part.decoded()) for part in self._parts[1:]]
 
     def _on_part_begin(self) -> None:
-        if len(self._parts) == MAX_PARTS:
+        if len(self._parts) > MAX_PARTS:
             raise MalformedRequest(f"the multipart body has more than {MAX_PARTS} parts")
-        self._parts.append(("", bytearray()))
+        self._parts.append(_Part())
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -244,47 +293,66 @@ class _Form:
         self._header_value += data[start:end]
 
     def _on_header_end(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
+        header = self._header_name.lower()
+        if header == b"content-disposition":
             _, options = parse_options_header(self._header_value)
-            name = options.get(b"name", b"").decode("latin-1")
-            self._parts[-1] = (name, self._parts[-1][1])
+            self._parts[-1].name = options.get(b"name", b"").decode(errors="replace")
+        elif header == b"content-transfer-encoding":
+            self._parts[-1].encoding = self._header_value.decode("latin-1").strip().lower()
         self._header_name = self._header_value = b""
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._parts[-1][1].extend(data[start:end])
+        self._parts[-1].content.extend(data[start:end])
 
     def _on_end(self) -> None:
         self._complete = True
 
 
-def _from_json(body: bytes) -> bytes:
+def _from_json(body: bytes) -> tuple[bytes, Fields]:
     try:
         document = ImageDocument.model_validate_json(body)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
+        faults = describe_faults(error)
         raise MalformedRequest(f"the JSON body is not as described: {faults}") from None
-    return decode_base64("image", document.image)
+    return decode_base64("image", document.image), []
 
 
-def decode_base64(field: str, text: str) -> bytes:
+def decode_base64(name: str, text: str) -> bytes:
     """Returns what is in base64 or in a base64 data URI.
 
     Args:
-        field: Where it stood, for the error's words.
-        text: Line breaks and blanks in it do not matter.
+        name: Of the field, for the error's words.
+        text: In the standard or the URL-safe alphabet, padded or not. Line breaks do not matter,
+            nor do blanks beside them or at either end.
 
     Raises:
-        MalformedRequest: It is neither.
+        MalformedRequest: It is neither, with the place of what is wrong, counted from 1.
     """
-    if text.startswith("data:"):
+    start = 0
+    if text[:5].lower() == "data:":
         header = DATA_URI.match(text)
         if not header:
-            raise MalformedRequest(f"{field}: the data URI is not in base64")
-        text = text[header.end() :]
+            raise MalformedRequest(f"{name}: the data URI is not in base64")
+        start = header.end()
+    blank = BLANK_INSIDE.search(text, start) if " " in text or "\t" in text else None
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MalformedRequest(f"{field}: not base64") from error
+        encoded = b"".join(text[start:].encode("ascii").split()).rstrip(b"=").translate(_STANDARD)
+        if not blank:
+            return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+    except ValueError:
+        pass
+    raise MalformedRequest(f"{name}: not base64: {_fault(text, start, blank)}")
+
+
+def _fault(text: str, start: int, blank: re.Match[str] | None) -> str:
+    if stray := STRAY.search(text, start):
+        return f"{stray[0]!r} at {stray.start() + 1} is no character of it"
+    if blank:
+        return (
+            f"there is a blank at {blank.start() + 1}, as where a '+' was; a URL-encoded form has "
+            "to write it as %2B"
+        )
+    padding = text.find("=", start)
+    if padding >= 0 and text[padding:].strip("= \t\r\n"):
+        return f"more follows the padding '=' at {padding + 1}"
+    return "it ends early, in the middle of a byte"

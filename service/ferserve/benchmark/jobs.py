@@ -64,6 +64,7 @@ class Job:
 
     spec: JobSpec
     work: Work | None
+    root_path: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     status: Status = "queued"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -163,7 +164,7 @@ class Job:
 
     def describe(self) -> BenchmarkJob:
         """Returns the job as the API shows it, without its result."""
-        path = f"/v1/benchmark/{self.id}"
+        path = f"{self.root_path}/v1/benchmark/{self.id}"
         return BenchmarkJob(
             id=self.id,
             status=self.status,
@@ -198,10 +199,12 @@ class JobQueue:
 
     Args:
         max_waiting: Most jobs waiting beside the one that runs.
+        root_path: Begins the paths in a job's links.
     """
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int, root_path: str = "") -> None:
         self._max_waiting = max_waiting
+        self._root_path = root_path
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._waiting: asyncio.Queue[Job] = asyncio.Queue()
         self._reserved = 0
@@ -261,7 +264,7 @@ class JobQueue:
             NotReady: No jobs are taken.
         """
         self._require_place()
-        job = Job(spec, work)
+        job = Job(spec, work, self._root_path)
         self._jobs[job.id] = job
         self._waiting.put_nowait(job)
         self._forget_old()

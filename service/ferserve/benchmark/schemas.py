@@ -208,7 +208,7 @@ class JobProblem(BaseModel):
 
 
 class Links(BaseModel):
-    """Where to go on, relative to the service's address."""
+    """Where to go on: paths on the service's host."""
 
     self: str
     events: str

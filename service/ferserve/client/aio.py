@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import httpx
-from anyio import CancelScope
 
 from ferserve.benchmark.schemas import Against, BenchmarkDetails, BenchmarkJob, Progress, SplitName
 from ferserve.client import calls
@@ -139,8 +138,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
                     return details
                 await asyncio.sleep(calls.POLL_SECONDS)
         except asyncio.CancelledError:
-            with CancelScope(shield=True):
-                await self._ask(calls.cancel_benchmark(job.id))
+            await self._ask(calls.cancel_benchmark(job.id))
             raise
 
     async def benchmark_report(self, job_id: str) -> str:

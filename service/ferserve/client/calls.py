@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from ferserve.benchmark.schemas import Against, BenchmarkDetails, SplitName
-from ferserve.errors import refusal_of
+from ferserve.errors import kind_of
 from ferserve.schemas import DetectMode, RecognizeOptions, StreamingOptions
 
 Query = dict[str, str | int | float]
@@ -84,11 +84,9 @@ def has_ended(job: BenchmarkDetails) -> bool:
         Refusal: There will be none; of the code ``cancelled`` where somebody cancelled it.
     """
     if job.status in ("failed", "cancelled"):
-        problem = job.problem
-        raise refusal_of(
-            problem.code if problem else job.status,
-            problem.detail if problem else f"the benchmark was {job.status}",
-        )
+        code = job.problem.code if job.problem else job.status
+        detail = job.problem.detail if job.problem else f"the benchmark was {job.status}"
+        raise kind_of(code)(detail, code=code)
     return job.status == "succeeded"
 
 

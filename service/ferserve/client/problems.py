@@ -6,7 +6,7 @@ from http import HTTPStatus
 import httpx
 from pydantic import ValidationError
 
-from ferserve.errors import Refusal, refusal_of
+from ferserve.errors import Refusal, kind_of
 from ferserve.schemas import ProblemDetails
 
 
@@ -28,10 +28,10 @@ def refusal_of_problem(
     problem: ProblemDetails, headers: Mapping[str, str] | None = None
 ) -> Refusal:
     """Returns the refusal that the API describes."""
-    return refusal_of(
-        problem.code,
+    return kind_of(problem.code)(
         problem.detail,
         headers,
+        code=problem.code,
         status=problem.status,
         request_id=problem.request_id,
     )

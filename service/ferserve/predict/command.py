@@ -1,8 +1,6 @@
 """The command ``ferserve predict``. Heavy imports are inside, so that ``--help`` is quick."""
 
 import asyncio
-import sys
-from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
 
     from ferserve.predict.items import Item
     from ferserve.predict.outputs import Writer
+    from ferserve.predict.sources import Search
 
 
 class Format(StrEnum):
@@ -60,53 +59,74 @@ def predict_command(
 ) -> None:
     """Rate the apparent expression of every face in images and videos, without a server.
 
-    A file that cannot be answered is reported in its place and turns the exit status to 1. Videos
-    need ferserve's extra "video".
+    A file that cannot be answered is reported in its place and turns the exit status to 1. What a
+    folder has beside images and videos is counted at the end. Videos need ferserve's extra "video".
     """
     settings = settings_of(models_dir=models_dir, models=model, default_model=model)
     from rich.console import Console
     from rich.progress import Progress
 
-    from ferserve.predict.outputs import writer_of
+    from ferserve.predict.outputs import opened, writer_of
     from ferserve.predict.run import Predictor
     from ferserve.predict.sources import find_sources
     from ferserve.schemas import EmotionOptions
     from ferserve.sessions import ModelError
 
-    sources = find_sources(inputs)
+    search = find_sources(inputs)
+    sources = search.sources
     if not sources:
+        _report(search)
         fail("there is no image and no video in the folders")
-    with ExitStack() as opened:
-        progress = opened.enter_context(Progress(console=Console(stderr=True), transient=True))
-        images = sum(not source.is_video for source in sources)
-        bar = progress.add_task("images" if images else "frames", total=images or None)
-        total = images
-
-        def expect(count: int) -> None:
-            nonlocal total
-            total += count
-            progress.update(bar, total=total or None)
-
-        try:
-            file = opened.enter_context(output.open("w", newline="")) if output else sys.stdout
-            predictor = Predictor(
-                settings,
-                EmotionOptions(detect=detect.value),
-                annotate=annotate,
-                fps=fps,
-                advance=lambda: progress.advance(bar),
-                expect=expect,
+    kind = Format.JSON if as_json else output_format
+    images = sum(not source.is_video for source in sources)
+    total = images
+    try:
+        with opened(output) as file:
+            writer = writer_of(kind.value, file)
+            terminal = Console(stderr=True)
+            lines_appear = kind in (Format.CSV, Format.JSONL) and file.isatty()
+            progress = Progress(
+                console=terminal,
+                transient=True,
+                redirect_stdout=False,  # else Rich would write to stderr what is meant for stdout
+                disable=lines_appear or not terminal.is_terminal,
             )
-            writer = writer_of("json" if as_json else output_format.value, file)
-            failed = asyncio.run(_write_all(predictor.answer(sources), writer))
-        except ModelError as error:
-            fail(str(error))
-        except OSError as error:
-            fail(f"{error.filename}: {error.strerror}")
-        progress.stop()
-        writer.finish()
-    if failed:
+            with progress:
+                bar = progress.add_task("images" if images else "frames", total=images or None)
+
+                def expect(count: int) -> None:
+                    nonlocal total
+                    total += count
+                    progress.update(bar, total=total or None)
+
+                predictor = Predictor(
+                    settings,
+                    EmotionOptions(detect=detect.value),
+                    annotate=annotate,
+                    fps=fps,
+                    advance=lambda: progress.advance(bar),
+                    expect=expect,
+                )
+                failed = asyncio.run(_write_all(predictor.answer(sources), writer))
+            writer.finish()
+    except ModelError as error:
+        fail(str(error))
+    except BrokenPipeError:  # the reader has seen enough; Typer ends the command silently
+        raise
+    except OSError as error:
+        fail(f"{error.filename or output or 'standard output'}: {error.strerror}")
+    _report(search)
+    if failed or search.unreadable:
         raise typer.Exit(1)
+
+
+def _report(search: "Search") -> None:
+    """Says what of the folders was left out."""
+    if search.left_out:
+        counts = ", ".join(f"{what} ({number})" for what, number in search.left_out.most_common())
+        typer.echo(f"ferserve: left out of the folders: {counts}", err=True)
+    for error in search.unreadable:
+        typer.echo(f"ferserve: {error.filename}: {error.strerror}", err=True)
 
 
 async def _write_all(items: "AsyncIterator[Item]", writer: "Writer") -> bool:

@@ -1,10 +1,15 @@
 """What was seen in one image, or in one frame of a video."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ferserve.errors import InternalError, Refusal
 from ferserve.schemas import Recognition, TrackedFace
+
+ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""How an address begins, once a path was made of it: that has one slash for two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +17,7 @@ class Item:
     """What was seen.
 
     Attributes:
-        file: As the user named it, or below the folder that was named.
+        file: As the user named it, or below the folder that was named; see ``shown``.
         outcome: The answer, or why there is none.
         frame: Number of the frame, from 1; None for an image, as with ``seconds``.
         seconds: Time of the frame in its video.
@@ -39,6 +44,11 @@ class Item:
         return document | {"result": result}
 
 
+def shown(path: Path) -> str:
+    r"""Returns a path to print: bytes that are not UTF-8 stand as ``\xe9``."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def refusal_of_file(error: Exception) -> Refusal:
     """Says what is wrong with a file.
 
@@ -46,7 +56,10 @@ def refusal_of_file(error: Exception) -> Refusal:
         Exception: ``error`` itself, where it is a fault of ours.
     """
     if isinstance(error, OSError):
-        return Refusal(error.strerror or str(error), code="unreadable_file")
+        why = error.strerror or str(error)
+        if ADDRESS.match(str(error.filename)):
+            why = "addresses are not opened: download it first"
+        return Refusal(why, code="unreadable_file")
     if not isinstance(error, Refusal) or isinstance(error, InternalError):
         raise error
     return error

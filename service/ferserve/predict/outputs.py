@@ -1,17 +1,52 @@
 """What was seen, as a table, CSV, JSON or JSON Lines."""
 
 import csv
+import io
 import json
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from ferserve.errors import Refusal
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.predict.items import Item
 from ferserve.schemas import FaceEmotion, TrackedFace
+
+UNCUT = 100_000
+"""Width of a table that nobody reads in a terminal."""
+
+SHORTEST_NAME = 20
+"""Columns that the name of a file keeps in a narrow terminal."""
+
+
+@contextmanager
+def opened(path: Path | None) -> Iterator[TextIO]:
+    """Opens a file for the answers, in UTF-8; without a path, standard output.
+
+    Raises:
+        OSError: It cannot be opened, or takes no more.
+    """
+    if path:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):  # no name may cost the run
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except OSError:  # the interpreter would try to write the rest once more, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 class Writer(Protocol):
@@ -114,7 +149,9 @@ class TableWriter:
     """A table to read: a row for each face of an image, and for each track of a video."""
 
     def __init__(self, file: TextIO) -> None:
-        self._console = Console(file=file, markup=False, emoji=False)  # a file's name is no markup
+        width = None if file.isatty() else UNCUT
+        # A file's name is no markup.
+        self._console = Console(file=file, width=width, markup=False, emoji=False)
         self._table = Table(
             "image", "face (x, y, width, height)", "expression", "probability", "notes"
         )
@@ -133,7 +170,7 @@ class TableWriter:
                 self._tracks.setdefault(tracked.track, _TrackSum()).add(tracked, item.seconds)
         if isinstance(item.outcome, Refusal):
             problem = item.outcome
-            self._table.add_row(item.file, "", problem.code, "", problem.detail)
+            self._table.add_row(_Name(item.file), "", problem.code, "", problem.detail)
         elif item.frame is None:
             self._add_image(item)
 
@@ -145,10 +182,10 @@ class TableWriter:
     def _add_image(self, item: Item) -> None:
         faces = _faces(item)
         if not faces:
-            self._table.add_row(item.file, "no face")
+            self._table.add_row(_Name(item.file), "no face")
         for face in faces:
             self._table.add_row(
-                item.file,
+                _Name(item.file),
                 ", ".join(str(side) for side in face.box.model_dump().values()),
                 face.dominant_emotion,
                 f"{face.confidence:.1%}",
@@ -158,12 +195,33 @@ class TableWriter:
     def _end_video(self) -> None:
         """Adds the rows of a video that is over."""
         if self._frames and not self._tracks:
-            self._table.add_row(self._video, "no face", "", "", f"{self._frames} frames")
+            self._table.add_row(_Name(self._video), "no face", "", "", f"{self._frames} frames")
         for track, seen in self._tracks.items():
             emotion, mean = seen.strongest()
             notes = f"mean of {seen.frames} of {self._frames} frames"
-            self._table.add_row(self._video, seen.describe(track), emotion, f"{mean:.1%}", notes)
+            self._table.add_row(
+                _Name(self._video), seen.describe(track), emotion, f"{mean:.1%}", notes
+            )
         self._video, self._frames, self._tracks = "", 0, {}
+
+
+class _Name:
+    """The name of a file in a table; where there is no room for it, its end."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        width = cell_len(self._name)
+        return Measurement(min(width, SHORTEST_NAME), width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        name = self._name
+        if cell_len(name) > options.max_width:
+            while cell_len(name) >= options.max_width:
+                name = name[1:]
+            name = f"…{name}"
+        yield Text(name)
 
 
 class _TrackSum:

@@ -14,7 +14,7 @@ from PIL import Image
 from ferserve.errors import Refusal
 from ferserve.images import decode_image
 from ferserve.predict.drawing import draw_faces
-from ferserve.predict.items import Item, refusal_of_file
+from ferserve.predict.items import Item, refusal_of_file, shown
 from ferserve.predict.ordered import in_order
 from ferserve.predict.sources import IMAGES, Source, target_of
 from ferserve.recognizer import AsyncRecognizer
@@ -88,8 +88,8 @@ class Predictor:
             if self._annotate:
                 await asyncio.to_thread(self._draw, self._annotate, source, data, seen)
         except Exception as error:
-            return Item(str(source.path), refusal_of_file(error))
-        return Item(str(source.path), seen)
+            return Item(shown(source.path), refusal_of_file(error))
+        return Item(shown(source.path), seen)
 
     def _draw(self, folder: Path, source: Source, data: bytes, seen: Recognition) -> None:
         rgb = decode_image(data, self._settings.max_pixels).rgb
@@ -97,7 +97,7 @@ class Predictor:
         draw_faces(rgb, seen.faces).save(target_of(source, folder, "" if known else ".png"))
 
     async def _answer_video(self, source: Source) -> AsyncIterator[Item]:
-        file = str(source.path)
+        file = shown(source.path)
         try:
             from ferserve.predict.timeline import Timeline
             from ferserve.predict.video import VideoReader, VideoWriter
@@ -126,7 +126,7 @@ class Predictor:
                     yield item
                 if self._annotate:
                     plot = target_of(source, self._annotate, "-emotions.png")
-                    timeline.save(plot, source.path.name)
+                    timeline.save(plot, Path(file).name)
             except (OSError, Refusal) as error:
                 yield Item(file, refusal_of_file(error))
 

@@ -1,10 +1,18 @@
-"""What the command line names → the files to look at."""
+"""What the command line names → the files to look at, told by their content."""
 
+import os
+import re
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from errno import EEXIST
 from itertools import chain, count
 from pathlib import Path
+from typing import Literal
+
+from ferserve.fer2013.names import is_litter
+from ferserve.images import SIGNATURES
 
 IMAGES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"},
@@ -12,7 +20,29 @@ IMAGES = frozenset(
 VIDEOS = frozenset(
     {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"},
 )
-"""Files that folders are searched for; a file that is named itself may have any name."""
+"""Files of these names are looked at whatever they hold, so that damage is reported."""
+
+AMBIGUOUS = ".ts"
+"""More often TypeScript than a video; found in a folder, its content has to say that it is one."""
+
+HEAD_BYTES = 512
+"""Of a file, to tell what it is."""
+
+VIDEO = re.compile(
+    rb".{4}ftyp(?!hei|hev|mif1|msf1|avi[fs]|crx|M4[ABP] )"  # MP4, MOV, 3GP; no HEIF, no sound
+    rb"|.{4}(moov|mdat|wide|free|skip|pnot)"  # MOV of old
+    rb"|\x1a\x45\xdf\xa3"  # Matroska, WebM
+    rb"|RIFF.{4}AVI "
+    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # WMV
+    rb"|\0\0\x01[\xb3\xba]"  # MPEG
+    rb"|(.{4})?\x47.{187}(.{4})?\x47.{187}(.{4})?\x47"  # MPEG transport stream, of cameras too
+    rb"|OggS.{24}(\x80theora|fishead)"
+    rb"|FLV\x01|\.RMF|YUV4MPEG2 |DKIF|\x06\x0e\x2b\x34\x02\x05\x01",  # Flash, Real, Y4M, IVF, MXF
+    re.DOTALL,
+)
+"""How files of video begin."""
+
+Kind = Literal["image", "video"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +53,50 @@ class Source:
         path: Where it is.
         relative: Its place below the folder that was named, or its name; no other source of one
             command has the same.
+        is_video: Whether it is a video, by its content, or by its name where that says nothing.
     """
 
     path: Path
     relative: Path
-
-    @property
-    def is_video(self) -> bool:
-        """Whether it is a video, by its name."""
-        return self.path.suffix.lower() in VIDEOS
+    is_video: bool
 
 
-def find_sources(paths: Iterable[Path]) -> list[Source]:
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What was found.
+
+    Attributes:
+        sources: The files to look at.
+        left_out: What of the folders is not looked at, and how often: suffixes, links.
+        unreadable: Files and folders in the folders that could not be opened, and why.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    unreadable: list[OSError] = field(default_factory=list)
+
+
+def find_sources(paths: Iterable[Path]) -> Search:
     """Returns the files named and, in alphabetical order, those in the folders named.
 
-    Hidden files and folders are left out, and so are files that are neither images nor videos.
+    Hidden files and what desktops leave behind are left out silently, and what is neither image
+    nor video is counted.
     """
-    found: dict[Path, Source] = {}
+    search = Search()
+    taken: set[Path] = set()
     for path in paths:
-        files = sorted(_files(path)) if path.is_dir() else [path]
-        for file in files:
-            relative = file.relative_to(path) if path.is_dir() else Path(path.name)
-            relative = _unlike(relative, found)
-            found[relative] = Source(file, relative)
-    return list(found.values())
+        if _is_folder(path):
+            found = [(file, file.relative_to(path), kind) for file, kind in _files(path, search)]
+        else:
+            kind = None
+            with suppress(OSError):  # reading it will say what is wrong
+                kind = _told_by_content(path)
+            found = [(path, Path(path.name), kind or _told_by_name(path))]
+        for file, place, kind in sorted(found):
+            relative = _unlike(place, taken)
+            taken.add(relative)
+            search.sources.append(Source(file, relative, kind == "video"))
+    return search
 
 
 def target_of(source: Source, folder: Path, suffix: str) -> Path:
@@ -73,8 +123,44 @@ def _unlike(relative: Path, taken: Container[Path]) -> Path:
     return next(name for name in chain([relative], names) if name not in taken)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in IMAGES | VIDEOS and path.is_file():
-            yield path
+def _is_folder(path: Path) -> bool:
+    with suppress(OSError):
+        return path.is_dir()
+    return False
+
+
+def _files(folder: Path, search: Search) -> Iterator[tuple[Path, Kind]]:
+    for place, folders, names in os.walk(folder, onerror=search.unreadable.append):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        if links := sum(Path(place, name).is_symlink() for name in folders):
+            search.left_out["links to folders"] += links
+        for path in (Path(place, name) for name in names if not is_litter(name)):
+            suffix = path.suffix.lower()
+            known = suffix in IMAGES | VIDEOS and suffix != AMBIGUOUS
+            try:
+                regular, kind = path.is_file(), _told_by_content(path)
+            except OSError as error:
+                if not known:  # else the attempt to answer it reports it in its place
+                    search.unreadable.append(error)
+                    continue
+                regular, kind = True, None
+            if not regular:
+                search.left_out["broken links" if path.is_symlink() else "special files"] += 1
+            elif kind or known:
+                yield path, kind or _told_by_name(path)
+            else:
+                search.left_out[suffix or "without a suffix"] += 1
+
+
+def _told_by_content(path: Path) -> Kind | None:
+    if not path.is_file():  # what a pipe gives could not be read again
+        return None
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if any(signature.match(head) for _, signature in SIGNATURES):
+        return "image"
+    return "video" if VIDEO.match(head) else None
+
+
+def _told_by_name(path: Path) -> Kind:
+    return "video" if path.suffix.lower() in VIDEOS else "image"

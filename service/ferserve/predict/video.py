@@ -1,5 +1,6 @@
 """Video files in and out, with PyAV; needs the extra ``video``."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +20,10 @@ from ferserve.errors import Refusal
 CODEC = "libx264"
 TIME_BASE = Fraction(1, 90_000)
 """That of MPEG: every usual frame rate is a whole number of these."""
+
+
+EARLY = 0.002
+"""Seconds by which a frame may come before its interval: containers round times, cameras jitter."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -41,7 +46,7 @@ class VideoReader:
 
     Args:
         path: The file.
-        fps: Most pictures a second to return; None returns all.
+        fps: Most pictures a second to return, one of each interval; None returns all.
 
     Raises:
         OSError: The file cannot be read.
@@ -49,16 +54,17 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, fps: float | None = None) -> None:
-        self._step = 1 / fps if fps else 0.0
+        self._fps = fps
+        self._file = path.open("rb")  # FFmpeg takes many a name for an address, and would ask there
         try:
-            self._container = av.open(str(path))
-        except OSError:
-            raise
+            self._container = av.open(self._file, "r")
         except av.FFmpegError as error:
+            self._file.close()
             raise Refusal(f"it is no video: {error.strerror}", code="undecodable_video") from error
         if not self._container.streams.video:
-            self._container.close()
-            raise Refusal("it has sound, but no pictures", code="undecodable_video")
+            kinds: set[str] = {stream.type for stream in self._container.streams}
+            self._close()
+            raise Refusal(_without_pictures(kinds), code="undecodable_video")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
 
@@ -71,7 +77,11 @@ class VideoReader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._container.close()
+        self._file.close()
 
     @property
     def rate(self) -> float:
@@ -84,7 +94,7 @@ class VideoReader:
         duration = self._container.duration  # microseconds
         if duration is None:
             return None
-        rate = min(self.rate, 1 / self._step) if self._step else self.rate
+        rate = min(self.rate, self._fps) if self._fps else self.rate
         return max(1, round(duration / av.time_base * rate))
 
     def __iter__(self) -> Iterator[Picture]:
@@ -94,15 +104,15 @@ class VideoReader:
             Refusal: The file is damaged from here on.
         """
         first: float | None = None
-        due = 0.0
+        last = -1
         try:
             for index, frame in enumerate(self._container.decode(self._stream)):
                 time = index / self.rate if frame.time is None else float(frame.time)
                 first = time if first is None else first
                 seconds = time - first
-                # Half a frame early is nearer than half a frame late.
-                if seconds + 0.5 / self.rate >= due:
-                    due += self._step
+                interval = math.floor((seconds + EARLY) * self._fps) if self._fps else index
+                if interval > last:
+                    last = interval
                     yield Picture(index + 1, seconds, _upright(frame))
         except av.FFmpegError as error:
             raise Refusal(
@@ -157,6 +167,14 @@ class VideoWriter:
         frame.pts = round(seconds / TIME_BASE)
         frame.time_base = TIME_BASE
         self._container.mux(self._stream.encode(frame))
+
+
+def _without_pictures(kinds: set[str]) -> str:
+    if not kinds:
+        return "the container is empty: it has no track"
+    if kinds == {"audio"}:
+        return "it has sound, but no pictures"
+    return f"it has no pictures, only: {', '.join(sorted(kinds))}"
 
 
 def _upright(frame: VideoFrame) -> NDArray[np.uint8]:
