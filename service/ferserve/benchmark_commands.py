@@ -4,7 +4,6 @@ Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
 """
 
 import webbrowser
-from collections.abc import Iterable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
