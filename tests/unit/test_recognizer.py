@@ -177,7 +177,7 @@ async def test_an_image_over_the_memory_for_decoding_is_refused(standin_models):
     Image.new("RGB", (1000, 1000)).save(file, "PNG")
     async with running(standin_models, decode_memory_bytes=4_000_000) as recognizer:
         with pytest.raises(TooManyPixels, match="decoding the image would take"):
-            await recognizer.recognize(file.getvalue(), EmotionOptions())
+            await recognizer.answer(file.getvalue(), EmotionOptions())
 
 
 async def test_it_is_not_ready_while_every_decoder_is_past_its_time(
@@ -189,10 +189,10 @@ async def test_it_is_not_ready_while_every_decoder_is_past_its_time(
         with monkeypatch.context() as patched:
             patched.setattr("ferserve.preparation.decode_image", lambda *_: gate.wait())
             with pytest.raises(DeadlineExceeded):
-                await recognizer.recognize(photo("astronaut"), EmotionOptions(), seconds=0.05)
+                await recognizer.answer(photo("astronaut"), EmotionOptions(), seconds=0.05)
         assert recognizer.not_ready_reason == "every decoder is past its time"
         with pytest.raises(QueueFull):
-            await recognizer.recognize(photo("astronaut"), EmotionOptions())
+            await recognizer.answer(photo("astronaut"), EmotionOptions())
         gate.set()
         await until(lambda: recognizer.not_ready_reason is None)
 
