@@ -267,15 +267,15 @@ def _to_pixels(image: Image.Image, file: ImageFile, side: int | None) -> NDArray
             band = _eight_bits(band, white, file.white_is_zero)
         elif band.has_transparency_data:
             band = band.convert("RGBA")
-        elif band.mode != mode:
-            band = band.convert(mode)
+        else:
+            band = _in_mode(band, mode)
         if factor > 1:
             band = band.reduce(factor)
         if stays_grey:
             return band
         alpha = band.getchannel("A") if band.mode == "RGBA" else None
-        band = band.convert(mode)
-        band = transform.apply(band) if transform else band.convert("RGB")
+        band = _in_mode(band, mode)
+        band = transform.apply(band) if transform else _in_mode(band, "RGB")
         if alpha:
             band = Image.composite(band, Image.new("RGB", band.size, "white"), alpha)
         return band
@@ -290,6 +290,11 @@ def _to_pixels(image: Image.Image, file: ImageFile, side: int | None) -> NDArray
         pixels[at : at + len(part)] = part
         at += len(part)
     return pixels
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Converts an image; Pillow would copy one that has the mode."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _bands(image: Image.Image, factor: int = 1) -> Iterator[Image.Image]:

@@ -113,7 +113,8 @@ class Preparer:
             submitted: When the work was handed over, on the clock of ``time.monotonic``.
 
         Raises:
-            Refusal: The bytes are no image within the limits.
+            Refusal: The bytes are no image within the limits, or other images take the memory for
+                decoding.
         """
         begun = monotonic()
         image = decode_image(data, self._max_pixels, self._draft_side, self._memory)

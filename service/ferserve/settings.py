@@ -139,11 +139,11 @@ class Settings(BaseSettings):
     """Most bytes of the bodies of all requests together, benchmarks apart; more is answered 429."""
 
     max_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970)  # Pillow's own limit
-    """Largest image, width × height; 178,956,970 at the very most."""
+    """Largest image, width × height; 178,956,970 at the most."""
 
     decode_memory_bytes: int = Field(default=144 * MEBI, ge=2 * MEBI)
-    """Most bytes that all images being decoded take together. An image that takes more alone is
-    answered 413 `too_many_pixels` ([what is decoded](security.md#hostile-images))."""
+    """Most bytes that all images being decoded take together; one that takes more alone is answered
+    413 ([what is decoded](security.md#hostile-images))."""
 
     max_faces: int = Field(default=32, ge=1)
     """Most faces answered an image."""

@@ -414,7 +414,7 @@ async def test_a_body_of_undeclared_length_is_read_no_further_than_the_limit(cli
 
 
 def test_blanks_in_base64_cost_no_memory_of_their_own():
-    text = "QUJD" + 1_000_000 * "\nA\nA\nA\nA"
+    text = "QUJD" + 1_000_000 * "\n AAAA"
     tracemalloc.start()
     try:
         assert len(decode_base64("image", text)) == 3 + 3_000_000

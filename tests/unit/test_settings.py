@@ -97,13 +97,6 @@ def test_one_upload_must_fit_into_the_memory_for_all():
         Settings(upload_memory_bytes=1000)
 
 
-def test_more_pixels_than_pillow_takes_are_refused_at_the_start():
-    most = 2 * Image.MAX_IMAGE_PIXELS
-    assert Settings(max_pixels=most).max_pixels == most
-    with pytest.raises(ValidationError, match="max_pixels"):
-        Settings(max_pixels=most + 1)
-
-
 def test_origins_are_written_as_browsers_write_them():
     settings = Settings(cors_origins="https://App.Example/, http://x:80,https://müller.example:443")
     assert settings.cors_origins == (
@@ -130,3 +123,10 @@ def test_a_root_path_is_a_path():
     for wrong in ("face", "https://x/face", "/face?x", "//x"):
         with pytest.raises(ValidationError, match="is no path"):
             Settings(root_path=wrong)
+
+
+def test_more_pixels_than_pillow_takes_are_refused_at_the_start():
+    most = 2 * Image.MAX_IMAGE_PIXELS
+    assert Settings(max_pixels=most).max_pixels == most
+    with pytest.raises(ValidationError, match="max_pixels"):
+        Settings(max_pixels=most + 1)

@@ -42,10 +42,8 @@ BLANK_INSIDE = re.compile(r"(?<=[^ \t\r\n])[ \t]+(?=[^ \t\r\n])")
 STRAY = re.compile(r"[^A-Za-z0-9+/_= \t\r\n-]")
 """What no base64 has, in lines or not."""
 
-BLANKS = b" \t\r\n"
-
 JSON_COPIES = 3
-"""An image in JSON is held as text, as bytes without blanks and decoded, beside the body."""
+"""An image in JSON is held as text, as text without blanks and decoded, beside the body."""
 
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
@@ -343,7 +341,8 @@ def decode_base64(name: str, text: str) -> bytes:
         start = header.end()
     blank = BLANK_INSIDE.search(text, start) if " " in text or "\t" in text else None
     try:
-        encoded = text[start:].encode("ascii").translate(_STANDARD, BLANKS).rstrip(b"=")
+        # Blanks are deleted in place: splitting the text would make an object of every word.
+        encoded = text[start:].encode("ascii").translate(_STANDARD, b" \t\r\n").rstrip(b"=")
         if not blank:
             return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except ValueError:
