@@ -4,10 +4,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-MIN_WEIGHTS = 1 << 16
-"""Smaller tensors stay float32: together they weigh little, and every error counts in the
-upsampling matrix, the first stages and the last layer. ResNet50V2's first residual stage, 0.2 of
-its 25.6 million weights, alone moved a probability by 0.035, each later one by at most 0.007."""
+MIN_SHARE = 0.005
+"""Tensors with a smaller share of a model's weights stay float32: together they weigh little, and
+every error counts in the upsampling matrix, the first stages and the last layer. ResNet50V2's first
+residual stage, 0.2 of its 25.6 million weights, alone moved a probability by 0.035, each later one
+by at most 0.007."""
 
 OPERATORS = ("Conv", "MatMul", "Gemm")
 """Those whose second input may hold such weights."""
@@ -36,6 +37,7 @@ def compress(model: onnx.ModelProto) -> onnx.ModelProto:
     compressed.CopyFrom(model)
     graph = compressed.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
+    least = MIN_SHARE * sum(np.prod(tensor.dims) for tensor in weights.values())
     restored: dict[str, str] = {}
     restoring = []
     for node in graph.node:
@@ -45,7 +47,7 @@ def compress(model: onnx.ModelProto) -> onnx.ModelProto:
         if name not in restored:
             tensor = weights[name]
             size = int(np.prod(tensor.dims))
-            if tensor.data_type != onnx.TensorProto.FLOAT or size < MIN_WEIGHTS or size % BLOCK:
+            if tensor.data_type != onnx.TensorProto.FLOAT or size < least or size % BLOCK:
                 continue
             restored[name] = f"{name}_restored"
             restoring += _store_int8(graph, tensor, restored[name])

@@ -29,7 +29,7 @@ from ferserve.schemas import (
     Timing,
     describe_faults,
 )
-from ferserve.serving import ServedModel, load_detector, serve_models
+from ferserve.serving import ServedModel, default_name, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
 
 
@@ -54,7 +54,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         memory = DecodeMemory(settings.decode_memory_bytes, settings.request_timeout_ms / 1000)
         self._preparer = Preparer(load_detector(settings), settings.max_pixels, memory)
         self._models = serve_models(settings, self._metrics)
-        self.default_model = settings.default_model or next(iter(self._models))
+        self.default_model = default_name(settings, self._models)
         self._pool = WorkPool(self._cpus, settings.max_queue, self._metrics)
         self._under_way = 0
         self._idle = asyncio.Event()

@@ -28,7 +28,7 @@ from ferserve.fer2013.labels import EMOTIONS
 from ferserve.models import read_card
 from ferserve.recognizer import Recognizer
 from ferserve.schemas import EmotionOptions, ModelReference, Recognition, RecognizeOptions
-from ferserve.serving import load_detector, served_names
+from ferserve.serving import default_name, load_detector, served_names
 from ferserve.settings import ClusterSettings, Settings, usable_cpus
 
 _FACE = pa.struct(
@@ -101,7 +101,7 @@ def score(
         ValueError: The input or the output cannot be used.
         ModelError: The model cannot be served.
     """
-    name = settings.default_model or served_names(settings)[0]
+    name = default_name(settings, served_names(settings))
     load_detector(settings)  # better a clear word here than a dead worker there
     options = options or EmotionOptions()
     model = _reference(settings, name)

@@ -1,5 +1,6 @@
 """A served model: what is known of it, and what every inference goes through."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from ferserve.models import Model, Scores, available_models, load_models
 from ferserve.preparation import FaceImage
 from ferserve.sessions import CPU, ModelError, Runtime
 from ferserve.settings import Settings, usable_cpus
+
+DEFAULT_MODEL = "crowd"
+"""Answers as most people would, at a fifteenth of the Custom CNN's work: see docs/results.md."""
 
 GPU_WORKERS = 2
 """Batches under way at a time on a GPU: the next is prepared, and begun, while one runs."""
@@ -94,6 +98,14 @@ def served_names(settings: Settings) -> tuple[str, ...]:
             f"the models are: {', '.join(names)}"
         )
     return names
+
+
+def default_name(settings: Settings, names: Iterable[str]) -> str:
+    """Returns the model that answers requests that name none."""
+    served = list(names)
+    if settings.default_model:
+        return settings.default_model
+    return DEFAULT_MODEL if DEFAULT_MODEL in served else served[0]
 
 
 def serve_models(settings: Settings, metrics: Metrics) -> dict[str, ServedModel]:

@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     """Names to serve, comma-separated; by default all that are found."""
 
     default_model: str | None = None
-    """Answers requests that name no model; by default the first served."""
+    """Answers requests that name no model; by default `crowd`, or else the first served."""
 
     provider: ProviderChoice = "auto"
     """`auto` takes CUDA where it works and the CPU elsewhere; `cuda` or `tensorrt` that does not
