@@ -149,9 +149,9 @@ Nothing was chosen on a test image. **All** 7,178 test images are the reference 
 the 95 % interval (Wilson) of one run's share; a run with another seed differs by about as much."""
 
 DEFAULT_NOTE = """\
-If a request names no model, `crowd` answers. The hold-out decided this. Its figures, in %, are of the
-run that `light` and `crowd` were made from, with the mirror image, before the last convolution was
-cut from 512 to 480 features:
+If a request names no model, `crowd` answers. The hold-out decided this. Its figures, in %, are of
+the run that `light` and `crowd` were made from, with the mirror image, before the last convolution
+was cut from 512 to 480 features:
 
 | 2,871 faces, 2,655 with a majority | majority | mean recall | neutral | labels |
 |---|---:|---:|---:|---:|
@@ -162,8 +162,8 @@ cut from 512 to 480 features:
 | label head: `light` | 71.8 | 71.5 | 54 | **67.5** |
 
 A stranger asks what a face shows. People call most faces neutral; models of the labels find half of
-these, `crowd` finds nine of ten. Its scores are shares of people and close to them (ECE below). It
-costs a fifteenth of the Custom CNN. The price is that it overlooks disgust and fear, which people
+these, `crowd` finds nine of ten. Its scores are shares of people and close to them (ECE below).
+It costs a fifteenth of the Custom CNN. The price is that it overlooks disgust and fear, which people
 seldom see; every adjustment that finds more of them loses more neutral faces. If you want the labels
 of FER2013, ask for `custom_cnn`, or for `light` where cost matters."""
 
