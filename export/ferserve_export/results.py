@@ -161,11 +161,11 @@ was cut from 512 to 480 features:
 | mean of both heads | 80.7 | 73.1 | 75 | 63.6 |
 | label head: `light` | 71.8 | 71.5 | 54 | **67.5** |
 
-A stranger asks what a face shows. People call most faces neutral; models of the labels find half of
-these, `crowd` finds nine of ten. Its scores are shares of people and close to them (ECE below).
-It costs a fifteenth of the Custom CNN. The price is that it overlooks disgust and fear, which people
-seldom see; every adjustment that finds more of them loses more neutral faces. If you want the labels
-of FER2013, ask for `custom_cnn`, or for `light` where cost matters."""
+A stranger asks what a face shows. People call most faces neutral; models of the labels find
+half of these, `crowd` finds nine of ten. Its scores are shares of people and close to them (ECE
+below). It costs a fifteenth of the Custom CNN. The price is that it overlooks disgust and fear,
+which people seldom see; every adjustment that finds more of them loses more neutral faces. If
+you want the labels of FER2013, ask for `custom_cnn`, or for `light` where cost matters."""
 
 DISTILLATION_NOTE = """\
 The second is served. Beside the labels, it learned to answer as the mean of the first, VGG16 and
