@@ -72,7 +72,8 @@ def write_model(
     Returns:
         The card as written.
     """
-    fields = complete(card | {"multiply_adds": multiply_adds(model)}, report)
+    cost = card.get("multiply_adds") or multiply_adds(model)
+    fields = complete(card | {"multiply_adds": cost}, report)
     del model.metadata_props[:]
     for key, value in fields.items():
         text = value if isinstance(value, str) else json.dumps(value)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import onnx
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import Fer2013
 from ferserve.fer2013.splits import evaluation_splits
@@ -12,6 +13,7 @@ from ferserve.models import INPUT, OUTPUT, load_models, read_card
 from ferserve.sessions import Runtime, open_session
 from ferserve.settings import usable_cpus
 from ferserve_training.evaluate import evaluate, sample
+from ferserve_training.multiply_adds import multiply_adds
 from ferserve_training.predictions import RememberedPredictions
 
 from ferserve_export.card import write_model
@@ -70,6 +72,7 @@ def quantize(
         "name": f"{name}_{precision}",
         "description": f"{card.description}; convolutions compute in {precision}",
         "precision": precision,
+        "multiply_adds": multiply_adds(onnx.load_from_string(content)),  # quantizing hides shapes
     }
     written = write_model(converted, folder, fields, report)
     for split, scores in written.metrics.items():

@@ -69,7 +69,7 @@ def start(server, photo, grey_crop, tmp_path):
                  r"notes.txt 415 unsupported_media_type"),
         ("errors", r"415 unsupported_media_type\nlook for \w+ in the service's log"),
         ("video", r"(\d face 1 at \d+ happy\n?){8}"),
-        ("benchmark", r"custom_cnn \{.*'private': '\d\d\.\d%'.*\}\n(\w+ \d+ of \d+\n)+"
+        ("benchmark", r"crowd \{.*custom_cnn \{.*'private': '\d\d\.\d%'.*\}\n(\w+ \d+ of \d+\n)+"
                       r"\d+\.\d% of 35 faces"),
         ("asynchronous", r"True\n(\d \d\n?)+"),
     ],
