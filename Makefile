@@ -14,13 +14,18 @@ URL ?= http://localhost:$(PORT)
 # ONNX Runtime would else report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: docs serve test test-cluster lint format train export evaluate results robustness bench fuzz image-check clean
+.PHONY: docs serve test test-slow test-all test-cluster lint format train export evaluate results robustness bench fuzz image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
 
-test: $(VENV)/.dev-$(RUNTIME)  ## All tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev-$(RUNTIME)  ## The tests for every day, in about five minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev-$(RUNTIME)  ## The rest: trainings, big networks, browser, load, hostile input
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow
 
 test-cluster: $(VENV)/.dev-$(RUNTIME)  ## The tests that need Ray, which make test skips without it
 	$(INSTALL) '.[$(RUNTIME),dev,cluster]'
