@@ -73,9 +73,9 @@ def test_private_test_accuracy_is_what_the_card_says(name: str, full_dataset: Fe
     predict = open_model(_model_file(name))
     if name not in QUICK:
         # Minutes for all; these show a wrong order of labels or a wrong input at once.
-        some = sample(full_dataset.private, 200)
+        some = sample(full_dataset.private, 100)
         accuracy = score(predict(some.faces), some.labels).accuracy
-        assert abs(accuracy - stated.accuracy) < 0.12  # 3.5 standard deviations of 200 images
+        assert abs(accuracy - stated.accuracy) < 0.17  # 3.5 standard deviations of 100 images
         return
     private = full_dataset.private
     measured = score(predict(private.faces), private.labels)

@@ -195,17 +195,15 @@ def test_one_more_epoch_is_trained_from_the_file(small_zip: Path, tmp_path: Path
 
 
 def test_a_run_goes_on_from_the_weights_of_another(small_zip: Path, tmp_path: Path):
-    before, after = tmp_path / "before", tmp_path / "after"
+    before, after = custom_cnn.build(), tmp_path / "after"
+    weights = tmp_path / "best.weights.h5"
+    before.save_weights(weights)
     arguments = ("--data", small_zip, "--limit", 70, "--batch-size", 16, "--epochs", 1)
-    assert run("custom_cnn", *arguments, "--out", before).returncode == 0
-    weights = before / "best.weights.h5"
     result = run("custom_cnn", *arguments, "--out", after, "--start-from", weights)
     assert result.returncode == 0, result.stderr
     assert json.loads((after / "run.json").read_text())["started_from"]["model"] == weights.name
-    kernels = [
-        keras.ops.convert_to_numpy(load_network(RunFolder(folder)).get_layer("stage4_2").kernel)
-        for folder in (before, after)
-    ]
+    networks = (before, load_network(RunFolder(after)))
+    kernels = [keras.ops.convert_to_numpy(n.get_layer("stage4_2").kernel) for n in networks]
     assert np.corrcoef(*(kernel.ravel() for kernel in kernels))[0, 1] > 0.95  # of random ones: 0
 
 
