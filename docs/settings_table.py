@@ -27,7 +27,7 @@ def _table() -> Iterator[str]:
 
 
 def _readable(value: Any, name: str) -> str:
-    if value is None or value in ((), {}):
+    if value is None or value in ((), {}, ""):
         return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
