@@ -62,9 +62,8 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: d
 
 # A script ends with status 1 where a goal was missed, which does not keep the others from running.
 bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: under 40 minutes
-	-for name in compare latency memory streams overload disconnects hostile_memory; do \
+	-for name in compare latency memory streams overload disconnects; do \
 		$(BIN)/python bench/$$name.py; done
-	-$(BIN)/python bench/benchmark_endpoint.py --data $(DATA)
 	$(BIN)/python bench/performance.py
 
 fuzz: $(VENV)/.dev-$(RUNTIME)  ## schemathesis against the service at URL

@@ -6,7 +6,6 @@ A peer is set up in the way that was fastest of those its documentation recommen
 
 import base64
 import hashlib
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -18,12 +17,14 @@ from typing import Any
 import httpx
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.loadtest.payloads import Payload
+from ferserve.settings import installed_models
 from load import free_port
 
 HERE = Path(__file__).resolve().parent
 OWN_PROGRAMS = Path(sys.executable).parent
 BASE = ("onnxruntime==1.31.1", "numpy==2.4.6", "pillow==13.0.0")
 JSON = "application/json"
+MODELS = installed_models()
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,6 @@ class Peer:
     """A service that classifies faces of 48x48 pixels.
 
     Attributes:
-        name: Short.
-        title: For people.
         command: Starts it, with ``{bin}``, ``{here}`` and ``{port}`` to be filled in.
         path: Of its endpoint.
         ready: Path that answers 200 once it is ready.
@@ -42,6 +41,7 @@ class Peer:
         body: How an image is sent.
         read: Takes the probabilities out of an answer.
         finds_faces: Whether it takes whole photos.
+        models: Folder of its models.
     """
 
     name: str
@@ -55,6 +55,12 @@ class Peer:
     body: Callable[[Payload], Payload] = lambda image: image
     read: Callable[[Any], Mapping[str, float]] = lambda answer: answer
     finds_faces: bool = False
+    models: Path = MODELS
+
+    def model(self, name: str) -> Path:
+        """Returns its file of a model, or else the Custom CNN, the default of earlier commits."""
+        file = self.models / f"{name}.onnx"
+        return file if file.exists() else self.models / "custom_cnn.onnx"
 
     def command_line(self, programs: Path, port: int) -> list[str]:
         """Returns what starts it."""
@@ -79,19 +85,12 @@ class Peer:
         return {key: str(value) for key, value in chosen.items()}
 
     def versions(self) -> dict[str, str]:
-        """Returns the versions of what it is made of."""
-        if not self.requirements:
-            used = ("fastapi", "uvicorn", "onnxruntime", "numpy", "pillow")
-            return {name: importlib.metadata.version(name) for name in used}
-        pinned = (one.split("==") for one in (*self.requirements, *BASE))
+        """Returns the versions of what its environment was made of."""
+        pinned = (one.split("==") for one in (*self.requirements, *BASE) if self.requirements)
         return {name.partition("[")[0]: version for name, version in pinned}
 
     def install(self, cache: Path) -> Path:
-        """Returns the folder of its programs: an environment of its own, made once and kept.
-
-        Raises:
-            subprocess.CalledProcessError: It cannot be installed; pip has printed why.
-        """
+        """Returns the folder of its programs: an environment of its own, made once and kept."""
         if not self.requirements:
             return OWN_PROGRAMS
         wanted = (*self.requirements, *BASE)
@@ -130,7 +129,7 @@ def as_tensor(image: Payload) -> Payload:
 
 
 def earlier(checkout: Path) -> Peer:
-    """Returns the service of another checkout of this repository, in this environment."""
+    """Returns the service of another checkout, with its own models, in this environment."""
     package = "cli.main" if (checkout / "cli").is_dir() else "ferserve.cli"
     return Peer(
         name="earlier",
@@ -144,6 +143,7 @@ def earlier(checkout: Path) -> Peer:
         environment=lambda _port, _cores: {"PYTHONPATH": f"{checkout}:{checkout / 'service'}"},
         read=FERSERVE.read,
         finds_faces=True,
+        models=checkout / "models",
     )
 
 
