@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - a script that talks to the person who runs it
 """ferserve beside its peers and the bare runtime, on the same processors with the same ONNX file.
 
 Starts the services one after another and drives each with the same generator: to saturation, and
@@ -29,17 +28,7 @@ from ferserve.loadtest.processes import run
 from ferserve.loadtest.statistics import answered_mask, summarize
 from ferserve.serving import DEFAULT_MODEL
 from ferserve.settings import installed_models
-from load import (
-    REPOSITORY,
-    Service,
-    ServiceFailed,
-    command_line,
-    face,
-    free_port,
-    photo,
-    running,
-    write_result,
-)
+from load import Service, ServiceFailed, command_line, face, free_port, photo, running, write_result
 from peers.bare import bare_loop
 from peers.common import Classifier, decode
 from peers.registry import FERSERVE, PEERS, Peer, earlier
@@ -77,13 +66,11 @@ CASES = (
 
 
 def main() -> None:
-    """Measures and writes the result."""
     names = [peer.name for peer in (FERSERVE, *PEERS)]
     parser = command_line(__doc__, rounds=3, seconds=5.0, cores=2)
     parser.add_argument("--services", default=",".join(names), help="comma-separated")
     parser.add_argument("--cases", default=",".join(case.name for case in CASES))
     parser.add_argument("--earlier", type=Path, help="another checkout of this repository")
-    parser.add_argument("--cache", type=Path, default=REPOSITORY / "build" / "peers")
     options = parser.parse_args()
     peers = [peer for peer in (FERSERVE, *PEERS) if peer.name in options.services.split(",")]
     if options.earlier:
@@ -100,10 +87,9 @@ def main() -> None:
         "load_average_before": os.getloadavg()[0],
     }
     results: dict[str, Any] = {
-        case.name: {"words": case.words, "settings": {}, "bare": [], "runs": {}, "failed": {}}
-        for case in cases
+        case.name: {"words": case.words, "bare": [], "runs": {}, "failed": {}} for case in cases
     }
-    services = {peer: peer.install(options.cache.resolve()) for peer in peers}
+    services = {peer: peer.install() for peer in peers}
     for number in range(1, options.rounds + 1):
         for case in cases:
             print(f"round {number}: {case.words}", flush=True)
@@ -131,7 +117,6 @@ def measure_round(
     for peer, programs in services.items():
         if not (case.bare_batch or peer.finds_faces):
             continue
-        found["settings"][peer.name] = peer.setting
         try:
             measured = measure_peer(case, peer, programs, cores, seconds, rate)
         except Exception as error:
@@ -147,12 +132,7 @@ def measure_round(
 
 
 def measure_peer(
-    case: Case,
-    peer: Peer,
-    programs: Path,
-    cores: Sequence[int],
-    seconds: float,
-    rate: float | None,
+    case: Case, peer: Peer, programs: Path, cores: Sequence[int], seconds: float, rate: float | None
 ) -> dict[str, Any]:
     """Starts a service, checks its answer, and measures it once.
 

@@ -25,7 +25,6 @@ Run = Callable[[Faces], Scores]
 
 
 def main() -> None:
-    """Measures every model and writes the result."""
     parser = command_line(__doc__, seconds=3.0)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--provider", choices=("cuda", "tensorrt", "cpu"), default="cuda")

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - helps scripts that talk to the person who runs them
 """What the scripts share: a service as processes, what is sent to it, and the results."""
 
 import argparse
@@ -135,7 +134,7 @@ def running(
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         own = {"TMPDIR": folder, mark: ""}
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             pinned,
             cwd=folder,
             env=os.environ | (environment or {}) | own,
@@ -167,7 +166,6 @@ def serving(**settings: object) -> Iterator[Service]:
 
 
 def free_port() -> int:
-    """Returns a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -185,7 +183,6 @@ def photo() -> Payload:
 
 
 def encoded(image: Image.Image, file_format: str = "JPEG") -> bytes:
-    """Returns an image as a file of a format."""
     file = io.BytesIO()
     image.save(file, file_format)
     return file.getvalue()

@@ -28,7 +28,6 @@ ALLOWED_AFTER_HOSTILE_MB = 50
 
 
 def main() -> None:
-    """Measures and writes the result."""
     options = command_line(__doc__, requests=20_000, rounds=3).parse_args()
     points: list[tuple[int, float]] = []
     errors: Counter[str] = Counter()

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - a script that talks to the person who runs it
 """Puts the committed results into docs/performance.md, between its two marks, and draws them.
 
     python bench/performance.py
@@ -16,7 +15,6 @@ from compare import median
 from load import REPOSITORY, RESULTS
 from matplotlib.figure import Figure
 
-PAGE = REPOSITORY / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: bench/performance.py -->\n", "<!-- end of figures -->\n"
 OURS, THEIRS, LIMIT = "#4a45d6", "#b9b6c4", "#d9572b"
 
@@ -74,10 +72,9 @@ NOTHING: Result = {"words": "", "bare": [], "runs": {}}
 
 
 def main() -> None:
-    """Writes the page and the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "performance.md")
     options = parser.parse_args()
     found = {file.stem: json.loads(file.read_text()) for file in options.results.glob("*.json")}
     lines: list[str] = []
@@ -110,7 +107,8 @@ def compared(result: Result) -> Iterator[str]:
     faces = cases["faces"]
     others = (case for name, case in cases.items() if name not in ("faces", "photos"))
     other = next(others, NOTHING)
-    columns = [f"{model_of(faces)}: faces/s", *list(COLUMNS)[1:], f"{model_of(other)}: faces/s"]
+    first, last = (f"{case['words'].rpartition(', ')[2]}: faces/s" for case in (faces, other))
+    columns = [first, *list(COLUMNS)[1:], last]
     yield f"| service | {' | '.join(columns)} |"
     yield "|---|" + len(columns) * "---:|"
     bare = [number(median(faces["bare"], key), factor) for key, factor in BARE.items()]
@@ -139,44 +137,31 @@ def compared(result: Result) -> Iterator[str]:
 
 
 def notes(result: Result) -> Iterator[str]:
-    """Yields how services were set up, photos, goals that were missed, and what failed."""
+    """Yields photos, which peers do not take, what failed, and goals that were missed."""
     for case in result["cases"].values():
-        words, runs = case["words"], case["runs"]
-        rate = median(runs.get("ferserve", []), "saturation", "requests_per_second")
+        runs = case["runs"].get("ferserve", [])
+        rate = median(runs, "saturation", "requests_per_second")
         if rate and not case["bare"]:
-            alone = number(median(runs["ferserve"], "alone", "latency_ms", "p50"))
-            yield f"- ferserve, {words}: {rate:.1f} a second; a lone one takes {alone} ms."
+            alone = number(median(runs, "alone", "latency_ms", "p50"))
+            yield f"- ferserve, {case['words']}: {rate:.1f} a second; a lone one takes {alone} ms."
         for name, reasons in case["failed"].items():
-            yield f"- {titled(result, name)} failed, {words}: {'; '.join(reasons)}."
-        for name, rounds in runs.items():
-            for load, one in (pair for loads in rounds for pair in loads.items()):
-                for fault in one["faults"] if one else ():
-                    yield f"- Invalid: {titled(result, name)}, {words}, {load}: {fault}."
+            yield f"- {titled(result, name)} failed, {case['words']}: {'; '.join(reasons)}."
     if goals := missed(result):
         yield f"- Goals missed: {goals}."
 
 
-def model_of(case: Result) -> str:
-    """The model that a case's words end with."""
-    model: str = case["words"].rpartition(", ")[2]
-    return model
-
-
 def titled(result: Result, name: str) -> str:
-    """A service's title, ours in bold, with its version."""
     service = result["services"][name]
     title = " ".join(filter(None, (service["title"], service["versions"].get(name))))
     return f"**{title}**" if name == "ferserve" else title
 
 
 def source(result: Result, name: str) -> str:
-    """The script, the machine and the day."""
     machine = result["machine"].get("processor", "x86_64")
     return f"[`{name}`](../bench/{name}.py), {machine}, {result['date']}"
 
 
 def missed(result: Result) -> str:
-    """The goals that a result missed."""
     return "; ".join(goal for goal, met in result["met"].items() if not met)
 
 

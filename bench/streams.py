@@ -49,7 +49,6 @@ class Film:
 
 
 def main() -> None:
-    """Measures and writes the result."""
     options = command_line(__doc__, streams=8, rate=10.0, seconds=60.0).parse_args()
     spawn = multiprocessing.get_context("spawn")  # a fork would share the generator's sockets
     with serving() as service, ProcessPoolExecutor(1, spawn) as pool:
@@ -126,7 +125,6 @@ def summarize(
     counted: dict[str, float],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Returns the result, with the goals."""
     answered = [len(film.latencies) for film in films]
     sent, dropped = (sum(film.sent for film in films), sum(film.dropped for film in films))
     latencies = 1000 * np.concatenate([film.latencies for film in films])
@@ -138,7 +136,6 @@ def summarize(
         "streams": options.streams,
         "frames_a_second_and_stream": options.rate,
         "seconds": options.seconds,
-        "frame": f"JPEG of {SIZE[0]}x{SIZE[1]} with one face that moves",
         "sent": sent,
         "answered": sum(answered),
         "dropped": dropped,

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - prints what the process that started it reads
 """Faces a second of a training step, by network, precision and Keras backend.
 
     python bench/training.py
@@ -10,11 +9,8 @@ takes three times the multiply-adds of a forward pass. A backend or precision th
 that makes no step in time, is named as such.
 """
 
-import argparse
-import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -32,20 +28,15 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def main() -> None:
-    """Measures every combination and writes the result."""
     parser = command_line(__doc__, steps=20, limit=300.0)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure:
-        print(json.dumps(measure(*options.measure, options.steps)))
-        return
     peak = matrix_product_gflops()
     rows = [
         {"network": network, "precision": precision, "backend": backend}
-        | in_a_process(network, precision, backend, options)
+        | in_a_process(network, precision, backend, options.steps, options.limit)
         for network in options.networks
         for precision in options.precisions
         for backend in options.backends
@@ -60,24 +51,18 @@ def main() -> None:
 
 
 def in_a_process(
-    network: str, precision: str, backend: str, options: argparse.Namespace
+    network: str, precision: str, backend: str, steps: int, limit: float
 ) -> dict[str, Any]:
     """Measures one combination, or says why it could not be measured."""
-    command = [sys.executable, __file__, "--steps", str(options.steps)]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own command
-            [*command, "--measure", network, precision],
-            env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"},
-            capture_output=True,
-            text=True,
-            timeout=options.limit,
-        )
-    except subprocess.TimeoutExpired:
-        return {"reason": f"no result in {options.limit:.0f} s"}
-    if done.returncode:
-        return {"reason": done.stderr.strip().rpartition("\n")[2][:200]}
-    found: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
-    return found
+    os.environ |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    with multiprocessing.get_context("spawn").Pool(1) as pool:  # is ended, whatever it does
+        measured = pool.apply_async(measure, (network, precision, steps))
+        try:
+            return measured.get(limit)
+        except multiprocessing.TimeoutError:
+            return {"reason": f"no result in {limit:.0f} s"}
+        except Exception as error:
+            return {"reason": f"{type(error).__name__}: {error}"[:200]}
 
 
 def measure(name: str, precision: str, steps: int) -> dict[str, float]:

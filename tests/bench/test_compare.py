@@ -53,7 +53,7 @@ def test_a_service_that_fails_is_named_and_costs_the_others_nothing():
         peer("right", SERVER, json.dumps(right)),
     ]
     case = Case("faces", "custom_cnn", "faces", face(), 2, 1, with_latency=False)
-    found = {"settings": {}, "bare": [], "runs": {}, "failed": {}}
+    found = {"bare": [], "runs": {}, "failed": {}}
     programs = dict.fromkeys(services, OWN_PROGRAMS)
     measure_round(case, programs, sorted(os.sched_getaffinity(0)), 0.5, found)
 
