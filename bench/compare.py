@@ -58,7 +58,7 @@ class Case:
 
 
 CASES = (
-    Case("faces", DEFAULT_MODEL, f"faces of 48×48, {DEFAULT_MODEL}", face(), 32, 8, True),
+    Case("faces", DEFAULT_MODEL, f"faces of 48×48, {DEFAULT_MODEL}", face(), 32, 16, True),
     Case("custom_cnn", "custom_cnn", "faces of 48×48, Custom CNN", face(), 32, 1, False),
     # The peers are frameworks and bring no detector; with ferserve's it would be measured twice.
     Case("photos", DEFAULT_MODEL, f"photos of 512×512, {DEFAULT_MODEL}", photo(), 8, None, True),
