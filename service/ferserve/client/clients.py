@@ -202,7 +202,7 @@ def _waits(
     """Returns the form of a method that waits for its result."""
 
     @wraps(method)
-    def wait(client: "Client", *args: P.args, **kwargs: P.kwargs) -> T:
+    def wait(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return client._wait(lambda: method(client._client, *args, **kwargs))
 
     return wait
