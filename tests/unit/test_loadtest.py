@@ -50,21 +50,10 @@ def test_the_same_seed_gives_the_same_arrivals():
 # Plans
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda: OpenLoop(0),
-        lambda: OpenLoop(float("inf")),
-        lambda: OpenLoop(float("nan")),
-        lambda: ClosedLoop(0),
-        lambda: Plan("http://x", OpenLoop(1), ()),
-        lambda: Plan("http://x", OpenLoop(1), (sample_face(),), seconds=0),
-        lambda: Plan("http://x", OpenLoop(1), (sample_face(),), warm_up=-1),
-    ],
-)
-def test_a_plan_that_makes_no_sense_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"must be|no payload"):
-        wrong()
+@pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan")])
+def test_a_rate_that_makes_no_sense_is_refused(rate):
+    with pytest.raises(ValueError, match="above 0"):
+        OpenLoop(rate)
 
 
 # Payloads
@@ -237,9 +226,12 @@ def loadtest(*arguments: object):
         ((), "exactly one of"),
         (("--rate", 1, "--concurrency", 1), "exactly one of"),
         (("--rate", 0), "above 0"),
-        (("--sweep", "1,two"), "numbers with commas"),
-        (("--concurrency", 0), "at least 1"),
-        (("--rate", 1, "--seconds", 0), "above 0"),
+        (("--sweep", "1,two"), "could not convert string to float: 'two'"),
+        (("--sweep", "1,inf"), "above 0"),
+        (("--concurrency", 0), "--concurrency"),
+        (("--rate", 1, "--seconds", 0), "--seconds"),
+        (("--rate", 1, "--warm-up", -1), "--warm-up"),
+        (("--rate", 1, "--timeout", 0), "--timeout"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(arguments, message):
@@ -251,8 +243,8 @@ def test_options_that_make_no_sense_are_refused(arguments, message):
 @pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://host", "/v1/emotion", "http://"])
 def test_what_is_no_address_is_refused(address):
     result = loadtest(address, "--rate", 1)
-    assert result.exit_code == 2
-    assert "is no address" in result.stderr
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"ferserve: {address}: ")
 
 
 def test_a_server_that_is_not_there_is_an_error():

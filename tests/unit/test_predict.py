@@ -479,8 +479,8 @@ def test_a_container_without_pictures_is_called_that(ferserve, tmp_path):
         container.mux(stream.encode())
     items = json.loads(ferserve(empty, sound, "--json").stdout)
     assert [item["problem"]["detail"] for item in items] == [
-        "the container is empty: it has no track",
-        "it has sound, but no pictures",
+        "it has no track: the container is empty",
+        "it has no pictures, only audio",
     ]
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ferserve.loadtest.statistics import Summary
 
 DEFAULT_PATH = "/v1/emotion"
-INTERRUPTED = 130
-"""The exit status of a program that Ctrl-C ended."""
 
 
 def loadtest_command(
@@ -42,11 +40,13 @@ def loadtest_command(
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(help="Closed loop: clients that each wait for their answer."),
+        typer.Option(min=1, help="Closed loop: clients that each wait for their answer."),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of each run after its warm-up.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Length of each run after its warm-up.")
+    ] = 10.0,
     warm_up: Annotated[
-        float, typer.Option(help="Seconds before that, sent but not counted.")
+        float, typer.Option(min=0, help="Seconds before that, sent but not counted.")
     ] = 2.0,
     images: Annotated[
         Path | None,
@@ -65,7 +65,9 @@ def loadtest_command(
         float,
         typer.Option(help="An open loop sent later than this, at the 99th percentile, is invalid."),
     ] = 10.0,
-    timeout: Annotated[float, typer.Option(help="Longest wait for an answer, seconds.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="Longest wait for an answer, seconds.")
+    ] = 30.0,
     api_key: Annotated[
         str | None,
         typer.Option(envvar="FERSERVE_API_KEY", help="Key, where the service wants one."),
@@ -86,25 +88,22 @@ def loadtest_command(
 
     try:
         payloads = read_images(images) if images else (sample_face(),)
-        address = _address(url)
-        headers = {"X-API-Key": api_key} if api_key else {}
-        plans = [
-            Plan(address, load, payloads, seconds, warm_up, timeout, headers, seed)
-            for load in _loads(rate, sweep, concurrency)
-        ]
+        loads = _loads(rate, sweep, concurrency)
     except ValueError as error:
         fail(str(error), status=2)
-    _ask_once(address, timeout)
+    address = _answering(url, timeout)
+    headers = {"X-API-Key": api_key} if api_key else {}
     slo = None if slo_ms is None else slo_ms / 1000
     summaries: list[Summary] = []
-    for plan in plans:
+    for load in loads:
+        plan = Plan(address, load, payloads, seconds, warm_up, timeout, headers, seed)
         summaries.append(summarize(_run(plan), slo, max_lag_ms / 1000))
         if summaries[-1].interrupted:
             break
     if as_json:
         runs = [
-            asdict(summary) | {"load": asdict(plan.load), "valid": summary.valid}
-            for plan, summary in zip(plans, summaries, strict=False)
+            asdict(summary) | {"load": asdict(load), "valid": summary.valid}
+            for load, summary in zip(loads, summaries, strict=False)
         ]
         typer.echo(json.dumps({"url": address, "seed": seed, "runs": runs}, indent=2))
     else:
@@ -115,7 +114,7 @@ def loadtest_command(
         for fault in summary.faults:
             typer.echo(f"ferserve: {summary.load}: invalid: {fault}", err=True)
     if any(summary.interrupted for summary in summaries):
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(130)  # as programs do that Ctrl-C ends
     if not all(summary.valid for summary in summaries):
         raise typer.Exit(1)
 
@@ -129,32 +128,23 @@ def _loads(
         raise ValueError("exactly one of --rate, --sweep and --concurrency is needed")
     if concurrency is not None:
         return [ClosedLoop(concurrency)]
-    if sweep is None:
-        return [OpenLoop(rate or 0.0)]
-    try:
-        rates = [float(part) for part in sweep.split(",")]
-    except ValueError:
-        raise ValueError(f"--sweep takes numbers with commas between, not {sweep!r}") from None
-    return [OpenLoop(each) for each in rates]
+    if rate is not None:
+        return [OpenLoop(rate)]
+    return [OpenLoop(float(each)) for each in (sweep or "").split(",")]
 
 
-def _address(url: str) -> str:
-    import httpx
-
-    address = httpx.URL(url)
-    if address.scheme not in ("http", "https") or not address.host:
-        raise ValueError(f"{url!r} is no address such as http://127.0.0.1:8000")
-    return str(address.copy_with(path=DEFAULT_PATH) if address.path == "/" else address)
-
-
-def _ask_once(address: str, timeout: float) -> None:
-    """Ends the command where nothing answers, whatever the answer would be."""
+def _answering(url: str, timeout: float) -> str:
+    """Returns the address to post to; ends the command where nothing answers there."""
     import httpx
 
     try:
-        httpx.get(address, timeout=timeout)
-    except httpx.TransportError as error:
-        fail(f"{address}: {error}")
+        address = httpx.URL(url)
+        if address.path == "/":
+            address = address.copy_with(path=DEFAULT_PATH)
+        httpx.head(address, timeout=timeout)
+    except (httpx.InvalidURL, httpx.TransportError) as error:
+        fail(f"{url}: {error}")
+    return str(address)
 
 
 def _run(plan: "Plan") -> "Measurement":

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, process_time
 
 import httpx
@@ -108,8 +109,11 @@ class _Generator:
             )
             for payload in plan.payloads
         ]
-        self._ssl = httpx.create_ssl_context()
-        self._limits = httpx.Limits(max_connections=1, keepalive_expiry=None)
+        self._connect = partial(
+            httpx.AsyncHTTPTransport,
+            verify=httpx.create_ssl_context(),
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
+        )
         self._idle: list[httpx.AsyncHTTPTransport] = []
         self.rows: list[tuple[float, float, float, str]] = []
         self._start = monotonic()
@@ -149,11 +153,7 @@ class _Generator:
         """Sends one request and notes what came of it; returns whether a status came."""
         lag = self.now() - intended
         code = UNFINISHED
-        connection = (
-            self._idle.pop()
-            if self._idle
-            else httpx.AsyncHTTPTransport(verify=self._ssl, limits=self._limits)
-        )
+        connection = self._idle.pop() if self._idle else self._connect()
         try:
             async with asyncio.timeout(self._plan.timeout):
                 response = await connection.handle_async_request(request)

@@ -29,10 +29,6 @@ class ClosedLoop:
 
     concurrency: int
 
-    def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ValueError(f"the concurrency must be at least 1, is {self.concurrency}")
-
     def __str__(self) -> str:
         return f"{self.concurrency} client{'s' if self.concurrency > 1 else ''}"
 
@@ -61,12 +57,6 @@ class Plan:
     headers: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if not self.payloads:
-            raise ValueError("there is no payload to send")
-        if self.seconds <= 0 or self.warm_up < 0 or self.timeout <= 0:
-            raise ValueError("seconds and timeout must be above 0, warm_up at least 0")
-
     @property
     def total_seconds(self) -> float:
         """Seconds in which requests are sent."""
@@ -78,13 +68,8 @@ def poisson_arrivals(
 ) -> NDArray[np.float64]:
     """Draws the arrivals of a Poisson process: what many independent callers add up to.
 
-    Given their number, the arrivals of a Poisson process are uniform and independent (Ross,
-    "Introduction to Probability Models", section 5.3).
-
-    Args:
-        rate: Mean number a second.
-        seconds: Length of time.
-        random: Where chance comes from.
+    Given their number, they are uniform and independent (Ross, "Introduction to Probability
+    Models", section 5.3).
 
     Returns:
         float64 ``[n]``, seconds in ``[0, seconds)``, ascending.

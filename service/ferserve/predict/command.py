@@ -1,9 +1,8 @@
 """The command ``ferserve predict``. Heavy imports are inside, so that ``--help`` is quick."""
 
 import asyncio
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,27 +15,17 @@ if TYPE_CHECKING:
     from ferserve.predict.sources import Search
 
 
-class Format(StrEnum):
-    """How to write what was seen."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    JSONL = "jsonl"
-
-
 def predict_command(
     inputs: Annotated[
         list[Path],
         typer.Argument(metavar="INPUT...", help="Images, videos, or folders of them."),
     ],
     model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
-    detect: Annotated[
-        Detect, typer.Option(help="Look for faces; auto does not in images of up to 64 pixels.")
-    ] = Detect.AUTO,
+    detect: Detect = "auto",
     output_format: Annotated[
-        Format, typer.Option("--format", help="csv has a row for each face, jsonl a line a frame.")
-    ] = Format.TABLE,
+        Literal["table", "csv", "json", "jsonl"],
+        typer.Option("--format", help="csv has a row for each face, jsonl a line a frame."),
+    ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     output: Annotated[
         Path | None,
@@ -67,6 +56,7 @@ def predict_command(
     from ferserve.predict.outputs import WRITERS, opened
     from ferserve.predict.run import Predictor
     from ferserve.predict.sources import find_sources
+    from ferserve.recognizer import AsyncRecognizer
     from ferserve.schemas import EmotionOptions
     from ferserve.sessions import ModelError
 
@@ -74,7 +64,7 @@ def predict_command(
     if not search.sources:
         _report(search)
         fail("there is no image and no video in the folders")
-    kind = Format.JSON if as_json else output_format
+    kind = "json" if as_json else output_format
     failed = bool(search.unreadable)
 
     async def watched(items: "AsyncIterator[Item]") -> "AsyncIterator[Item]":
@@ -89,7 +79,7 @@ def predict_command(
     try:
         with opened(output) as file:
             terminal = Console(stderr=True)
-            lines_appear = kind in (Format.CSV, Format.JSONL) and file.isatty()
+            lines_appear = kind in ("csv", "jsonl") and file.isatty()
             progress = Progress(
                 console=terminal,
                 transient=True,
@@ -103,8 +93,10 @@ def predict_command(
                 total = (progress.tasks[0].total or 0) + frames
                 progress.update(bar, total=total or None)
 
-            options = EmotionOptions(detect=detect.value)
-            predictor = Predictor(settings, options, annotate=annotate, fps=fps, expect=expect)
+            options = EmotionOptions(detect=detect)
+            recognizer = AsyncRecognizer(settings)
+            pixels = settings.max_pixels
+            predictor = Predictor(recognizer, options, pixels, annotate, fps, expect)
             asyncio.run(WRITERS[kind](watched(predictor.answer(search.sources)), file))
     except ModelError as error:
         fail(str(error))

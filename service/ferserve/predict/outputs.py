@@ -71,7 +71,7 @@ async def write_json_lines(items: AsyncIterator[Item], file: TextIO) -> None:
 
 async def write_csv(items: AsyncIterator[Item], file: TextIO) -> None:
     """Writes a row for each face; what has none, or a problem, has one row too."""
-    table = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     async for item in items:
         place = {"file": item.file, "frame": item.frame, "seconds": item.seconds}
@@ -84,19 +84,11 @@ async def write_csv(items: AsyncIterator[Item], file: TextIO) -> None:
 
 
 def _csv_columns(face: FaceEmotion) -> dict[str, Any]:
-    columns = {
-        **face.box.model_dump(),
-        "face_confidence": face.face_confidence,
-        "dominant_emotion": face.dominant_emotion,
-        "confidence": face.confidence,
-        **face.emotions,
-        "warnings": " ".join(face.warnings),
-    }
-    if isinstance(face, TrackedFace):
-        smoothed = face.emotions_smoothed.items()
-        columns |= {f"{emotion}_smoothed": value for emotion, value in smoothed}
-        columns["track"] = face.track
-    return columns
+    columns = face.model_dump()
+    smoothed = columns.get("emotions_smoothed", {}).items()
+    columns |= columns["box"] | columns["emotions"]
+    columns |= {f"{emotion}_smoothed": value for emotion, value in smoothed}
+    return columns | {"warnings": " ".join(face.warnings)}
 
 
 async def write_table(items: AsyncIterator[Item], file: TextIO) -> None:

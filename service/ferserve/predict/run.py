@@ -5,6 +5,7 @@ import io
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +20,7 @@ from ferserve.predict.items import Item, refusal_of_file, shown
 from ferserve.predict.sources import IMAGES, Source, target_of
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, Recognition, StreamOptions
-from ferserve.settings import Settings, usable_cpus
+from ferserve.settings import usable_cpus
 from ferserve.tracking import FaceTracker, SeenFace, tracked
 
 if TYPE_CHECKING:
@@ -27,45 +28,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+AT_ONCE = 2 * usable_cpus()
+"""Bounds the pictures in memory."""
+
 NO_VIDEO = Refusal(
     "PyAV is not installed: pip install 'ferserve[video]'", code="video_not_supported"
 )
 
 
+@dataclass(frozen=True, eq=False)
 class Predictor:
-    """Answers files with a recognizer of its own.
+    """Answers files.
 
-    Args:
-        settings: Which model, and the limits.
+    Attributes:
+        recognizer: Is started for each call of ``answer``, and closed after it.
         options: What to look for.
+        max_pixels: Most pixels of an image to draw into.
         annotate: Folder for pictures and videos with the faces drawn in; None draws none.
         fps: Most frames of a video to look at, a second; None looks at all.
-        expect: Is told of a video how many frames there will be, as far as that is known.
-
-    Raises:
-        ModelError: A model cannot be served.
+        expect: Is told of a video how many frames there will be; 0 where that is not known.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        options: EmotionOptions,
-        *,
-        annotate: Path | None = None,
-        fps: float | None = None,
-        expect: Callable[[int], object] = lambda _: None,
-    ) -> None:
-        self._settings = settings
-        self._options = options
-        self._annotate = annotate
-        self._fps = fps
-        self._expect = expect
-        self._recognizer = AsyncRecognizer(settings)
-        self._at_once = 2 * usable_cpus()  # bounds the pictures in memory
+    recognizer: AsyncRecognizer
+    options: EmotionOptions
+    max_pixels: int
+    annotate: Path | None
+    fps: float | None
+    expect: Callable[[int], object]
 
     async def answer(self, sources: Iterable[Source]) -> AsyncIterator[Item]:
         """Yields what was seen: an item for each image, and for each frame of each video."""
-        async with self._recognizer:
+        async with self.recognizer:
             for is_video, group in groupby(sources, key=lambda source: source.is_video):
                 if is_video:
                     for source in group:
@@ -73,21 +66,21 @@ class Predictor:
                             yield item
                 else:
                     jobs = (partial(self._answer_image, source) for source in group)
-                    async for item in in_order(jobs, self._at_once):
+                    async for item in in_order(jobs, AT_ONCE):
                         yield item
 
     async def _answer_image(self, source: Source) -> Item:
         try:
             data = await asyncio.to_thread(source.path.read_bytes)
-            seen = await self._recognizer.answer(data, self._options)
-            if self._annotate:
-                await asyncio.to_thread(self._draw, self._annotate, source, data, seen)
+            seen = await self.recognizer.answer(data, self.options)
+            if self.annotate:
+                await asyncio.to_thread(self._draw, self.annotate, source, data, seen)
         except Exception as error:
             return Item(shown(source.path), refusal_of_file(error))
         return Item(shown(source.path), seen)
 
     def _draw(self, folder: Path, source: Source, data: bytes, seen: Recognition) -> None:
-        rgb = decode_image(data, self._settings.max_pixels).rgb
+        rgb = decode_image(data, self.max_pixels).rgb
         draw_faces(rgb, seen.faces).save(target_of(source, folder, IMAGES, ".png"))
 
     async def _answer_video(self, source: Source) -> AsyncIterator[Item]:
@@ -100,15 +93,15 @@ class Predictor:
         tracker = FaceTracker(StreamOptions().smoothing_seconds)
         with ExitStack() as files:
             try:
-                video = files.enter_context(read_video(source.path, self._fps))
-                self._expect(video.length)
+                video = files.enter_context(read_video(source.path, self.fps))
+                self.expect(video.length)
                 draw = None
-                if self._annotate:
-                    target = target_of(source, self._annotate, {".mp4"}, ".mp4")
-                    rate = min(video.rate, self._fps or video.rate)
+                if self.annotate:
+                    target = target_of(source, self.annotate, {".mp4"}, ".mp4")
+                    rate = min(video.rate, self.fps or video.rate)
                     draw = files.enter_context(write_video(target, rate))
                 jobs = (partial(self._look_at, picture) for picture in video.pictures)
-                async for picture, outcome in in_order(jobs, self._at_once):
+                async for picture, outcome in in_order(jobs, AT_ONCE):
                     followed = _followed(outcome, picture.seconds, tracker)
                     item = Item(file, followed, picture.number, picture.seconds)
                     if draw:
@@ -121,7 +114,7 @@ class Predictor:
     async def _look_at(self, picture: "Picture") -> tuple["Picture", Recognition | Refusal]:
         data = await asyncio.to_thread(_bmp, picture)
         try:
-            return picture, await self._recognizer.answer(data, self._options)
+            return picture, await self.recognizer.answer(data, self.options)
         except Exception as error:
             return picture, refusal_of_file(error)
 

@@ -12,13 +12,11 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
 from ferserve.errors import Refusal
 
-CODEC = "libx264"
 TIME_BASE = Fraction(1, 90_000)
 """That of MPEG: every usual frame rate is a whole number of these."""
 
@@ -75,8 +73,9 @@ def read_video(path: Path, fps: float | None = None) -> Iterator[Video]:
             raise Refusal(f"it is no video: {error.strerror}", code="undecodable_video") from error
         with container:
             if not container.streams.video:
-                kinds: set[str] = {stream.type for stream in container.streams}
-                raise Refusal(_without_pictures(kinds), code="undecodable_video")
+                kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+                why = f"no pictures, only {kinds}" if kinds else "no track: the container is empty"
+                raise Refusal(f"it has {why}", code="undecodable_video")
             rate = float(container.streams.video[0].average_rate or 25)
             seconds = (container.duration or 0) / av.time_base
             length = round(seconds * min(rate, fps or rate))
@@ -118,7 +117,7 @@ def write_video(path: Path, rate: float) -> Iterator[Callable[[Image.Image, floa
     """
     with av.open(str(path), "w") as container:
         exact_rate = Fraction(rate).limit_denominator(1001)
-        stream = cast("VideoStream", container.add_stream(CODEC, rate=exact_rate))
+        stream = container.add_stream("libx264", rate=exact_rate)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = TIME_BASE
         begun = False
@@ -139,14 +138,6 @@ def write_video(path: Path, rate: float) -> Iterator[Callable[[Image.Image, floa
         yield add
         if begun:
             container.mux(stream.encode())  # what the encoder still holds
-
-
-def _without_pictures(kinds: set[str]) -> str:
-    if not kinds:
-        return "the container is empty: it has no track"
-    if kinds == {"audio"}:
-        return "it has sound, but no pictures"
-    return f"it has no pictures, only: {', '.join(sorted(kinds))}"
 
 
 def turned(rgb: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
