@@ -9,8 +9,8 @@ Caches are filled after a tenth of the requests: growth counts from there.
 import sys
 from collections import Counter
 
+from ferserve.loadtest.generator import run
 from ferserve.loadtest.plan import ClosedLoop, Plan
-from ferserve.loadtest.processes import run
 from ferserve.loadtest.statistics import summarize
 from ferserve.serving import DEFAULT_MODEL
 from load import REPOSITORY, command_line, face, photo, serving, write_result
