@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from ferserve.schemas import BatchResponse
+from ferserve.fer2013.labels import EMOTIONS
 from in_process import serving
 from PIL import Image
 
@@ -143,7 +143,10 @@ async def test_a_batch_of_which_nothing_was_answered_in_time_is_504(standin_mode
         assert_problem(response, 504, "deadline_exceeded")
 
 
-async def test_the_example_of_an_answer_is_one(client):
-    document = (await client.get("/openapi.json")).json()
-    example = document["components"]["schemas"]["BatchResponse"]["example"]
-    assert BatchResponse.model_validate(example).model_dump(exclude_unset=True) == example
+async def test_the_documentation_shows_an_emotion_with_all_seven_shares(client):
+    schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    fields = schemas["FaceEmotion"]["properties"]
+    (shares,) = fields["emotions"]["examples"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert fields["dominant_emotion"]["examples"] == [max(shares, key=shares.get)]
+    assert list(shares) == list(EMOTIONS)
