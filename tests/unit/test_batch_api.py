@@ -149,4 +149,4 @@ async def test_the_documentation_shows_an_emotion_with_all_seven_shares(client):
     (shares,) = fields["emotions"]["examples"]
     assert sum(shares.values()) == pytest.approx(1)
     assert fields["dominant_emotion"]["examples"] == [max(shares, key=shares.get)]
-    assert list(shares) == list(EMOTIONS)
+    assert set(shares) == set(EMOTIONS)
