@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Generic
 
 from ferserve.errors import DeadlineExceeded, InternalError, NotReady, QueueFull
-from ferserve.lanes import Answer, Entry, Item, Lane, Queue, Result
+from ferserve.lanes import Answer, Entry, Item, Lane, Outcome, Queue, Result
 from ferserve.metrics import BatchMetrics, Metrics
 
 __all__ = ["Answer", "Batcher", "Lane"]
@@ -203,10 +203,8 @@ class Batcher(Generic[Item, Result]):
                         return batch
                     continue
                 self._idle_workers += 1
-                try:
-                    self._condition.wait(pause if queue.waiting else None)
-                finally:
-                    self._idle_workers -= 1
+                self._condition.wait(pause if queue.waiting else None)
+                self._idle_workers -= 1
         return []
 
     def _next_queue(self) -> Queue[Item, Result]:
@@ -216,16 +214,14 @@ class Batcher(Generic[Item, Result]):
 
     def _pop(self, queue: Queue[Item, Result]) -> list[Entry[Item, Result]]:
         """Takes this worker's share of what waits, leaving the rest to the others."""
-        waiting = queue.waiting
         share = min(queue.max_batch, self._share(queue))
         batch: list[Entry[Item, Result]] = []
         expired: list[Entry[Item, Result]] = []
         now = monotonic()
-        while waiting and len(batch) < share:
-            entry = waiting.popleft()
-            if entry.future.done():
-                continue
-            (batch if now < entry.deadline else expired).append(entry)
+        while queue.waiting and len(batch) < share:
+            entry = queue.waiting.popleft()
+            if not entry.future.done():
+                (batch if now < entry.deadline else expired).append(entry)
         if self._next_queue().waiting:
             self._condition.notify()
         _settle_soon([(e, DeadlineExceeded("the queue was too long")) for e in expired])
@@ -243,7 +239,7 @@ class Batcher(Generic[Item, Result]):
 
     def _process(self, batch: list[Entry[Item, Result]]) -> None:
         started = monotonic()
-        outcomes: list[tuple[Entry[Item, Result], Answer[Result] | Exception]]
+        outcomes: list[Outcome[Item, Result]]
         try:
             values = self._run([entry.item for entry in batch])
             duration = monotonic() - started
@@ -277,18 +273,13 @@ def _unanswered(futures: Sequence[asyncio.Future[Answer[Result]]]) -> int:
     return sum(not f.done() or f.cancelled() or f.exception() is not None for f in futures)
 
 
-def _settle_soon(
-    outcomes: Sequence[tuple[Entry[Item, Result], Answer[Result] | Exception]],
-) -> None:
+def _settle_soon(outcomes: Sequence[Outcome[Item, Result]]) -> None:
     """Hands the outcomes to the event loop, in one call for all; from any thread."""
-    if not outcomes:
-        return
-    loop = outcomes[0][0].future.get_loop()
-    if not loop.is_closed():
+    if outcomes and not (loop := outcomes[0][0].future.get_loop()).is_closed():
         loop.call_soon_threadsafe(_settle, outcomes)
 
 
-def _settle(outcomes: Sequence[tuple[Entry[Item, Result], Answer[Result] | Exception]]) -> None:
+def _settle(outcomes: Sequence[Outcome[Item, Result]]) -> None:
     for entry, outcome in outcomes:
         if entry.future.done():  # its client left, or its deadline passed, meanwhile
             continue

@@ -149,11 +149,7 @@ def _load(
 
 @contextmanager
 def _refusals(file_format: str, max_pixels: int) -> Iterator[None]:
-    """Turns what Pillow raises into refusals.
-
-    Its plugins answer damaged files with almost any exception there is (OSError, SyntaxError,
-    struct.error, ValueError, TypeError, ...): all of them mean "undecodable".
-    """
+    """Turns what Pillow raises, which may be almost any exception, into refusals."""
     try:
         yield
     except (Refusal, MemoryError):  # the latter is no fault of the image
@@ -179,9 +175,8 @@ def _memory_of(image: Image.Image, file: ImageFile, side: int | None) -> int:
 def peek_size(data: bytes) -> tuple[int, int] | None:
     """Reads width and height, as stored, from the header of a PNG or JPEG file.
 
-    Returns:
-        None for any other format, for a damaged header, and where colours need a conversion, which
-        takes longer to set up than a small image to decode.
+    None for any other format, for a damaged header, and where colours need a conversion, which
+    takes longer to set up than a small image to decode.
     """
     if b"iCCP" in data:  # Pillow takes a PNG's profile from behind its pixels, too
         return None

@@ -53,6 +53,10 @@ class Entry(Generic[Item, Result]):
     enqueued_at: float
 
 
+Outcome = tuple[Entry[Item, Result], Answer[Result] | Exception]
+"""What goes to an entry's future."""
+
+
 @dataclass(slots=True)
 class Queue(Generic[Item, Result]):
     """What waits in one lane, and its limits; guarded by the batcher's condition."""
@@ -67,11 +71,7 @@ class Queue(Generic[Item, Result]):
         return len(self.waiting)
 
     def add(self, entries: list[Entry[Item, Result]]) -> None:
-        """Takes all entries or, where they do not fit, none.
-
-        Raises:
-            QueueFull: They do not fit.
-        """
+        """Takes all entries or, where they do not fit, raises QueueFull and takes none."""
         if len(self.waiting) + len(entries) > self.max_size:
             # Those who left while every worker was busy still hold places.
             self.waiting = deque(e for e in self.waiting if not e.future.done())

@@ -68,15 +68,7 @@ class Model:
 def load_models(
     folder: Path, names: Iterable[str], runtime: Runtime | None = None
 ) -> dict[str, Model]:
-    """Loads models and ensembles, each file once.
-
-    Args:
-        folder: Where the files are.
-        names: What to load; members of an ensemble need not be among them.
-        runtime: Where and how they run.
-
-    Returns:
-        By name, in the order given.
+    """Loads models and ensembles by name, each file once, and the ensembles' members with them.
 
     Raises:
         ModelError: A file is missing, damaged or breaks the contract, or the provider that was
@@ -192,10 +184,7 @@ def read_card(folder: Path, name: str) -> ModelCard:
 
 
 def available_models(folder: Path) -> list[str]:
-    """Returns the names that ``folder`` has a card of, in alphabetical order.
-
-    A card beside no ONNX file counts where it is an ensemble's.
-    """
+    """Returns the names that ``folder`` has a card of: beside an ONNX file, or of an ensemble."""
     return sorted(
         card.stem
         for card in folder.glob("*.json")
@@ -204,11 +193,7 @@ def available_models(folder: Path) -> list[str]:
 
 
 def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) -> tuple[str, ...]:
-    """Refuses a graph that is not ``faces`` uint8 [N,48,48] → ``probabilities`` float32 [N,7].
-
-    Returns:
-        The labels, in the model's order.
-    """
+    """Refuses a graph of another form, and returns the labels in its order."""
     faults = [
         f"its {role} is {found}, expected {expected}"
         for role, found, expected in (

@@ -17,11 +17,7 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of one emotion; a share of nothing counts as 0.
-
-    Attributes:
-        support: Number of images with this label.
-    """
+    """Scores of one emotion on its ``support`` images; a share of nothing counts as 0."""
 
     precision: float
     recall: float
@@ -90,14 +86,9 @@ def _class_scores(confusion: NDArray[np.int64], index: int) -> ClassScores:
 def agreement(
     probabilities: NDArray[np.floating], targets: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Returns what share of each target the most probable emotion has.
+    """Returns what share ``[N]`` of each target ``[N, 7]`` the most probable emotion has.
 
-    Args:
-        probabilities: ``[N, 7]``.
-        targets: ``[N, 7]``, rows sum to 1: one-hot labels, or shares of people.
-
-    Returns:
-        float64 ``[N]``: whether the answer is right, or how many people agree with it.
+    Targets are one-hot labels, or shares of people; their rows sum to 1.
     """
     chosen: NDArray[np.float64] = targets[np.arange(len(targets)), probabilities.argmax(axis=1)]
     return chosen
@@ -108,9 +99,7 @@ def expected_calibration_error(
 ) -> float:
     """Mean gap between confidence and accuracy, weighted by the images in each confidence bin.
 
-    Args:
-        confidence: ``[N]``, probability of each answer, 0..1.
-        right: ``[N]``, whether the answer is right, or the share of people who gave it, 0..1.
+    ``right`` says whether each answer is right, or the share of people who gave it; both ``[N]``.
     """
     exact = confidence.astype(np.float64)
     gaps = np.bincount(_bins(exact), weights=right - exact, minlength=ECE_BINS)
@@ -119,15 +108,10 @@ def expected_calibration_error(
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The images whose confidence lies in (low, high].
+    """The ``n`` images whose confidence lies in (low, high], and in the first bin 0.
 
-    Attributes:
-        low: Lower edge, not in the bin (but 0 is in the first).
-        high: Upper edge, in the bin.
-        n: Number of images.
-        confidence: Their mean confidence; None where there are none.
-        accuracy: Share of them that is right, or mean share of the people who agree; None where
-            there are none.
+    Their mean confidence, and the share that is right or of the people who agree, are None where
+    there are none.
     """
 
     low: float
@@ -173,13 +157,6 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
 
     Unlike the textbook's normal interval it stays within 0..1 and holds for few images too.
 
-    Args:
-        hits: Successes, 0..n.
-        n: Trials.
-
-    Returns:
-        Lower and upper end, 0..1.
-
     Raises:
         ValueError: ``n`` is not positive or ``hits`` not within 0..n.
     """
@@ -193,12 +170,9 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two models on the same images.
+    """Two models on the same images: how many only one of them gets right.
 
-    Attributes:
-        only_first: Images that only the first model gets right.
-        only_second: Images that only the second model gets right.
-        p_value: Two-sided probability of a split at least as uneven if both were equally good.
+    ``p_value`` is two-sided: the probability of a split at least as uneven between equal models.
     """
 
     only_first: int
@@ -207,14 +181,10 @@ class McNemar:
 
 
 def mcnemar(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]) -> McNemar:
-    """McNemar's test in its exact, binomial form (McNemar 1947; no approximation for few images).
-
-    Args:
-        first_correct: bool ``[N]``, where the first model is right.
-        second_correct: bool ``[N]``, where the second is, on the same images.
+    """McNemar's test in its exact, binomial form (McNemar 1947), of where each model is right.
 
     Raises:
-        ValueError: The shapes differ.
+        ValueError: The shapes ``[N]`` differ.
     """
     if first_correct.shape != second_correct.shape:
         raise ValueError(f"shapes differ: {first_correct.shape}, {second_correct.shape}")

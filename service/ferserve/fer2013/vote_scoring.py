@@ -26,14 +26,12 @@ class VoteScores:
     Attributes:
         n: Number of faces whose majority is unique and one of the seven emotions.
         n_shares: Number of faces with at least one vote for one of the seven emotions.
-        recall: Share of the faces of each majority whose most probable emotion it is, 0..1, in the
-            order of ``EMOTIONS``.
+        recall: Share of the faces of each majority whose most probable emotion it is, 0..1.
         accuracy: The same share of all ``n`` faces.
         mean_recall: Unweighted mean of the recalls that are not None.
         cross_entropy: Mean cross-entropy to the shares of votes on the ``n_shares`` faces, in nats.
         js_distance: Mean Jensen-Shannon distance to the same shares, 0..1.
-        ece: Expected calibration error on the same faces: the gap between the highest score and
-            the share of that emotion.
+        ece: Gap between the highest score and the share of people who chose that emotion.
     """
 
     n: int
@@ -47,11 +45,7 @@ class VoteScores:
 
 
 def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -> VoteScores:
-    """Scores probabilities against votes.
-
-    Args:
-        probabilities: float32 ``[N, 7]``, rows sum to 1.
-        counts: int64 ``[N, 10]`` in the order of ``CHOICES``; zeros for a face without votes.
+    """Scores probabilities ``[N, 7]`` against votes ``[N, 10]``, zeros for a face without any.
 
     Raises:
         ValueError: The shapes do not belong together.

@@ -32,11 +32,7 @@ PUBLISHED = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "ne
 
 @dataclass(frozen=True)
 class Votes:
-    """The votes of the people who labelled each face.
-
-    Attributes:
-        counts: int64 ``[10]`` in the order of :data:`CHOICES`, by the face's id without a suffix.
-    """
+    """Votes int64 ``[10]``, in the order of :data:`CHOICES`, by the face's id without a suffix."""
 
     counts: Mapping[str, NDArray[np.int64]]
 
@@ -53,11 +49,7 @@ class Votes:
 
 
 def read_votes(path: Path, dataset: Fer2013) -> Votes:
-    """Reads the votes for a data set.
-
-    Args:
-        path: A CSV in one of the two forms.
-        dataset: The faces that the votes are about.
+    """Reads the votes about a data set's faces from a CSV in one of the two forms.
 
     Raises:
         DatasetError: No such file, other columns, a row that holds no votes, or votes about images
