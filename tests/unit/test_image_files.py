@@ -371,6 +371,15 @@ def test_the_compressions_of_tiff_give_one_picture(mode: str, compression: str) 
     assert np.abs(seen - plain).mean() < (4 if compression == "jpeg" else 0.001)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("colour", ["minisblack", "miniswhite", "rgb"])
+def test_a_big_tiff_shows_its_own_pixels_or_is_refused_by_name(dtype: str, colour: str) -> None:
+    plain = tiff(dtype, colour, "contig")
+    assert same(tiff(dtype, colour, "contig", bigtiff=True, byteorder="<"), plain)
+    with pytest.raises(UnsupportedMediaType, match="a BigTIFF of big-endian byte order"):
+        decode(tiff(dtype, colour, "contig", bigtiff=True, byteorder=">"))
+
+
 @pytest.mark.parametrize("name", ["tiff_lzma", "zstd", "tiff_thunderscan", "tiff_jpeg"])
 def test_other_compressions_of_tiff_are_refused_by_name(name: str) -> None:
     numbers = {"tiff_lzma": 34925, "zstd": 50000, "tiff_thunderscan": 32809, "tiff_jpeg": 6}

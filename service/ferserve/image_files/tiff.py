@@ -126,9 +126,10 @@ def strip_tiff(data: bytes) -> ImageFile:
         UndecodableImage: The first directory is damaged.
         UnsupportedMediaType: A kind of TIFF that is not decoded.
     """
+    if data.startswith(b"MM\0+"):  # Pillow takes it for another TIFF, and finds nothing in it
+        raise UnsupportedMediaType("a BigTIFF of big-endian byte order is not supported")
     try:
-        directory = _Directory(data)
-        return _strip_tiff(directory, data)
+        return _strip_tiff(_Directory(data), data)
     except (struct.error, IndexError) as error:
         raise UndecodableImage("the TIFF file is damaged or truncated") from error
 
