@@ -85,9 +85,9 @@ async def test_options_hold_for_all_images(client, grey_crop):
 
 async def test_the_faces_of_all_images_share_batches(standin_models, grey_crop):
     async with serving(standin_models, inference_workers=1, max_wait_ms=200) as client:
-        await client.post("/v1/emotion/batch", files=files(*[grey_crop] * 4))
+        await client.post("/v1/emotion/batch", files=files(*[grey_crop] * 2))
         metrics = (await client.get("/metrics")).text
-    assert 'ferserve_batch_faces_sum{lane="live",model="first"} 4.0' in metrics
+    assert 'ferserve_batch_faces_sum{lane="live",model="first"} 2.0' in metrics
     assert 'ferserve_batch_faces_count{lane="live",model="first"} 1.0' in metrics
 
 
