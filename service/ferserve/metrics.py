@@ -188,7 +188,7 @@ class BatchMetrics:
 
     def batch_released(self, lane: Lane, queue_seconds: Sequence[float], reason: Release) -> None:
         """Counts a batch that a worker took, and how long its items had waited."""
-        self._metrics.released.labels(self._model, lane.value, reason.value).inc()
+        self._metrics.released.labels(self._model, lane.value, reason).inc()
         self._metrics.size.labels(self._model, lane.value).observe(len(queue_seconds))
         waits = self._metrics.queue.labels(self._model, lane.value)
         for seconds in queue_seconds:
