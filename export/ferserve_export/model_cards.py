@@ -97,11 +97,6 @@ def _details(card: ModelCard, shared_licences: list[str]) -> str:
         "`low_confidence`": f"answers below a probability of {card.low_confidence_threshold:.3f}",
         "further licences": "; ".join(licences),
     }
-    if card.members:
-        chosen = f" on {card.calibration.n:,} held-out images" if card.calibration else ""
-        rows["trained on"] = f"nothing; the members' weights were chosen{chosen}"
-        rows["file"] = f"none: a mean of the members' answers; identity `{card.sha256}`"
-        rows["members"] = ", ".join(f"{part.name} × {part.weight:.3f}" for part in card.members)
     lines = [f"| {key} | {text} |" for key, text in rows.items() if text]
     return "\n".join(["| | |", "|---|---|", *lines])
 

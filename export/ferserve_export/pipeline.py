@@ -47,7 +47,6 @@ def export_run(
     out: Path,
     *,
     version: str,
-    predictions: Path,
     mirror: bool,
     int8: bool,
     votes: Votes | None,
@@ -65,7 +64,6 @@ def export_run(
         dataset: FER2013.
         out: Where ``<name>.onnx`` and ``<name>.json`` go.
         version: Goes into the card.
-        predictions: Folder to which the file's predictions are added, for an ensemble with it.
         mirror: Average each face with its mirror image.
         int8: Store the weights as int8.
         votes: FER+ votes; ``crowd`` is calibrated on them, and every model is measured against
@@ -136,7 +134,6 @@ def export_run(
         **found.model_dump(exclude_none=True),
     }
     written = write_model(model, out, card, report)
-    predict.save(predictions / f"{written.sha256}.npz")
     if results:
         write_report(name, report, results, trained.history)
     return written

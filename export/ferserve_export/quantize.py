@@ -46,8 +46,6 @@ def quantize(
         ExportError: The model cannot be converted.
     """
     card = read_card(folder, name)
-    if card.members:
-        raise ExportError(f"{name} is the mean of other models; quantize those")
     if card.precision:
         raise ExportError(f"{name} computes in {card.precision} already")
     runtime = Runtime(provider="cpu", intra_op_threads=usable_cpus())

@@ -11,12 +11,12 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 import tf2onnx
-from ferserve.calibration import apply_power_scaling
 from ferserve.card import ModelCard, PowerScaling
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve_export.calibrate import (
+    apply_power_scaling,
     confidence_threshold,
     fit_power_scaling,
     fit_temperature,

@@ -8,12 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from ferserve.calibration import apply_power_scaling
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
 from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
-from ferserve_export.calibrate import fit_temperature, mean_probabilities
+from ferserve_export.calibrate import (
+    apply_power_scaling,
+    fit_temperature,
+    mean_probabilities,
+)
 from ferserve_export.pipeline import ExportError, export_run
 from ferserve_training.errors import TrainingError
 from ferserve_training.evaluate import open_model
@@ -64,7 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def export(name: str, run: RunFolder, dataset: Fer2013, out: Path, **options: Any) -> ModelCard:
     settings = {
-        "version": "1.0.0", "predictions": out / "predictions", "mirror": True, "int8": False,
+        "version": "1.0.0", "mirror": True, "int8": False,
         "votes": None, "prior_fraction": 0.0, "train_faces": None, "results": None, "log": print,
     }  # fmt: skip
     return export_run(name, run.root, dataset, out, **(settings | options))

@@ -90,7 +90,7 @@ def test_a_file_and_a_card_of_their_own_are_written(folder, data, precision):
     assert "train" not in converted.card.metrics  # what it was fitted to tells nothing
 
 
-def test_an_ensemble_and_a_quantized_model_are_refused(folder, data):
+def test_a_quantized_model_is_refused(folder, data):
     assert quantize("first", "--data", data, "--out", folder).exit_code == 0
     again = quantize("first_int8", "--data", data, "--out", folder)
     assert (again.exit_code, "computes in int8 already" in again.stderr) == (1, True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ferserve.calibration import apply_power_scaling
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.votes import Votes
+from ferserve_export.calibrate import apply_power_scaling
 from ferserve_training.errors import TrainingError
 from ferserve_training.evaluate import evaluate, open_model, sample
 from ferserve_training.evaluation_page import write_report
@@ -101,12 +101,6 @@ def test_without_mirror_is_refused_where_there_is_none(write_standin, tmp_path: 
     path = write_standin(tmp_path, "plain")
     with pytest.raises(TrainingError, match=r"plain\.onnx: its graph averages no face"):
         open_model(path, mirror=False)
-
-
-def test_without_mirror_is_refused_for_an_ensemble(small_zip: Path):
-    result = run("ensemble", "--data", small_zip, "--no-mirror")
-    assert result.returncode == 1
-    assert "measure each of them with --no-mirror" in result.stderr
 
 
 def test_command_writes_figures_and_page(exported: Path, small_zip: Path, tmp_path: Path):

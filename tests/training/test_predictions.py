@@ -1,7 +1,5 @@
 """Predictions that are made once for every face."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from ferserve_training.predictions import BATCH, RememberedPredictions
@@ -37,16 +35,6 @@ def test_a_face_is_asked_about_once(faces: np.ndarray):
     again = faces[[5, 30, 5, 30, 19]]
     assert (predict(again) == again[:, 0, :7]).all()
     assert sum(model.batches) == 21
-
-
-def test_what_was_saved_is_not_asked_again(faces: np.ndarray, tmp_path: Path):
-    path = tmp_path / "predictions" / "model.npz"
-    first = RememberedPredictions(Counting())
-    rows = first(faces[:20])
-    first.save(path)
-    model = Counting()
-    assert (RememberedPredictions(model, path)(faces[:25])[:20] == rows).all()
-    assert model.batches == [5]
 
 
 def test_no_faces_have_no_rows():

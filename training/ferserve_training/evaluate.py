@@ -22,7 +22,7 @@ def open_model(path: Path, *, mirror: bool | None = None) -> Predict:
     """Opens an ONNX file, or the Keras weights of a training run; takes any number of faces.
 
     Args:
-        path: ``*.onnx``, the card of an ensemble, ``*.json``, or the folder of a run.
+        path: ``*.onnx``, or the folder of a run.
         mirror: Whether each face is averaged with its mirror image. If None, an ONNX file does so
             if it is served so, and a run does not.
 
@@ -32,19 +32,10 @@ def open_model(path: Path, *, mirror: bool | None = None) -> Predict:
     if path.suffix == ".onnx" and path.is_file():
         model = path.read_bytes()
         single = open_onnx(_without_mirror(path, model) if mirror is False else model)
-    elif path.suffix == ".json" and path.is_file():
-        if mirror is False:
-            raise TrainingError(
-                f"{path}: an ensemble's members are served with mirror images; "
-                "measure each of them with --no-mirror"
-            )
-        single = _open_ensemble(path)
     elif (path / "run.json").is_file():
         single = _open_run(path)
     else:
-        raise TrainingError(
-            f"{path}: expected an ONNX file, an ensemble's card, or a run's folder with run.json"
-        )
+        raise TrainingError(f"{path}: expected an ONNX file, or a run's folder with run.json")
     if not mirror:
         return RememberedPredictions(single)
     return RememberedPredictions(
@@ -142,19 +133,6 @@ def _without_mirror(path: Path, model: bytes) -> bytes:
         return without_mirror(model)
     except TrainingError as error:
         raise TrainingError(f"{path}: {error}") from error
-
-
-def _open_ensemble(card: Path) -> Predict:
-    from ferserve.models import load_models
-    from ferserve.sessions import ModelError, Runtime
-
-    try:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        runtime = Runtime(provider="cpu", intra_op_threads=threads)
-        models = load_models(card.parent, [card.stem], runtime)
-    except ModelError as error:
-        raise TrainingError(str(error)) from error
-    return models[card.stem].predict
 
 
 def _open_run(path: Path) -> Predict:

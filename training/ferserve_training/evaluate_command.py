@@ -64,8 +64,6 @@ def evaluate_command(
     path = Path(model)
     if not path.exists():
         path = models_dir / f"{model}.onnx"
-        if not path.exists() and path.with_suffix(".json").exists():  # a virtual model
-            path = path.with_suffix(".json")
     has_card = path.is_file() and path.with_suffix(".json").is_file()
     if update_card and (votes is None or mirror is not None or not has_card):
         _fail("--update-card goes with --votes and a model that has a card, as it is served")
@@ -110,8 +108,7 @@ def _note_in_card(folder: Path, name: str, report: dict[str, Any]) -> None:
     from ferserve_training.multiply_adds import multiply_adds
 
     card = read_card(folder, name)
-    files = [part.name for part in card.members or [card]]
-    card.multiply_adds = sum(multiply_adds(onnx.load(folder / f"{file}.onnx")) for file in files)
+    card.multiply_adds = multiply_adds(onnx.load(folder / f"{name}.onnx"))
     card.votes = (card.votes or {}) | vote_scores(report)
     card.write(folder / f"{name}.json")
 

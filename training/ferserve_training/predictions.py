@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from ferserve.fer2013.labels import EMOTIONS
@@ -18,21 +17,12 @@ BATCH = 16
 class RememberedPredictions:
     """Answers a face that was seen before, pixel for pixel, without the model.
 
-    A test image belongs to several splits, and an ensemble is made of models that were measured
-    already.
-
-    Args:
-        predict: The model.
-        path: What :meth:`save` wrote for the same model; none there is no error.
+    A test image belongs to several splits.
     """
 
-    def __init__(self, predict: Predict, path: Path | None = None) -> None:
+    def __init__(self, predict: Predict) -> None:
         self._predict = predict
         self._rows: dict[bytes, np.ndarray] = {}
-        if path is not None and path.exists():
-            with np.load(path) as stored:
-                keys = [key.tobytes() for key in stored["keys"]]
-                self._rows = dict(zip(keys, stored["rows"], strict=True))
 
     def __call__(self, faces: np.ndarray) -> np.ndarray:
         """Predicts faces uint8 ``[N, 48, 48]``, 16 at a time: float32 ``[N, 7]``."""
@@ -43,10 +33,3 @@ class RememberedPredictions:
             rows = self._predict(faces[[i for _, i in part]])
             self._rows.update(zip((key for key, _ in part), rows, strict=True))
         return np.array([self._rows[key] for key in keys], np.float32).reshape(-1, len(EMOTIONS))
-
-    def save(self, path: Path) -> None:
-        """Writes what is known; a name for each model is the caller's."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        keys = np.array([np.frombuffer(key, np.uint8) for key in self._rows])
-        with path.open("wb") as file:
-            np.savez_compressed(file, keys=keys, rows=np.array(list(self._rows.values())))
