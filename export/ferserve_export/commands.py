@@ -22,7 +22,7 @@ def export_command(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the training run; or a released MODEL.onnx, to calibrate it anew.",
+            help="Folder of the training run.",
             show_default="runs/MODEL; of crowd runs/light",
         ),
     ] = None,

@@ -16,13 +16,12 @@ from ferserve.fer2013.reader import read_fer2013
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert
 from ferserve_export.verify import verify_parity
-from ferserve_training import released
 from ferserve_training.callbacks import History
 from ferserve_training.errors import TrainingError
 from ferserve_training.networks import custom_cnn, light
 from ferserve_training.networks.layers import BatchNormalization
 from ferserve_training.recipes import find_recipe
-from ferserve_training.released import load_start, read_released
+from ferserve_training.released import load_start
 from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.train import train
 from synthetic_fer2013 import face
@@ -51,8 +50,7 @@ def preactivated() -> keras.Model:
 
 
 @pytest.fixture(params=[small_cnn, preactivated])
-def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Build:
-    monkeypatch.setattr(released, "build_network", lambda name, side: request.param())
+def build(request: pytest.FixtureRequest) -> Build:
     return request.param
 
 
@@ -86,7 +84,7 @@ def test_the_restored_network_answers_as_the_file(build: Build, faces, stored: s
     model = compress(model) if stored == "int8" else model
     onnx.save(model, tmp_path / "model.onnx")
     restored = build()
-    restored.set_weights(read_released(tmp_path / "model.onnx", "small", None, faces))
+    load_start(restored, tmp_path / "model.onnx", faces)
     assert verify_parity(restored, model, faces[:9], **settings) < 1e-5
 
 
@@ -102,7 +100,7 @@ def test_folded_normalisations_have_the_statistics_of_the_faces(build: Build, fa
     network = trained(build)
     onnx.save(convert(network), tmp_path / "model.onnx")
     kept = {"kept_bn"} & {layer.name for layer in network.layers}
-    network.set_weights(read_released(tmp_path / "model.onnx", "small", None, faces))
+    load_start(network, tmp_path / "model.onnx", faces)
     for layer in normalisations(network):
         values = np.asarray(keras.Model(network.input, layer.input)(faces, training=False))
         close = [
@@ -112,11 +110,10 @@ def test_folded_normalisations_have_the_statistics_of_the_faces(build: Build, fa
         assert close == [layer.name not in kept] * 2, layer.name
 
 
-def test_a_normalisation_that_was_not_folded_comes_back_as_it_was(faces, tmp_path, monkeypatch):
-    monkeypatch.setattr(released, "build_network", lambda name, side: preactivated())
+def test_a_normalisation_that_was_not_folded_comes_back_as_it_was(faces, tmp_path):
     network, restored = trained(preactivated), preactivated()
     onnx.save(convert(network), tmp_path / "model.onnx")
-    restored.set_weights(read_released(tmp_path / "model.onnx", "small", None, faces))
+    load_start(restored, tmp_path / "model.onnx", faces)
     before, after = (n.get_layer("kept_bn").get_weights() for n in (network, restored))
     for a, b in zip(before, after, strict=True):
         assert np.allclose(a, b, atol=1e-6)
@@ -127,7 +124,7 @@ def test_the_released_custom_cnn_comes_back():
     card = ModelCard.read(path.with_suffix(".json"))
     faces = np.random.default_rng(0).integers(0, 256, (32, 48, 48), np.uint8)
     network = custom_cnn.build()
-    network.set_weights(read_released(path, "custom_cnn", None, faces))
+    load_start(network, path, faces)
     settings = {
         "temperature": card.temperature,
         "mirror": card.mirror_averaging,
@@ -147,26 +144,28 @@ def test_the_released_custom_cnn_comes_back():
 )
 def test_what_is_no_export_of_the_network_is_refused(file: str | Path, message: str, faces):
     with pytest.raises(TrainingError, match=message):
-        read_released(Path(file), "custom_cnn", None, faces)
+        load_start(custom_cnn.build(), Path(file), faces)
 
 
 def test_an_export_of_other_widths_is_refused(faces, tmp_path: Path):
     path = tmp_path / "narrow.onnx"
     onnx.save(convert(trained(small_cnn)), path)
     with pytest.raises(TrainingError, match=r"narrow\.onnx: not the weights of custom_cnn"):
-        read_released(path, "custom_cnn", None, faces)
-    assert keras.config.dtype_policy().name == "float32"
+        load_start(custom_cnn.build(), path, faces)
 
 
-def test_the_precision_of_the_run_is_not_changed(build: Build, faces, tmp_path: Path):
-    onnx.save(convert(trained(build)), tmp_path / "model.onnx")
+def test_a_run_in_half_precision_gets_the_weights_in_full(build: Build, faces, tmp_path: Path):
+    model = convert(trained(build))
+    onnx.save(model, tmp_path / "model.onnx")
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        weights = read_released(tmp_path / "model.onnx", "small", None, faces)
-        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        half = build()
+        load_start(half, tmp_path / "model.onnx", faces)
     finally:
         keras.config.set_dtype_policy("float32")
-    assert {value.dtype for value in weights} == {np.dtype(np.float32)}
+    restored = build()
+    restored.set_weights(half.get_weights())
+    assert verify_parity(restored, model, faces[:9]) < 1e-5
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -187,7 +186,7 @@ def test_one_more_epoch_is_trained_from_the_file(small_zip: Path, tmp_path: Path
     sha256 = ModelCard.read(path.with_suffix(".json")).sha256
     assert description["started_from"] == {"model": "custom_cnn.onnx", "sha256": sha256}
     before = custom_cnn.build()
-    before.set_weights(read_released(path, "custom_cnn", None, read_fer2013(small_zip).train.faces))
+    load_start(before, path, read_fer2013(small_zip).train.faces)
     kernels = [n.get_layer("stage4_2").kernel for n in (before, load_network(RunFolder(folder)))]
     flat = [keras.ops.convert_to_numpy(kernel).ravel() for kernel in kernels]
     assert not np.array_equal(*flat)
@@ -209,9 +208,8 @@ def test_a_run_goes_on_from_the_weights_of_another(small_zip: Path, tmp_path: Pa
 
 def test_weights_of_another_network_are_refused(tmp_path: Path):
     light.build().save_weights(tmp_path / "light.weights.h5")
-    recipe = find_recipe("custom_cnn", "default")
     with pytest.raises(TrainingError, match=r"light\.weights\.h5: not the weights of custom_cnn"):
-        load_start(custom_cnn.build(), tmp_path / "light.weights.h5", recipe, np.empty(0))
+        load_start(custom_cnn.build(), tmp_path / "light.weights.h5", np.empty(0))
 
 
 def test_a_missing_file_is_told_before_anything_is_made(small_zip: Path, tmp_path: Path):
@@ -232,7 +230,7 @@ def test_another_network_s_file_leaves_no_run(small_zip: Path, tmp_path: Path):
 
 
 class Interrupted(History):
-    """The second epoch is done, but no checkpoint of it."""
+    """The second epoch is done."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
@@ -251,8 +249,9 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_pat
         train(recipe, dataset, folder, start_from=tmp_path / file, limit=70, resume=resume)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("ferserve_training.train", "ferserve_training.released"):
-            patch.setattr(f"{module}.build_network", lambda name, side, heads=1: small_cnn())
+        patch.setattr(
+            "ferserve_training.train.build_network", lambda name, side, heads: small_cnn()
+        )
         with pytest.MonkeyPatch.context() as interruption:
             interruption.setattr("ferserve_training.train.History", Interrupted)
             with pytest.raises(KeyboardInterrupt):
