@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -18,9 +19,10 @@ from ferserve_export.convert import convert
 from ferserve_export.verify import verify_parity
 from ferserve_training.callbacks import History
 from ferserve_training.errors import TrainingError
+from ferserve_training.model import TrainingModel
 from ferserve_training.networks import custom_cnn, light
 from ferserve_training.networks.layers import BatchNormalization
-from ferserve_training.recipes import find_recipe
+from ferserve_training.recipes import Recipe, find_recipe
 from ferserve_training.released import load_start
 from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.train import train
@@ -142,6 +144,18 @@ def test_the_released_custom_cnn_comes_back():
         (MODELS / "face_detector.onnx", r"face_detector\.onnx: not the weights of custom_cnn"),
     ],
 )
+def test_a_second_head_starts_as_a_copy_of_the_first(faces, tmp_path: Path):
+    path = tmp_path / "small.onnx"
+    onnx.save(convert(trained(small_cnn)), path)
+    one, two = small_cnn(), custom_cnn.build(widths=(8, 8, 128, 128), heads=2)
+    for network in (one, two):
+        load_start(network, path, faces)
+    answers = two.predict(faces[:8], verbose=0)
+    assert np.ptp(answers) > 0
+    np.testing.assert_allclose(answers[:, :7], answers[:, 7:], atol=1e-5)
+    np.testing.assert_allclose(answers[:, :7], one.predict(faces[:8], verbose=0), atol=1e-4)
+
+
 def test_what_is_no_export_of_the_network_is_refused(file: str | Path, message: str, faces):
     with pytest.raises(TrainingError, match=message):
         load_start(custom_cnn.build(), Path(file), faces)
@@ -229,6 +243,16 @@ def test_another_network_s_file_leaves_no_run(small_zip: Path, tmp_path: Path):
     assert not folder.root.exists()
 
 
+class Recorded(TrainingModel):
+    """Notes the seed of each run's random draws."""
+
+    seeds: ClassVar[list[int]] = []
+
+    def __init__(self, network: keras.Model, recipe: Recipe, seed: int) -> None:
+        self.seeds.append(seed)
+        super().__init__(network, recipe, seed)
+
+
 class Interrupted(History):
     """The second epoch is done."""
 
@@ -252,6 +276,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_pat
         patch.setattr(
             "ferserve_training.train.build_network", lambda name, side, heads: small_cnn()
         )
+        patch.setattr("ferserve_training.train.TrainingModel", Recorded)
         with pytest.MonkeyPatch.context() as interruption:
             interruption.setattr("ferserve_training.train.History", Interrupted)
             with pytest.raises(KeyboardInterrupt):
@@ -260,5 +285,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_pat
             start("other.onnx", resume=True)
         patch.delattr("ferserve_training.train.load_start")  # the checkpoint holds all weights
         start(resume=True)
+    first, second = Recorded.seeds
+    assert first != second  # else the first epochs' faces come again, changed in the same ways
     with folder.history.open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]

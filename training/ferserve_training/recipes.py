@@ -131,6 +131,9 @@ class Recipe:
         return self.sides[-1] if self.sides else None
 
 
+VOTES_WEIGHT = 0.5
+"""Of the votes' head in the loss; the labels' head has as much."""
+
 CUSTOM_CNN = Recipe(
     network="custom_cnn",
     epochs=40,
@@ -157,6 +160,9 @@ CUSTOM_CNN_LONG = replace(
 )
 """For a GPU: as many epochs as stronger augmentation asks for."""
 
+CUSTOM_CNN_CONTINUE = replace(CUSTOM_CNN, epochs=60, learning_rate=5e-4, mixup=0.2)
+"""From a released model on, whose weights the full learning rate would undo."""
+
 LIGHT = replace(
     CUSTOM_CNN,
     network="light",
@@ -164,7 +170,7 @@ LIGHT = replace(
     warmup=0.05,
     mixup=0.2,
     augmentation=Augmentation(rotation=15.0, shift=0.08, scale=0.15, erasing=0.3),
-    votes=0.5,
+    votes=VOTES_WEIGHT,
 )
 
 VGG16 = Recipe(
@@ -235,6 +241,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "custom_cnn": {
         "default": CUSTOM_CNN,
         "long": CUSTOM_CNN_LONG,
+        "continue": CUSTOM_CNN_CONTINUE,
         "reference": _reference(CUSTOM_CNN),
     },
     "light": {"default": LIGHT},

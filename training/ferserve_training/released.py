@@ -99,6 +99,9 @@ def _fill(network: keras.Model, layers: Layers, faces: np.ndarray) -> None:
             if not layer.use_bias:
                 folded_biases.append(values.pop())
         shapes = [variable.shape for variable in layer.weights]
+        if layer.name == "logits" and shapes[0][1] == 2 * values[0].shape[1]:
+            # A released network has one head; another one starts as its copy.
+            values = [np.concatenate([value, value], axis=-1) for value in values]
         if len(values) == len(shapes) - 1 and getattr(layer, "use_bias", False):
             values = [*values, np.zeros(shapes[-1])]  # the export leaves a bias of zeros out
         layer.set_weights(

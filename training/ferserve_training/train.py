@@ -19,7 +19,7 @@ from ferserve_training.model import TrainingModel
 from ferserve_training.networks import backbone, build_network
 from ferserve_training.optimizer import build_optimizer
 from ferserve_training.precision import resolve_precision
-from ferserve_training.recipes import Distillation, Recipe
+from ferserve_training.recipes import VOTES_WEIGHT, Distillation, Recipe
 from ferserve_training.released import check_exists, load_start
 from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.schedule import CosineSchedule, Stages
@@ -56,7 +56,8 @@ def train(
         start_from: ONNX file of a released model, or weights of a finished run, to go on from
             instead of ``backbone_weights``.
         teachers: Folders of runs whose mean answer is learned beside the labels.
-        votes: For a recipe that learns from them too.
+        votes: For a second head, which learns to answer as people did; the recipe's ``votes``
+            is its weight in the loss.
         holdout_share: Share of Training kept for choosing the best epoch; 0 fits on all of it
             and keeps the last epoch.
         limit: Use only this many training faces, for a rehearsal.
@@ -77,8 +78,9 @@ def train(
         recipe = replace(recipe, distillation=Distillation())
     if start_from and recipe.fine_tuning:
         recipe = replace(recipe, fine_tuning=recipe.fine_tuning.continued())
+    if votes and not recipe.votes:
+        recipe = replace(recipe, votes=VOTES_WEIGHT)
     recipe = replace(recipe, precision=resolve_precision(recipe.precision))
-    votes = votes if recipe.votes else None
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.precision)
     fitted, holdout = split_training(dataset.train, holdout_share, limit, seed)
@@ -106,9 +108,13 @@ def train(
     answers = None
     if recipe.distillation:
         answers = _mean_answers(teachers, fitted.faces, recipe.distillation.temperature)
-    model = TrainingModel(network, recipe, seed)
-    compile_model(model, recipe)
     past = folder.read_history()
+    # With the seeds of the start, a resumed run would see the faces of the first epochs again,
+    # changed in the same ways, and learn these by heart.
+    draws = seed + 1000 * len(past)
+    keras.utils.set_random_seed(draws)
+    model = TrainingModel(network, recipe, draws)
+    compile_model(model, recipe)
     steps = math.ceil(len(fitted) / recipe.batch_size)
     schedule = CosineSchedule(
         recipe,
