@@ -129,7 +129,6 @@ def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[st
         "## The default model\n\n" + DEFAULT_NOTE,
         "## Distillation\n\n" + _distillation_table(root) + "\n\n" + DISTILLATION_NOTE,
         "## Calibration\n\n" + _calibration_table(cards) + "\n\n" + CALIBRATION_NOTE,
-        *_mirror_section(root, cards),
         "## Others\n\n" + _peers_table(),
         *(_model_section(card, reports[card.name]) for card in cards),
     ]
@@ -169,7 +168,7 @@ FER2013, ask for `custom_cnn`, or for `light` where cost matters."""
 
 DISTILLATION_NOTE = """\
 The second is served. Beside the labels, it learned to answer as the mean of the first, VGG16 and
-ResNet50V2 (recipe `distill-cpu`: temperature 4, weight of the teachers 0.7). It kept a hold-out for
+ResNet50V2 (`--teacher`: temperature 4, weight of the teachers 0.7). It kept a hold-out for
 its temperature and its threshold; this was decided before its test figures were known, on condition
 of 69.0 % on the hold-out. The first teacher was fitted to all of Training, so its answers to other
 faces carried some of the hold-out's labels over.
@@ -190,13 +189,8 @@ The expected calibration error (ECE, 15 bins) is the mean gap between how sure t
 how often they are right; *before* is without temperature and power scaling
 ([how](training.md#export)), which are fitted on the hold-out, a tenth of Training. For a model of
 the votes, the shares of people take the place of the labels. [Model cards](model-cards.md) have the
-fitted values and the ECE of every split."""
-
-MIRROR_NOTE = """\
-The files in `models/` average each face with its mirror image, which doubles the work;
-`ferserve evaluate MODEL --no-mirror` takes that out of the graph."""
-
-MIRROR_SPLITS = ("all", "private", "leak_free")
+fitted values and the ECE of every split. *Mirror* is what averaging each face with its mirror image
+adds to the accuracy on the hold-out; it doubles the work."""
 
 
 def _accuracy_table(cards: list[ModelCard]) -> str:
@@ -255,44 +249,15 @@ def _distillation_table(root: Path) -> str:
 
 
 def _calibration_table(cards: list[ModelCard]) -> str:
-    lines = ["| | hold-out | ECE before | after |", "|---|" + "---|" * 3]
+    lines = ["| | hold-out | ECE before | after | mirror, points |", "|---|" + "---|" * 4]
     for card in cards:
         if fitted := card.calibration:
             lines.append(
                 f"| {TITLES[card.name]} | {fitted.n:,} "
-                f"| {fitted.ece_before:.3f} | {fitted.ece_after:.3f} |"
+                f"| {fitted.ece_before:.3f} | {fitted.ece_after:.3f} "
+                f"| {100 * (fitted.mirror_gain or 0):+.2f} |"
             )
     return "\n".join(lines)
-
-
-def _mirror_section(root: Path, cards: list[ModelCard]) -> list[str]:
-    """The section on what mirroring does, if it was measured of any model; else none.
-
-    Raises:
-        ExportError: A report is of another file than its card's.
-    """
-    rows = []
-    for card in cards:
-        path = root / "docs" / "results" / f"{card.name}_no_mirror.json"
-        if not path.exists():
-            continue
-        without = json.loads(path.read_text(encoding="utf-8"))
-        if without["model_sha256"] != card.sha256:
-            raise ExportError(
-                f"{path.name} is not of {card.name}.onnx; ferserve evaluate {card.name} "
-                "--no-mirror --out docs/results makes it anew"
-            )
-        cells = [
-            f"{100 * accuracy:.2f}"
-            for split in MIRROR_SPLITS
-            for accuracy in (card.metrics[split].accuracy, without[split]["accuracy"])
-        ]
-        rows.append(f"| {TITLES[card.name]} | {' | '.join(cells)} |")
-    if not rows:
-        return []
-    heads = [f"{SPLITS[split]}, with | without" for split in MIRROR_SPLITS]
-    table = [f"| % | {' | '.join(heads)} |", "|---|" + "---|" * 2 * len(heads), *rows]
-    return ["## With and without the mirror image\n\n" + "\n".join(table) + "\n\n" + MIRROR_NOTE]
 
 
 def _peers_table() -> str:

@@ -135,15 +135,6 @@ def test_the_released_custom_cnn_comes_back():
     assert verify_parity(network, onnx.load(path), faces[:7], **settings) < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("file", "message"),
-    [
-        ("none.onnx", r"none\.onnx: no such file"),
-        (MODELS / "custom_cnn.json", r"custom_cnn\.json: not an ONNX file"),
-        (MODELS / "vgg16.onnx", r"vgg16\.onnx: not the weights of custom_cnn"),
-        (MODELS / "face_detector.onnx", r"face_detector\.onnx: not the weights of custom_cnn"),
-    ],
-)
 def test_a_second_head_starts_as_a_copy_of_the_first(faces, tmp_path: Path):
     path = tmp_path / "small.onnx"
     onnx.save(convert(trained(small_cnn)), path)
@@ -156,6 +147,15 @@ def test_a_second_head_starts_as_a_copy_of_the_first(faces, tmp_path: Path):
     np.testing.assert_allclose(answers[:, :7], one.predict(faces[:8], verbose=0), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("none.onnx", r"none\.onnx: no such file"),
+        (MODELS / "custom_cnn.json", r"custom_cnn\.json: not an ONNX file"),
+        (MODELS / "vgg16.onnx", r"vgg16\.onnx: not the weights of custom_cnn"),
+        (MODELS / "face_detector.onnx", r"face_detector\.onnx: not the weights of custom_cnn"),
+    ],
+)
 def test_what_is_no_export_of_the_network_is_refused(file: str | Path, message: str, faces):
     with pytest.raises(TrainingError, match=message):
         load_start(custom_cnn.build(), Path(file), faces)
