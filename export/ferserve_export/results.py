@@ -16,7 +16,7 @@ from ferserve.fer2013.statistics import wilson_interval
 from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ferserve_export.errors import ExportError
 
@@ -124,14 +124,7 @@ def _report(root: Path, card: ModelCard) -> dict[str, Any]:
 
 def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[str, Any]]) -> str:
     folder = root / "docs" / "results"
-    environment = Environment(
-        loader=PackageLoader("ferserve_export", "."),
-        autoescape=False,  # noqa: S701 -- Markdown of our own
-        keep_trailing_newline=True,
-        trim_blocks=False,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("results.md.jinja").render(
+    return template("results.md.jinja").render(
         cards=cards,
         reports=reports,
         voted=[card for card in cards if card.votes and "private" in card.votes],
@@ -150,8 +143,24 @@ def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[st
         people=PEOPLE,
         interval=_with_interval,
         percent=lambda value: f"{100 * value:.2f}",
-        share=lambda value: "–" if value is None else f"{100 * value:.1f}",
+        share=share,
     )
+
+
+def template(name: str) -> Template:
+    """Returns a page's template."""
+    environment = Environment(
+        loader=PackageLoader("ferserve_export", "."),
+        autoescape=False,  # noqa: S701 -- Markdown of our own
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(name)
+
+
+def share(value: float | None) -> str:
+    """Formats a share in %; a dash for none."""
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _peer_accuracy(name: str, split: str) -> str:
@@ -185,10 +194,10 @@ def _with_interval(scores: SplitMetrics | VoteScores) -> str:
     return f"{100 * scores.accuracy:.2f} ± {50 * (high - low):.1f}"
 
 
-def main(arguments: list[str]) -> int:
-    """Writes the pages, or with ``--check`` compares them; returns the exit status."""
+def write_pages(pages: dict[Path, str], arguments: list[str]) -> int:
+    """Writes pages, or with ``--check`` compares them; returns the exit status."""
     stale = []
-    for path, text in pages(ROOT).items():
+    for path, text in pages.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(path.name)
             if "--check" not in arguments:
@@ -198,4 +207,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_pages(pages(ROOT), sys.argv[1:]))
