@@ -182,6 +182,15 @@ class TestTheCustomCnn:
         assert {types[node.output[0]] for node in whole} == {TensorProto.FLOAT}
 
 
+def test_a_tensor_that_two_nodes_read_outside_the_trunk_is_cast_once():
+    content = (MODELS / "light.onnx").read_bytes()
+    faces = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)
+    converted = to_float16(content)
+    onnx.checker.check_model(converted)
+    plain = answers(onnx.load_from_string(content), faces)
+    assert 0 < np.abs(answers(converted, faces) - plain).max() < FLOAT16_MOVED
+
+
 def answers(
     model: onnx.ModelProto, faces: np.ndarray, *, keep_quantization: bool = False
 ) -> np.ndarray:
