@@ -80,7 +80,7 @@ def create_app(
     app.state.guard = guard
     app.state.streams = Streams(settings.max_streams, metrics)
     app.state.upload_budget = UploadBudget(settings.upload_memory_bytes)
-    metrics.watch_readiness(is_ready)
+    metrics.watch("ready", "1 while /readyz says yes.", is_ready)
     app.add_middleware(AnswerFaults, guard=guard)
     if settings.cors_origins:
         app.add_middleware(
