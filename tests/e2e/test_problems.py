@@ -119,7 +119,8 @@ def test_clients_that_leave_in_the_middle_harm_nobody(server, photo):
     data = photo("astronaut")
     for sent in (len(data) // 2, len(data)):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            head = f"POST /v1/emotion HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+            head = "POST /v1/emotion HTTP/1.1\r\nHost: localhost\r\n"
+            head += f"Content-Length: {len(data)}\r\n\r\n"
             connection.sendall(head.encode() + data[:sent])
 
 
