@@ -272,10 +272,15 @@ class BatchResponse(RequestIdentity):
     items: list[ItemResult | ItemProblem] = Field(description="In the order of the files.")
 
 
+MAX_FAULTS = 100
+
+
 def describe_faults(error: ValidationError, whole: str = "body", most: int | None = None) -> str:
     """Names the fields that are wrong and the rules they break, never the values.
 
     All fields together are called ``whole``; at ``most`` so many faults are named.
     """
+    if error.error_count() > MAX_FAULTS:  # each takes a kilobyte to name
+        return f"{error.error_count()} fields are wrong"
     faults = error.errors(include_input=False, include_url=False)[:most]
     return "; ".join(f"{'.'.join(map(str, f['loc'])) or whole}: {f['msg']}" for f in faults)

@@ -3,6 +3,7 @@
 import os
 import re
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -127,7 +128,8 @@ class Settings(BaseSettings):
     """Largest body of such a request."""
 
     upload_memory_bytes: int = Field(default=512 * MEBI, ge=1)
-    """Most bytes of the bodies of all requests together, benchmarks apart; more is answered 429."""
+    """Most bytes of all bodies and frames together; more is answered 429. Zips to benchmark on may
+    take half of it."""
 
     max_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970)  # Pillow's own limit
     """Largest image, width × height; 178,956,970 at the most."""
@@ -143,7 +145,8 @@ class Settings(BaseSettings):
     """Images are scaled down to this longer side for face detection, in pixels."""
 
     max_streams: int = Field(default=64, ge=0)
-    """Most [streams](stream.md) open at a time; more is answered 429."""
+    """Most [streams](stream.md) open at a time, a quarter of them by one key or address; more is
+    answered 429."""
 
     stream_max_fps: float = Field(default=30, gt=0)
     """Most frames a second answered in a stream; what comes faster is dropped."""
@@ -177,11 +180,16 @@ class Settings(BaseSettings):
     ([security](security.md))."""
 
     rate_limit: str | None = None
-    """Most requests to `/v1` and `/v2` by key, or by address where there is none: `100/minute`,
-    `10/second;1000/hour`."""
+    """Most requests to `/v1` and `/v2` and frames of streams by key, or by address where there is
+    none: `100/minute`, `10/second;1000/hour`."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call, such as `https://app.example`, comma-separated; `*` is all."""
+
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names of this host that a request's `Host` may have, comma-separated, beside `localhost` and
+    addresses; `*` is all. By default all, but none where `HOST` is a loopback address
+    ([security](security.md#browsers))."""
 
     metrics_emotions: bool = False
     """Whether `/metrics` counts faces by dominant emotion."""
@@ -202,7 +210,16 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(default=20, ge=0)
     """Longest wait for requests under way at shutdown."""
 
-    @field_validator("models", "api_keys", "cors_origins", mode="before")
+    def for_listening(self) -> Self:
+        """Returns the settings of a server that listens on ``host``."""
+        try:
+            is_local = ip_address(self.host).is_loopback
+        except ValueError:
+            is_local = self.host == "localhost"
+        hosts = self.allowed_hosts or (("localhost",) if is_local else ())
+        return self.model_copy(update={"allowed_hosts": hosts})
+
+    @field_validator("models", "api_keys", "cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):

@@ -144,7 +144,7 @@ def test_uploads_that_were_broken_off_hold_no_places(server):
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(
-                b"POST /v1/benchmark HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+                b"POST /v1/benchmark HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
                 b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
             )
             time.sleep(0.05)

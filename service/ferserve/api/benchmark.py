@@ -1,19 +1,27 @@
 """``/v1/benchmark``: accuracy jobs on the operator's FER2013 or on an uploaded zip."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import ValidationError
-from python_multipart.multipart import parse_options_header
 
 from ferserve import errors
-from ferserve.api.dependencies import BenchmarksDependency
-from ferserve.api.openapi import openapi_responses
-from ferserve.api.uploads import FIELD, read_body, read_form, the_file
+from ferserve.api.budget import Charge
+from ferserve.api.calls import BenchmarksDependency, BudgetDependency
+from ferserve.api.openapi import GUARDED, UPLOADS, form_body, openapi_responses
+from ferserve.api.uploads import (
+    FIELD,
+    FORM,
+    JSON,
+    Take,
+    media_type,
+    read_form,
+    read_json,
+    the_file,
+)
 from ferserve.benchmark.jobs import Job
 from ferserve.benchmark.report import render_report
 from ferserve.benchmark.run import Benchmarks
@@ -31,6 +39,9 @@ MAX_JSON_BYTES = 64 * 1024
 UPLOAD_SECONDS = 600
 """An upload holds a place in the queue while it is read, so it has to end."""
 
+BUDGET_SHARE = 0.5
+"""The part of the budget for uploads that zips may fill: they stay until their jobs have run."""
+
 router = APIRouter(prefix="/v1/benchmark", tags=["benchmark"])
 
 _NO_DATASET = (
@@ -44,8 +55,6 @@ _NO_VOTES = (
     "the service"
 )
 
-_UPLOAD_SCHEMA = UploadOptions.model_json_schema()
-
 _REQUEST_BODY = {
     "requestBody": {
         "required": False,
@@ -53,7 +62,7 @@ _REQUEST_BODY = {
         "left to the defaults. A form for one on a zip of your own: a folder for each emotion "
         "(`angry/`, `happy/`, …) with images of any format and size inside.",
         "content": {
-            "application/json": {
+            JSON: {
                 "schema": BenchmarkRequest.model_json_schema(),
                 "examples": {
                     "one model": {"value": {"model": "custom_cnn", "split": "private"}},
@@ -61,16 +70,11 @@ _REQUEST_BODY = {
                     "two models": {"value": {"compare": ["custom_cnn", "resnet50v2"]}},
                 },
             },
-            "multipart/form-data": {
-                "schema": _UPLOAD_SCHEMA
-                | {
-                    "required": [FIELD],
-                    "properties": {
-                        FIELD: {"type": "string", "format": "binary", "description": "The zip."},
-                        **_UPLOAD_SCHEMA["properties"],
-                    },
-                }
-            },
+            **form_body(
+                UploadOptions,
+                FIELD,
+                {"type": "string", "format": "binary", "description": "The zip."},
+            ),
         },
     }
 }
@@ -88,8 +92,7 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {}},  # a schema would be one of all events together
     }
 }
-_REFUSALS = (errors.Unauthorized, errors.RateLimited, errors.NotReady)
-_PROBLEMS = openapi_responses(errors.NotFound, errors.InvalidParameter, *_REFUSALS)
+_PROBLEMS = openapi_responses(errors.NotFound, errors.InvalidParameter, *GUARDED)
 _HTML: dict[int | str, dict[str, Any]] = {
     200: {"description": "A page that needs nothing else.", "content": {"text/html": {}}}
 }
@@ -100,23 +103,16 @@ _HTML: dict[int | str, dict[str, Any]] = {
     status_code=202,
     responses=_ACCEPTED
     | openapi_responses(
-        errors.MalformedRequest,
+        *UPLOADS,
         errors.DatasetNotConfigured,
-        errors.PayloadTooLarge,
         errors.TooManyImages,
-        errors.UnsupportedMediaType,
         errors.InvalidArchive,
         errors.UnknownModel,
-        errors.InvalidParameter,
-        errors.QueueFull,
-        errors.InternalError,
-        errors.DeadlineExceeded,
-        *_REFUSALS,
     ),
     openapi_extra=_REQUEST_BODY,
 )
 async def start_benchmark(
-    request: Request, response: Response, benchmarks: BenchmarksDependency
+    request: Request, response: Response, benchmarks: BenchmarksDependency, budget: BudgetDependency
 ) -> BenchmarkJob:
     """Measures accuracy: of a served model or several, on FER2013 or on a zip of your own.
 
@@ -126,59 +122,81 @@ async def start_benchmark(
     if request.query_params:
         names = ", ".join(request.query_params)
         raise errors.InvalidParameter(f"{names}: options come in the body, not in the query")
-    with benchmarks.queue.reserve():
-        submit = await _read(request, benchmarks)
-    job = submit()
+    charge = Charge(budget, BUDGET_SHARE)
+    try:
+        with benchmarks.queue.reserve():
+            submit = await _read(request, benchmarks, charge)
+        job = submit()
+    except BaseException:
+        charge.give_back()
+        raise
+    job.owner, job.release = _owner(request), charge.give_back
     answer = job.describe()
     response.headers["Location"] = answer.links.self
     return answer
 
 
-@router.get("", responses=openapi_responses(*_REFUSALS))
-async def list_benchmarks(benchmarks: BenchmarksDependency) -> BenchmarkList:
-    """Lists the last 20 benchmarks, newest first, without their results."""
-    return BenchmarkList(jobs=[job.describe() for job in benchmarks.queue.jobs])
+async def get_job(job_id: str, request: Request, benchmarks: BenchmarksDependency) -> Job:
+    """Returns a job of the caller's.
+
+    Raises:
+        NotFound: There is none of this id, or it belongs to another key.
+    """
+    job = benchmarks.queue.get(job_id)
+    if job.owner != _owner(request):
+        raise errors.NotFound("no benchmark of this id is yours")
+    return job
+
+
+def _owner(request: Request) -> str | None:
+    """Returns the key's name; without keys all jobs are everyone's."""
+    owner: str | None = getattr(request.state, "owner", None)
+    return owner
+
+
+JobDependency = Annotated[Job, Depends(get_job)]
+
+
+@router.get("", responses=openapi_responses(*GUARDED))
+async def list_benchmarks(request: Request, benchmarks: BenchmarksDependency) -> BenchmarkList:
+    """Lists the caller's among the last 20 benchmarks, newest first, without their results."""
+    owner = _owner(request)
+    return BenchmarkList(
+        jobs=[job.describe() for job in benchmarks.queue.jobs if job.owner == owner]
+    )
 
 
 @router.get("/{job_id}", responses=_PROBLEMS)
-async def get_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> BenchmarkDetails:
+async def get_benchmark(job: JobDependency) -> BenchmarkDetails:
     """Returns a benchmark: its progress, then its result."""
-    return benchmarks.queue.get(job_id).details()
+    return job.details()
 
 
 @router.delete("/{job_id}", responses=_PROBLEMS)
-async def cancel_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> BenchmarkJob:
+async def cancel_benchmark(job: JobDependency, benchmarks: BenchmarksDependency) -> BenchmarkJob:
     """Cancels a benchmark that waits or runs; one that has ended stays as it is."""
-    return benchmarks.queue.cancel(job_id).describe()
+    return benchmarks.queue.cancel(job.id).describe()
 
 
 @router.get(
-    "/{job_id}/events",
-    response_class=StreamingResponse,
-    responses=_EVENT_STREAM | _PROBLEMS,
+    "/{job_id}/events", response_class=StreamingResponse, responses=_EVENT_STREAM | _PROBLEMS
 )
-async def follow_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> StreamingResponse:
+async def follow_benchmark(job: JobDependency) -> StreamingResponse:
     """Streams a benchmark's progress as server-sent events until it ends."""
     return StreamingResponse(
-        _events(benchmarks.queue.get(job_id)),
+        _events(job),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-@router.get(
-    "/{job_id}/report",
-    response_class=HTMLResponse,
-    responses=_HTML | _PROBLEMS,
-)
-async def get_report(
-    job_id: str, benchmarks: BenchmarksDependency, thumbnails: bool = False
-) -> HTMLResponse:
+@router.get("/{job_id}/report", response_class=HTMLResponse, responses=_HTML | _PROBLEMS)
+async def get_report(job: JobDependency, thumbnails: bool = False) -> HTMLResponse:
     """Returns a benchmark as a page to look at and to show; it reloads itself until the end.
 
     `thumbnails=true` adds the 24 mistakes that each model was most sure of, as pictures.
     """
-    page = await run_in_threadpool(render_report, benchmarks.queue.get(job_id), thumbnails)
+    page = await run_in_threadpool(render_report, job, thumbnails)
     return HTMLResponse(page, headers={"Cache-Control": "no-store"})
 
 
@@ -191,26 +209,21 @@ async def _events(job: Job) -> AsyncIterator[str]:
         yield f"event: {name}\ndata: {state.model_dump_json()}\n\n"
 
 
-async def _read(request: Request, benchmarks: Benchmarks) -> Callable[[], Job]:
+async def _read(request: Request, benchmarks: Benchmarks, take: Take) -> Callable[[], Job]:
     """Reads and checks the request; returns what will queue its job."""
-    parsed, _ = parse_options_header(request.headers.get("content-type", ""))
-    media_type = parsed.decode("latin-1").lower()
-    try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            if media_type == "multipart/form-data":
-                return await _read_upload(request, benchmarks)
-            if media_type in ("application/json", ""):
-                return await _read_request(request, benchmarks)
-    except TimeoutError:
-        raise errors.DeadlineExceeded("the upload took too long") from None
+    kind = media_type(request)
+    if kind == FORM:
+        return await _read_upload(request, benchmarks, take)
+    if kind in (JSON, ""):
+        return await _read_request(request, benchmarks, take)
     raise errors.UnsupportedMediaType(
         "send application/json for a benchmark on the operator's data set, or multipart/form-data "
         f"with a zip as field {FIELD!r}"
     )
 
 
-async def _read_request(request: Request, benchmarks: Benchmarks) -> Callable[[], Job]:
-    body = await read_body(request, MAX_JSON_BYTES)
+async def _read_request(request: Request, benchmarks: Benchmarks, take: Take) -> Callable[[], Job]:
+    body = await read_json(request, MAX_JSON_BYTES, take)
     try:
         asked = BenchmarkRequest.model_validate_json(body or b"{}")
     except ValidationError as error:
@@ -223,8 +236,8 @@ async def _read_request(request: Request, benchmarks: Benchmarks) -> Callable[[]
     return lambda: benchmarks.on_dataset(asked)
 
 
-async def _read_upload(request: Request, benchmarks: Benchmarks) -> Callable[[], Job]:
-    parts = await read_form(request, benchmarks.max_upload_bytes)
+async def _read_upload(request: Request, benchmarks: Benchmarks, take: Take) -> Callable[[], Job]:
+    parts = await read_form(request, benchmarks.max_upload_bytes, take, UPLOAD_SECONDS)
     fields: dict[str, Any] = {}
     for name, content in parts:
         value = content.decode("utf-8", "replace") if name != FIELD else ""

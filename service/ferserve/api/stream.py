@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
 from ferserve import errors
-from ferserve.api.dependencies import get_budget, get_recognizer
+from ferserve.api.calls import get_budget, get_recognizer
 from ferserve.api.parameters import read_options
 from ferserve.api.problems import as_refusal, describe
 from ferserve.api.security import Guard
@@ -23,12 +23,7 @@ from ferserve.schemas import (
     StreamProblem,
     StreamRefusal,
 )
-from ferserve.streaming import (
-    End,
-    FrameAnswer,
-    FrameStream,
-    Streams,
-)
+from ferserve.streaming import End, FrameAnswer, FrameStream, Streams
 from ferserve.tracking import tracked
 
 SUBPROTOCOL = "ferserve.v1"
@@ -58,28 +53,35 @@ router = APIRouter(prefix="/v1/emotion")
 
 @router.websocket("/stream")
 async def stream_emotions(websocket: WebSocket) -> None:
-    """Answers frames until the client, a limit or the service ends the stream."""
+    """Answers frames until the client, a limit or the service ends the stream.
+
+    All that can refuse it is asked before the handshake is accepted, and before a frame is read.
+    It is accepted nevertheless: pages can read a message, but no failed handshake.
+    """
     guard: Guard = websocket.app.state.guard
     streams: Streams = websocket.app.state.streams
     offered = websocket.scope["subprotocols"]
-    await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
     channel = _Channel(websocket)
     with ExitStack() as held:
         try:
-            guard.require_origin(websocket.headers)
-            await guard.admit(websocket, _key(websocket))
-            stream = await _prepare(websocket, streams)
+            guard.check_head(websocket.headers, acts=True)
+            caller = await guard.admit(websocket, _key(websocket))
+            stream = await _prepare(websocket, guard, caller)
+            held.enter_context(guard.stream(caller))
             held.enter_context(streams.place(stream))
         except Exception as error:
             streams.metrics.stream_ended("refused")
+            await websocket.accept(subprotocol)
             await channel.close(*_refusal(websocket, error))
             return
+        await websocket.accept(subprotocol)
         end = await stream.run(channel.receive, channel.send)
     if end in CLOSE:
         await channel.close(StreamEnd(end=stream.counts), *CLOSE[end])
 
 
-async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
+async def _prepare(websocket: WebSocket, guard: Guard, caller: str) -> FrameStream:
     """Checks what a stream is asked for, so that a frame's problem is the frame's own.
 
     Raises:
@@ -91,6 +93,7 @@ async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
     max_bytes = recognizer.settings.max_upload_bytes
 
     async def recognize(data: bytes) -> Recognition:
+        await guard.count(caller)
         if len(data) > max_bytes:
             raise errors.PayloadTooLarge(f"a frame may have at most {max_bytes} bytes")
         return await recognizer.answer(data, options)
@@ -100,7 +103,7 @@ async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
         recognizer.settings,
         await get_budget(websocket),
         options.smoothing_seconds,
-        streams.metrics,
+        websocket.app.state.metrics,
     )
 
 

@@ -60,11 +60,18 @@ Work = Callable[["Job"], Awaitable[Outcome]]
 
 @dataclass(eq=False)
 class Job:
-    """A job's state; ``follow`` tells of its changes."""
+    """A job's state; ``follow`` tells of its changes.
+
+    Attributes:
+        owner: Who may see it.
+        release: Is called at the end, when the work is let go.
+    """
 
     spec: JobSpec
     work: Work | None
     root_path: str = ""
+    owner: str | None = None
+    release: Callable[[], None] = lambda: None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     status: Status = "queued"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -136,6 +143,7 @@ class Job:
         self.status, self.outcome, self.problem = status, outcome, problem
         self.finished_at = datetime.now(UTC)
         self.work = None
+        self.release()
         last = self.progress
         self.progress = last.model_copy(
             update={

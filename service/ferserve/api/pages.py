@@ -1,0 +1,95 @@
+"""Small ``GET`` routes: the demo page, health, metrics, the models' cards and the policy."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from ferserve.api.calls import CardDependency, RecognizerDependency
+from ferserve.api.openapi import GUARDED, openapi_responses
+from ferserve.card import ModelCard
+from ferserve.errors import InvalidParameter, NotFound, NotReady, Unauthorized
+from ferserve.policy import Policy, policy
+from ferserve.schemas import Health, ModelList
+
+WEB = Path(__file__).resolve().parents[1] / "web"
+
+_HEADERS = {
+    # Stricter than the other pages', whose scripts and styles are within them.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cache-Control": "no-cache",
+}
+
+router = APIRouter()
+metrics = APIRouter(tags=["health"])
+models = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("/", include_in_schema=False)
+async def get_page() -> FileResponse:
+    """Returns the demo page."""
+    return FileResponse(WEB / "index.html", headers=_HEADERS)
+
+
+class PageFiles(StaticFiles):
+    """The page's scripts, styles and pictures; nothing builds them."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=WEB / "static")
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Returns a file; browsers ask each time, so that no two versions of the page mix."""
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+@router.get("/livez", tags=["health"])
+async def live() -> Health:
+    """Says that the process answers; restart it when this fails."""
+    return Health(status="live")
+
+
+@router.get("/readyz", tags=["health"], responses=openapi_responses(NotReady))
+async def ready(recognizer: RecognizerDependency) -> Health:
+    """Says whether to send work here.
+
+    Not before every model is warm, not while shutting down, not after a worker died.
+    """
+    if reason := recognizer.not_ready_reason:
+        raise NotReady(reason)
+    return Health(status="ready")
+
+
+@metrics.get(
+    "/metrics", response_class=PlainTextResponse, responses=openapi_responses(Unauthorized)
+)
+async def get_metrics(request: Request) -> PlainTextResponse:
+    """Returns counts and times in Prometheus' text format."""
+    page = request.app.state.metrics.render()
+    return PlainTextResponse(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+@models.get("", responses=openapi_responses(*GUARDED))
+async def list_models(recognizer: RecognizerDependency) -> ModelList:
+    """Lists the served models: training, accuracy by split, limits, hash, licences."""
+    return await recognizer.models()
+
+
+@models.get("/{name}", responses=openapi_responses(NotFound, InvalidParameter, *GUARDED))
+async def get_model(card: CardDependency) -> ModelCard:
+    """Returns one model's card."""
+    return card
+
+
+@router.get("/v1/policy", tags=["policy"], responses=openapi_responses(NotReady))
+async def get_policy(recognizer: RecognizerDependency) -> Policy:
+    """Says what the scores mean, where the law forbids their use, and what is logged."""
+    return policy(recognizer.settings)
