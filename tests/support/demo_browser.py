@@ -88,6 +88,7 @@ def last_answer(page: Any) -> dict[str, Any]:
 def check_accessible(axe: Any, page: Any) -> None:
     """Axe finds nothing serious, and nothing is cut off."""
     found = axe.run(page).response["violations"]
-    assert [one for one in found if one["impact"] in ("serious", "critical")] == []
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert not serious, [(one["id"], [node["html"] for node in one["nodes"]]) for one in serious]
     overflow = "document.scrollingElement.scrollWidth - innerWidth"
     assert page.evaluate(overflow) <= 0

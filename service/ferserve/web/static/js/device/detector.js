@@ -22,7 +22,7 @@ export const PICTURE_SIDES = [640, 160];
 export const FRAME_SIDES = [320, 640, 160];
 
 /** Longer side of a look at the surroundings of a face, and their side beside the face's. */
-const NEAR_SIDE = 160;
+const NEAR_SIDE = 128;
 const SURROUNDINGS = 2;
 
 /** Most faces that are looked for one by one: of more, a look at the whole frame costs less. */
