@@ -16,9 +16,13 @@ const HEADERS = {
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
+/** Asks the server, so that no two versions of the site mix. */
+const FRESH = /** @type {const} */ ({ cache: "no-cache" });
+
 worker.addEventListener("install", (/** @type {any} */ event) => {
   worker.skipWaiting();
-  event.waitUntil(caches.open(site.version).then((cache) => cache.addAll(site.shell)));
+  const shell = site.shell.map((file) => new Request(file, FRESH));
+  event.waitUntil(caches.open(site.version).then((cache) => cache.addAll(shell)));
 });
 
 worker.addEventListener("activate", (/** @type {any} */ event) => {
@@ -41,7 +45,7 @@ async function answer(request) {
   const cache = await caches.open(site.version);
   const kept = await cache.match(request, { ignoreSearch: true });
   if (kept) return withHeaders(kept);
-  const fresh = await fetch(request);
+  const fresh = await fetch(request, FRESH);
   if (fresh.ok) await cache.put(request, fresh.clone());
   return withHeaders(fresh);
 }

@@ -21,6 +21,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--js-flags=--expose-gc",
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
