@@ -59,7 +59,6 @@ class Networks {
   constructor(runtime, provider) {
     this.#runtime = runtime;
     this.#provider = provider;
-    runtime.env.logLevel = "error";
     runtime.env.wasm.wasmPaths = FOLDER.href;
     runtime.env.wasm.numThreads = crossOriginIsolated
       ? Math.min(MOST_THREADS, navigator.hardwareConcurrency)
@@ -68,8 +67,10 @@ class Networks {
 
   /** Loads the runtime, the detector and the default model, and runs both once. */
   static async load() {
-    // The runtime with WebGPU waits for the GPU by JavaScript Promise Integration.
-    const hasGpu = "Suspending" in WebAssembly && (await navigator.gpu?.requestAdapter());
+    // The runtime with WebGPU waits for it by JavaScript Promise Integration. A GPU in software takes
+    // hundreds of times as long as WebAssembly does.
+    const adapter = "Suspending" in WebAssembly && (await navigator.gpu?.requestAdapter());
+    const hasGpu = adapter && !adapter.info.isFallbackAdapter;
     const networks = hasGpu
       ? new Networks(await import(`${FOLDER}ort.jspi.min.mjs`), "webgpu")
       : new Networks(await import(`${FOLDER}ort.wasm.min.mjs`), "wasm");
@@ -127,6 +128,7 @@ class Networks {
     const data = await (await file(`${name}.onnx`)).arrayBuffer();
     const session = await this.#runtime.InferenceSession.create(data, {
       executionProviders: [this.#provider],
+      logSeverityLevel: 3, // errors
       // Threads that spin while idle would take the cores from the page.
       extra: { session: { intra_op: { allow_spinning: "0" } } },
     });
