@@ -58,7 +58,7 @@ def main() -> None:
         page.emulate_media(color_scheme="dark")
         page.set_viewport_size({"width": 390, "height": 844})
         page.wait_for_timeout(1000)
-        save(page, "private-phone", 1500)
+        save(page, "private-phone", 850)
         browser.close()
 
 
