@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -20,10 +20,12 @@ WEB = Path(__file__).resolve().parents[1] / "web"
 
 _HEADERS = {
     # Stricter than the other pages', whose scripts and styles are within them.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; "
+    "style-src 'self'; img-src 'self' blob:; connect-src 'self'; worker-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    # Both together let the private mode have threads.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
     "Cache-Control": "no-cache",
 }
 
@@ -33,13 +35,17 @@ models = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("/", include_in_schema=False)
-async def get_page() -> FileResponse:
-    """Returns the demo page."""
-    return FileResponse(WEB / "index.html", headers=_HEADERS)
+async def get_page() -> HTMLResponse:
+    """Returns the demo page; it offers the private mode where ``make site`` has built it."""
+    html = (WEB / "index.html").read_text()
+    if (WEB / "static" / "private").is_dir():
+        html = html.replace("<html ", '<html data-private="offered" ', 1)
+    camera = {"Permissions-Policy": "camera=(self), microphone=(), geolocation=()"}
+    return HTMLResponse(html, headers=_HEADERS | camera)
 
 
 class PageFiles(StaticFiles):
-    """The page's scripts, styles and pictures; nothing builds them."""
+    """The page's scripts, styles and pictures; ``make site`` builds those of the private mode."""
 
     def __init__(self) -> None:
         super().__init__(directory=WEB / "static")
@@ -47,7 +53,7 @@ class PageFiles(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Returns a file; browsers ask each time, so that no two versions of the page mix."""
         response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = "no-cache"
+        response.headers.update(_HEADERS)
         return response
 
 
