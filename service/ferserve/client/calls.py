@@ -103,7 +103,7 @@ def stream_url(base_url: str, options: StreamingOptions) -> str:
     return urlunsplit((secure, host, f"{path.rstrip('/')}/v1/emotion/stream", query, ""))
 
 
-def _query(options: RecognizeOptions) -> Query:
+def _query(options: RecognizeOptions | StreamingOptions) -> Query:
     """Options as the query has them: ``true`` and ``false`` in JSON's words."""
     return {
         name: str(value).lower() if isinstance(value, bool) else value  # type: ignore[misc]
