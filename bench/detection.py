@@ -4,11 +4,10 @@ Portraits are put on photos and textures: the astronaut's, faces of Labeled Face
 scikit-image brings, and those of FER2013's PrivateTest where ``--data`` names it. All ways see each
 picture in turn, on one thread each; their cost is processor time.
 
-    python bench/detection.py --data fer2013.zip --mediapipe face_detection_full_range.onnx
+    python bench/detection.py --data fer2013.zip
 """
 
 import io
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,8 +18,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import skimage.data
 from ferserve import faces
 from ferserve.faces import FaceDetector, load_face_detector
@@ -28,7 +25,6 @@ from ferserve.fer2013.reader import read_fer2013
 from ferserve.settings import installed_models
 from load import command_line, write_result
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from PIL import Image, ImageFilter
 
 Pixels = NDArray[np.uint8]
@@ -46,7 +42,6 @@ BANDS = (16, 24, 32, 48, 96, 200, 401)
 COUNTED_FROM = 24
 ALLOWED_LOSS = 0.01
 FOUND_OVERLAP = 0.3
-MEDIAPIPE_SIDE = 192
 
 
 @dataclass(frozen=True)
@@ -106,13 +101,12 @@ class Tally:
 
 def main() -> None:
     """Measures and writes the result."""
-    parser = command_line(__doc__, pictures=300, without_faces=100)
+    parser = command_line(__doc__, pictures=150, without_faces=60)
     parser.add_argument("--data", type=Path, help="FER2013")
-    parser.add_argument("--mediapipe", type=Path, help="full-range model as ONNX")
     options = parser.parse_args()
     groups = portraits(options.data)
     scenes = list(compose(groups, options.pictures, options.without_faces, seed=0))
-    ways = candidates(list(compose(groups, 40, 10, seed=1)), options.mediapipe)
+    ways = candidates()
     tallies = {name: Tally() for name in ways}
     for scene in scenes:
         for name, way in ways.items():
@@ -146,12 +140,11 @@ def lone(ways: dict[str, Way], rounds: int = 15) -> dict[str, float]:
     return {name: round(1000 * float(np.median(one)), 1) for name, one in seconds.items()}
 
 
-def candidates(typical: list[Scene], mediapipe: Path | None) -> dict[str, Way]:
+def candidates() -> dict[str, Way]:
     """Returns the ways by name."""
     path = installed_models() / "face_detector.onnx"
     detector = load_face_detector(path)
-    int8 = load_face_detector(quantized(path, typical))
-    ways: dict[str, Way] = {
+    return {
         "full size": partial(in_one_size, detector, 640),
         "service": partial(as_the_service, detector, {}),
         "at most 480 px": partial(in_one_size, detector, 480),
@@ -163,13 +156,7 @@ def candidates(typical: list[Scene], mediapipe: Path | None) -> dict[str, Way]:
         "closer at 96 px": partial(
             as_the_service, detector, {"CLOSER_SIDE": 96, "CLOSER_FACE": 48}
         ),
-        "full size, int8": partial(in_one_size, int8, 640),
-        "service, int8": partial(as_the_service, int8, {}),
     }
-    if mediapipe:
-        session = one_thread(mediapipe)
-        ways["MediaPipe full range"] = partial(mediapipe_faces, session, 0.5)
-    return ways
 
 
 def in_one_size(detector: FaceDetector, side: int, pixels: Pixels) -> Corners:
@@ -185,61 +172,6 @@ def as_the_service(detector: FaceDetector, changed: dict[str, float], pixels: Pi
     """As the service does, with other constants."""
     with mock.patch.multiple(faces, **{"DOUBT": faces.DOUBT} | changed):
         return detector._search(pixels, 0.5)[:, :4]
-
-
-def mediapipe_faces(session: ort.InferenceSession, least: float, pixels: Pixels) -> Corners:
-    """MediaPipe's full-range detector: a grid of 48x48 cells over the padded picture."""
-    longer = max(pixels.shape[:2])
-    canvas = Image.new("RGB", (longer, longer))
-    canvas.paste(Image.fromarray(pixels))
-    small = np.asarray(canvas.resize((MEDIAPIPE_SIDE, MEDIAPIPE_SIDE), Image.Resampling.BILINEAR))
-    boxes, scores = session.run(None, {"input": small[None].astype(np.float32) / 127.5 - 1})
-    rows, columns = np.divmod(np.arange(scores.size), 48)
-    centres = boxes[0, :, :2] + 4 * np.column_stack([columns, rows]) + 2
-    halves = boxes[0, :, 2:4] / 2
-    shares = 1 / (1 + np.exp(-np.clip(scores[0, :, 0], -80, 80)))
-    zoom = longer / MEDIAPIPE_SIDE
-    nothing = np.zeros((scores.size, 10))
-    found = np.column_stack([zoom * (centres - halves), zoom * (centres + halves), nothing, shares])
-    return faces._best(found[shares >= least].astype(np.float32))[:, :4]
-
-
-def one_thread(path: Path) -> ort.InferenceSession:
-    """Opens an ONNX file for one thread."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def quantized(path: Path, typical: list[Scene]) -> Path:
-    """Writes the detector with convolutions in int8, all but the first and the last."""
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self._pictures = iter(typical)
-
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            scene = next(self._pictures, None)
-            if scene is None:
-                return None
-            zoom = min(1, 640 / max(scene.pixels.shape))
-            return {"image": faces._network_input(scene.pixels, zoom)[0]}
-
-    folder = Path(tempfile.mkdtemp(prefix="bench"))
-    model = onnx.load(path)
-    for number, node in enumerate(model.graph.node):
-        node.name = str(number)
-    onnx.save(model, folder / "named.onnx")
-    nodes = [node.name for node in model.graph.node]
-    quantize_static(
-        folder / "named.onnx",
-        folder / "int8.onnx",
-        Reader(),
-        per_channel=True,
-        reduce_range=True,
-        nodes_to_exclude=[nodes[0], *nodes[-5:]],
-    )
-    return folder / "int8.onnx"
 
 
 Portrait = tuple[Image.Image, Corners]
