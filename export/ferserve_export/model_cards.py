@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ferserve.card import ModelCard, PowerScaling, SplitMetrics
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.statistics import wilson_interval
+from ferserve.fer2013.scoring import wilson_interval
 from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import Fer2013
-from ferserve.fer2013.splits import evaluation_splits
 from ferserve.models import INPUT, OUTPUT, load_models, read_card
 from ferserve.sessions import Runtime, open_session
 from ferserve.settings import usable_cpus
@@ -65,7 +64,7 @@ def quantize(
         converted.SerializeToString(), name, runtime, int8=precision == "int8"
     )
     predict = RememberedPredictions(lambda faces: session.run([OUTPUT], {INPUT: faces})[0])
-    splits = [split for split in evaluation_splits(dataset) if split != "train"]
+    splits = [split for split in dataset.evaluation_splits() if split != "train"]
     report = evaluate(predict, dataset, splits)
     fields = card.model_dump(exclude={"sha256", "robustness", "calibration"}, exclude_none=True)
     fields |= {

@@ -22,14 +22,8 @@ def apply_power_scaling(probabilities: NDArray[Real], scaling: PowerScaling) -> 
 
     The map rises with p, so it changes neither the winner nor the order (Rahimi et al. 2020,
     Intra Order-Preserving Functions for Calibration of Multi-Class Neural Networks). Scale 1 and
-    exponent 1 change nothing; exponent 1 alone is a temperature of ``1 / scale``.
-
-    Args:
-        probabilities: ``[N, 7]``.
-        scaling: Scale and exponent.
-
-    Returns:
-        ``[N, 7]`` of the same type, computed in float64; rows sum to 1.
+    exponent 1 change nothing; exponent 1 alone is a temperature of ``1 / scale``. Probabilities are
+    ``[N, 7]``; so is the result, of the same type, computed in float64.
     """
     # What float32 rounds to above 1 would have a negative surprise, whose power is no number.
     clipped = np.minimum(probabilities.astype(np.float64), 1)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,15 +68,7 @@ class Model:
 def load_models(
     folder: Path, names: Iterable[str], runtime: Runtime | None = None
 ) -> dict[str, Model]:
-    """Loads models and ensembles, each file once.
-
-    Args:
-        folder: Where the files are.
-        names: What to load; members of an ensemble need not be among them.
-        runtime: Where and how they run.
-
-    Returns:
-        By name, in the order given.
+    """Loads models and ensembles by name, each file once, and the ensembles' members with them.
 
     Raises:
         ModelError: A file is missing, damaged or breaks the contract, or the provider that was
@@ -128,16 +120,13 @@ def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model
 def padded(run: Callable[[Faces], Scores], sizes: Sequence[int]) -> Callable[[Faces], Scores]:
     """Fills batches up with black faces to the next of a few sizes: cuDNN plans by shape."""
 
-    def pieces(faces: Faces) -> Iterator[Scores]:
+    def run_padded(faces: Faces) -> Scores:
+        scores = []
         for start in range(0, len(faces), sizes[-1]):
             piece = faces[start : start + sizes[-1]]
             missing = next(size for size in sizes if size >= len(piece)) - len(piece)
-            filled = np.pad(piece, ((0, missing), (0, 0), (0, 0))) if missing else piece
-            yield run(filled)[: len(piece)]
-
-    def run_padded(faces: Faces) -> Scores:
-        scores = list(pieces(faces))
-        return scores[0] if len(scores) == 1 else np.concatenate(scores)
+            scores.append(run(np.pad(piece, ((0, missing), (0, 0), (0, 0))))[: len(piece)])
+        return np.concatenate(scores)
 
     return run_padded
 
@@ -195,10 +184,7 @@ def read_card(folder: Path, name: str) -> ModelCard:
 
 
 def available_models(folder: Path) -> list[str]:
-    """Returns the names that ``folder`` has a card of, in alphabetical order.
-
-    A card beside no ONNX file counts where it is an ensemble's.
-    """
+    """Returns the names that ``folder`` has a card of: beside an ONNX file, or of an ensemble."""
     return sorted(
         card.stem
         for card in folder.glob("*.json")
@@ -207,23 +193,21 @@ def available_models(folder: Path) -> list[str]:
 
 
 def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) -> tuple[str, ...]:
-    """Refuses a graph that is not ``faces`` uint8 [N,48,48] → ``probabilities`` float32 [N,7].
-
-    Returns:
-        The labels, in the model's order.
-    """
+    """Refuses a graph of another form, and returns the labels in its order."""
     faults = [
-        *_tensor_faults("input", session.get_inputs(), INPUT, "uint8", (FACE_SIDE, FACE_SIDE)),
-        *_tensor_faults("output", session.get_outputs(), OUTPUT, "float", (len(EMOTIONS),)),
+        f"its {role} is {found}, expected {expected}"
+        for role, found, expected in (
+            ("input", _shown(session.get_inputs()), f"{INPUT}: tensor(uint8) [N, 48, 48]"),
+            ("output", _shown(session.get_outputs()), f"{OUTPUT}: tensor(float) [N, 7]"),
+        )
+        if found != expected
     ]
-    stored = session.get_modelmeta().custom_metadata_map.get("labels")
+    stored = session.get_modelmeta().custom_metadata_map.get("labels", "null")
     try:
-        labels = json.loads(stored) if stored else None
+        labels = json.loads(stored)
     except ValueError:
-        labels = stored
-    if labels is None:
-        faults.append("metadata_props has no 'labels'")
-    elif not isinstance(labels, list) or sorted(map(str, labels)) != sorted(EMOTIONS):
+        labels = None
+    if not isinstance(labels, list) or sorted(map(str, labels)) != sorted(EMOTIONS):
         faults.append(f"its labels are {stored}, not a JSON list of {list(EMOTIONS)}")
     elif labels != card.labels:
         faults.append(f"its labels are {labels}, but those of the card are {card.labels}")
@@ -232,16 +216,10 @@ def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) 
     return tuple(card.labels)
 
 
-def _tensor_faults(
-    role: str, tensors: list[Any], name: str, kind: str, tail: tuple[int, ...]
-) -> list[str]:
-    expected = f"{name}: {kind} [N, {', '.join(map(str, tail))}]"
-    if [tensor.name for tensor in tensors] != [name]:
-        found = [tensor.name for tensor in tensors]
-        return [f"its {role}s are {found}, expected one, {expected}"]
-    (tensor,) = tensors
-    if tensor.type != f"tensor({kind})" or tuple(tensor.shape[1:]) != tail:
-        return [f"its {role} is {name}: {tensor.type} {tensor.shape}, expected {expected}"]
-    if isinstance(tensor.shape[0], int):
-        return [f"its {role} {name} has the fixed batch size {tensor.shape[0]}, expected any"]
-    return []
+def _shown(tensors: list[Any]) -> str:
+    """Name, type and shape of the inputs or outputs; ``N`` is any size."""
+    shapes = [[n if isinstance(n, int) else "N" for n in tensor.shape] for tensor in tensors]
+    return ", ".join(
+        f"{tensor.name}: {tensor.type} [{', '.join(map(str, shape))}]"
+        for tensor, shape in zip(tensors, shapes, strict=True)
+    )

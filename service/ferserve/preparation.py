@@ -85,7 +85,7 @@ class Preparer:
         memory: DecodeMemory | None = None,
     ) -> None:
         self._detector = detector
-        self._memory = memory
+        self._reserve = memory.reserve if memory else None
         self._max_pixels = max_pixels
         self._draft_side = DRAFT * detector.max_side
 
@@ -125,7 +125,7 @@ class Preparer:
                 decoding.
         """
         begun = monotonic()
-        image = decode_image(data, self._max_pixels, self._draft_side, self._memory)
+        image = decode_image(data, self._max_pixels, self._draft_side, self._reserve)
         decoded = monotonic()
         found = (
             [_whole(image)]

@@ -1,15 +1,18 @@
 """The API's data: what a request may ask for and what an answer holds."""
 
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from typing import Annotated, ClassVar, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ferserve.card import ModelCard
+from ferserve.fer2013.labels import EMOTIONS
 
 DetectMode = Literal["auto", "true", "false"]
 StreamDetectMode = Literal["auto", "true", "false", "every-frame"]
 FaceWarning = Literal["small_face", "low_confidence", "clipped_face"]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+EXAMPLE = dict(zip(EMOTIONS, (0.01, 0.0, 0.01, 0.91, 0.02, 0.02, 0.03), strict=True))
 
 
 class FaceOptions(BaseModel):
@@ -142,9 +145,11 @@ class FaceEmotion(BaseModel):
     face_confidence: Probability | None = Field(
         description="How sure the face detector is; null where it did not run."
     )
-    dominant_emotion: str
+    dominant_emotion: str = Field(examples=["happy"])
     confidence: Probability = Field(description="Probability of the dominant emotion.")
-    emotions: dict[str, Probability] = Field(description="All seven, unrounded; they sum to 1.")
+    emotions: dict[str, Probability] = Field(
+        description="All seven, unrounded; they sum to 1.", examples=[EXAMPLE]
+    )
     warnings: list[FaceWarning] = Field(
         description="`small_face`: fewer than 48 decoded pixels on its longer side, so it had to "
         "be enlarged. `low_confidence`: below the threshold of the model's card. `clipped_face`: "
@@ -185,42 +190,8 @@ class RequestIdentity(BaseModel):
     request_id: str = Field(description="Also in the header `X-Request-ID`.")
 
 
-_EMOTION_EXAMPLE: dict[str, Any] = {
-    "request_id": "0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",
-    "model": {"name": "custom_cnn", "version": "1.0.0", "sha256": "9f86d081884c7d65…"},
-    "image": {"width": 512, "height": 512, "format": "PNG", "exif_orientation": 1},
-    "faces": [
-        {
-            "box": {"x": 181, "y": 58, "width": 88, "height": 120},
-            "face_confidence": 0.93,
-            "dominant_emotion": "happy",
-            "confidence": 0.91,
-            "emotions": {
-                "angry": 0.01,
-                "disgust": 0.0,
-                "fear": 0.01,
-                "happy": 0.91,
-                "sad": 0.02,
-                "surprise": 0.02,
-                "neutral": 0.03,
-            },
-            "warnings": [],
-        }
-    ],
-    "timing_ms": {
-        "decode": 1.2,
-        "detect": 15.0,
-        "queue": 0.1,
-        "inference": 2.3,
-        "total": 18.9,
-    },
-}
-
-
 class EmotionResponse(Recognition, RequestIdentity):
     """The answer to one image."""
-
-    model_config = ConfigDict(json_schema_extra={"example": _EMOTION_EXAMPLE})
 
 
 class TrackedFace(FaceEmotion):
@@ -231,7 +202,8 @@ class TrackedFace(FaceEmotion):
         "overlap of the boxes tells; from 1, and never used twice in a stream."
     )
     emotions_smoothed: dict[str, Probability] = Field(
-        description="Exponentially smoothed over the time that the track is seen; they sum to 1."
+        description="Exponentially smoothed over the time that the track is seen; they sum to 1.",
+        examples=[EXAMPLE],
     )
 
 
@@ -322,38 +294,13 @@ class ItemProblem(BaseModel):
 class BatchResponse(RequestIdentity):
     """The answer to several images."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "request_id": _EMOTION_EXAMPLE["request_id"],
-                "items": [
-                    {"result": {k: v for k, v in _EMOTION_EXAMPLE.items() if k != "request_id"}},
-                    {
-                        "problem": {
-                            "type": "urn:ferserve:problem:undecodable_image",
-                            "title": "The image cannot be decoded",
-                            "status": 422,
-                            "detail": "the JPEG file is damaged or truncated",
-                            "instance": "/v1/emotion/batch",
-                            "code": "undecodable_image",
-                            "request_id": _EMOTION_EXAMPLE["request_id"],
-                        }
-                    },
-                ],
-            }
-        }
-    )
-
     items: list[ItemResult | ItemProblem] = Field(description="In the order of the files.")
 
 
 def describe_faults(error: ValidationError, whole: str = "body", most: int | None = None) -> str:
     """Names the fields that are wrong and the rules they break, never the values.
 
-    Args:
-        error: Of a model here or elsewhere.
-        whole: What to call all fields together.
-        most: Faults to name; None names all.
+    All fields together are called ``whole``; at ``most`` so many faults are named.
     """
     faults = error.errors(include_input=False, include_url=False)[:most]
     return "; ".join(f"{'.'.join(map(str, f['loc'])) or whole}: {f['msg']}" for f in faults)

@@ -288,7 +288,7 @@ class Streams:
         self._max_streams = max_streams
         self._open: set[FrameStream] = set()
         self._closing = False
-        metrics.watch_streams(lambda: len(self._open))
+        metrics.watch("streams_open", "Streams open now.", lambda: len(self._open))
 
     @contextmanager
     def place(self, stream: FrameStream) -> Iterator[None]:

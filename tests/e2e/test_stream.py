@@ -130,10 +130,12 @@ async def test_a_bad_frame_gets_its_problem_and_the_stream_goes_on(server):
         text = await ask(socket, b"no image")
         broken = await ask(socket, astronaut()[:5000])
         huge = await ask(socket, bytes(4 * 1024 * 1024 + 1))
-        again = await ask(socket, astronaut())
+        cut_closed = await ask(socket, astronaut()[:5000] + b"\xff\xd9")
+        again = await ask(socket, astronaut().removesuffix(b"\xff\xd9"))
     assert (text["frame"], text["problem"]["code"]) == (2, "unsupported_media_type")
     assert (broken["frame"], broken["problem"]["code"]) == (3, "undecodable_image")
     assert (huge["frame"], huge["problem"]["code"]) == (4, "payload_too_large")
+    assert (cut_closed["frame"], cut_closed["problem"]["code"]) == (5, "undecodable_image")
     assert text["problem"]["instance"] == "/v1/emotion/stream"
     assert text["problem"]["request_id"] == good["request_id"]
     assert again["faces"][0]["track"] == good["faces"][0]["track"]

@@ -7,11 +7,10 @@ import numpy as np
 import onnx
 import pytest
 from ferserve.card import ModelCard
-from ferserve.fer2013.duplicates import pixel_groups
+from ferserve.fer2013.dataset import pixel_groups
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013
 from ferserve.fer2013.scoring import score
-from ferserve.fer2013.splits import evaluation_splits
 from ferserve.models import load_models
 from ferserve_training.evaluate import open_model, sample
 
@@ -91,7 +90,7 @@ def test_card_was_made_with_this_data_set(name: str, full_dataset: Fer2013):
 
 
 def test_the_data_set_has_the_known_counts_and_repetitions(full_dataset: Fer2013):
-    splits = evaluation_splits(full_dataset)
+    splits = full_dataset.evaluation_splits()
     assert [len(splits[s]) for s in ("train", "public", "private")] == [28709, 3589, 3589]
     assert len(splits["all"]) - len(splits["leak_free"]) == 568
     assert len(full_dataset.train) - len(set(pixel_groups(full_dataset.train.faces))) == 1236

@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 from ferserve.fer2013.reader import Fer2013, Split
-from ferserve.fer2013.reliability import reliability_bins
-from ferserve.fer2013.scoring import Scores, score
-from ferserve.fer2013.splits import evaluation_splits
-from ferserve.fer2013.statistics import wilson_interval
+from ferserve.fer2013.scoring import Scores, reliability_bins, score, wilson_interval
 from ferserve.fer2013.vote_scoring import VoteScores, score_votes, vote_reliability
 from ferserve.fer2013.votes import Votes
 
@@ -60,7 +57,7 @@ def evaluate(
     train_faces: int | None = None,
     votes: Votes | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Scores a model on the splits of :func:`evaluation_splits`.
+    """Scores a model on the splits of :meth:`Fer2013.evaluation_splits`.
 
     Args:
         predict: The model.
@@ -74,7 +71,7 @@ def evaluate(
         reliability``; plain lists and numbers, fit for JSON. With votes also ``votes``, the
         fields of ``VoteScores`` and their ``reliability``.
     """
-    available = evaluation_splits(dataset)
+    available = dataset.evaluation_splits()
     if train_faces is not None:
         available["train"] = sample(available["train"], train_faces)
     remembered = RememberedPredictions(predict)  # a test image belongs to several splits

@@ -83,7 +83,7 @@ def create_app(
     app.state.guard = guard
     app.state.streams = Streams(settings.max_streams, metrics)
     app.state.upload_budget = UploadBudget(settings.upload_memory_bytes)
-    metrics.watch_readiness(lambda: _is_ready(app))
+    metrics.watch("ready", "1 while /readyz says yes.", lambda: _is_ready(app))
     app.add_middleware(AnswerFaults)
     if settings.cors_origins:
         app.add_middleware(

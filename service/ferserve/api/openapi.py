@@ -48,7 +48,7 @@ def openapi_responses(
             type=type_of(kind.code),
             title=kind.title,
             status=kind.status,
-            detail=(kind.__doc__ or "").split("\n", 1)[0],
+            detail=kind.title,
             instance=instance,
             code=kind.code,
             request_id="0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",

@@ -19,8 +19,9 @@ from ferserve.errors import (
     TooManyImages,
     UnsupportedMediaType,
 )
+from ferserve.fer2013.containers import is_litter
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.names import emotion_label, is_litter
+from ferserve.fer2013.reader import emotion_label
 
 MAX_RATIO = 200
 """Unpacked bytes over the zip's: images hardly shrink, blank BMPs about 100-fold; bombs start at

@@ -15,7 +15,6 @@ from ferserve.benchmark.schemas import Against, DatasetInfo, SkippedFile
 from ferserve.errors import InvalidArchive, Refusal
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
-from ferserve.fer2013.splits import evaluation_splits
 from ferserve.fer2013.votes import Votes, majority, read_votes
 
 MAX_SKIPPED_NAMES = 100
@@ -96,7 +95,7 @@ class OperatorDataset:
 
     @cached_property
     def _splits(self) -> dict[str, Split]:
-        return evaluation_splits(self._dataset)
+        return self._dataset.evaluation_splits()
 
     @cached_property
     def _sha256(self) -> str:

@@ -19,9 +19,7 @@ from ferserve.benchmark.schemas import (
     ReliabilityBin,
 )
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.reliability import reliability_bins
-from ferserve.fer2013.scoring import score
-from ferserve.fer2013.statistics import mcnemar, wilson_interval
+from ferserve.fer2013.scoring import mcnemar, reliability_bins, score, wilson_interval
 from ferserve.fer2013.vote_scoring import score_votes, vote_reliability
 from ferserve.schemas import ModelReference
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from ferserve.benchmark.dataset import LabelledFaces
 from ferserve.benchmark.perturbations import PERTURBATIONS
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.scoring import score
-from ferserve.fer2013.statistics import wilson_interval
+from ferserve.fer2013.scoring import score, wilson_interval
 from ferserve.models import Model, load_models, read_card
 from ferserve.sessions import CPU, Runtime
 from ferserve.settings import usable_cpus

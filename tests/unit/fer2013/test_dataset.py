@@ -1,5 +1,5 @@
 import numpy as np
-from ferserve.fer2013.duplicates import leak_free_mask, pixel_groups
+from ferserve.fer2013.dataset import leak_free_mask, pixel_groups
 
 FACES = np.random.default_rng(0).integers(0, 256, (5, 48, 48), dtype=np.uint8)
 
