@@ -1,7 +1,5 @@
 """The model card: what a served ONNX file says of itself."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +21,14 @@ class SplitMetrics(BaseModel):
 
 
 class PowerScaling(BaseModel):
-    """What :func:`ferserve.calibration.apply_power_scaling` makes probabilities truer with."""
+    """Two numbers that turn probabilities into truer ones.
+
+    ``softmax(-scale * (-log p) ** exponent)``; the order of the emotions stays.
+
+    Attributes:
+        scale: Factor of the surprise ``-log p``; above 1 answers become surer.
+        exponent: Power of the surprise before; above 1 small probabilities become smaller.
+    """
 
     scale: float = Field(gt=0)
     exponent: float = Field(gt=0)
@@ -47,19 +52,10 @@ class Calibration(BaseModel):
     ece_after: float
 
 
-class EnsembleMember(BaseModel):
-    """A model of an ensemble: the hash of its file, and its share of the mean, 0..1."""
-
-    name: str
-    sha256: str
-    weight: float = Field(gt=0, le=1)
-
-
 class ModelCard(BaseModel):
     """Contents of ``models/<name>.json``.
 
-    All but ``sha256`` and what was measured later is in the ONNX metadata too. An ensemble is a
-    card without a file.
+    All but ``sha256`` and what was measured later is in the ONNX metadata too.
 
     Attributes:
         answers: The scores of a model of the labels say how likely each label is; those of a model
@@ -67,12 +63,12 @@ class ModelCard(BaseModel):
         multiply_adds: Of convolutions and matrix products for one face and its mirror image.
         metrics: Against the labels, by split: ``all``, ``public``, ``private``, ``leak_free``,
             ``train``.
-        temperature: The logits are divided by it; of an ensemble the logarithms of the mean.
+        temperature: The logits are divided by it.
         prior_fraction: This part of the logarithm of each emotion's share of the training faces
             was subtracted from the logits (Menon et al. 2021).
         power_scaling: Done to the probabilities last of all, after averaging.
         mirror_averaging: Whether the graph averages each face with its mirror image.
-        sha256: Of the ONNX file; of an ensemble :meth:`ensemble_sha256`.
+        sha256: Of the ONNX file.
         robustness: Accuracy, 0..1, by what was done to the faces; see ``docs/robustness.md``.
         votes: Against the votes, by split: ``public``, ``private``.
         precision: In which convolutions compute; float32 if None.
@@ -101,16 +97,7 @@ class ModelCard(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     robustness: dict[str, float] | None = None
     calibration: Calibration | None = None
-    members: list[EnsembleMember] | None = Field(default=None, min_length=2)
     precision: Literal["int8", "float16"] | None = None
-
-    def ensemble_sha256(self) -> str:
-        """Hash of what an ensemble computes: its members' files, weights and calibration."""
-        parts = [(member.name, member.sha256, member.weight) for member in self.members or ()]
-        computed: list[Any] = [parts, self.temperature]
-        if self.power_scaling:
-            computed += [self.power_scaling.scale, self.power_scaling.exponent]
-        return hashlib.sha256(json.dumps(computed).encode()).hexdigest()
 
     @classmethod
     def read(cls, path: Path) -> "ModelCard":

@@ -12,7 +12,6 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ferserve.calibration import apply_power_scaling, apply_temperature
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 from ferserve.sessions import CPU, ModelError, Runtime, open_session
@@ -68,20 +67,13 @@ class Model:
 def load_models(
     folder: Path, names: Iterable[str], runtime: Runtime | None = None
 ) -> dict[str, Model]:
-    """Loads models and ensembles by name, each file once, and the ensembles' members with them.
+    """Loads models and checks them; they come by name, in the order given.
 
     Raises:
         ModelError: A file is missing, damaged or breaks the contract, or the provider that was
             asked for does not work.
     """
-    cards = {name: read_card(folder, name) for name in names}
-    members = [part.name for card in cards.values() for part in card.members or ()]
-    files = dict.fromkeys([*(name for name in cards if not cards[name].members), *members])
-    loaded = {name: load_model(folder, name, runtime) for name in files}
-    return {
-        name: _ensemble(card, loaded) if card.members else loaded[name]
-        for name, card in cards.items()
-    }
+    return {name: load_model(folder, name, runtime) for name in names}
 
 
 def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model:
@@ -137,33 +129,6 @@ def padded_sizes(max_batch: int) -> tuple[int, ...]:
     return (*powers, max_batch)
 
 
-def _ensemble(card: ModelCard, models: dict[str, Model]) -> Model:
-    """Returns the weighted mean of the members' probabilities, calibrated as its card says."""
-    parts = card.members or []
-    for part in parts:
-        if models[part.name].card.sha256 != part.sha256:
-            raise ModelError(
-                f"{card.name}.json was written for another {part.name}.onnx "
-                f"(sha256 {part.sha256}); make it anew: ferserve export {card.name}"
-            )
-    if card.sha256 != card.ensemble_sha256():
-        raise ModelError(f"{card.name}.json: sha256 does not belong to its members")
-    if not np.isclose(sum(part.weight for part in parts), 1, atol=1e-6):
-        raise ModelError(f"{card.name}.json: the members' weights do not sum to 1")
-    members = [(part.weight, models[part.name]) for part in parts]
-    first = members[0][1]
-
-    def predict(faces: Faces) -> Scores:
-        mean = sum(
-            weight * member.predict(faces)[:, [member.labels.index(name) for name in first.labels]]
-            for weight, member in members
-        )
-        rows = apply_temperature(np.asarray(mean), card.temperature)
-        return apply_power_scaling(rows, card.power_scaling) if card.power_scaling else rows
-
-    return Model(card, first.labels, first.provider, first.batch_sizes, predict)
-
-
 def read_card(folder: Path, name: str) -> ModelCard:
     """Reads ``<name>.json`` and checks that it is the card of ``name``.
 
@@ -184,11 +149,9 @@ def read_card(folder: Path, name: str) -> ModelCard:
 
 
 def available_models(folder: Path) -> list[str]:
-    """Returns the names that ``folder`` has a card of: beside an ONNX file, or of an ensemble."""
+    """Returns the names that ``folder`` has a file and a card of, in alphabetical order."""
     return sorted(
-        card.stem
-        for card in folder.glob("*.json")
-        if card.with_suffix(".onnx").is_file() or b'"members"' in card.read_bytes()
+        card.stem for card in folder.glob("*.json") if card.with_suffix(".onnx").is_file()
     )
 
 

@@ -18,7 +18,6 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 FLOORS = {
     "crowd": 0.58,
     "custom_cnn": 0.67,
-    "ensemble": 0.68,
     "light": 0.66,
     "resnet50v2": 0.64,
     "vgg16": 0.62,
@@ -27,12 +26,6 @@ FLOORS = {
 
 QUICK = ("crowd", "light")
 """Models that score 3,589 faces within seconds on two cores."""
-
-
-def _model_file(name: str) -> Path:
-    """The ONNX file, or the card of an ensemble."""
-    path = MODELS / f"{name}.onnx"
-    return path if path.exists() else path.with_suffix(".json")
 
 
 @pytest.fixture(params=FLOORS)
@@ -50,9 +43,7 @@ def test_file_keeps_the_contract_and_belongs_to_its_card(name: str):
 
 
 def test_card_stands_in_the_file_as_well(name: str):
-    if _model_file(name).suffix != ".onnx":
-        pytest.skip("a virtual model has no file")
-    metadata = {p.key: p.value for p in onnx.load(_model_file(name)).metadata_props}
+    metadata = {p.key: p.value for p in onnx.load(MODELS / f"{name}.onnx").metadata_props}
     card = json.loads((MODELS / f"{name}.json").read_text())
     assert json.loads(metadata["metrics"]) == card["metrics"]
     assert json.loads(metadata["training"]) == card["training"]
@@ -69,7 +60,7 @@ def test_card_reports_every_test_image_and_clears_the_floor(name: str):
 
 def test_private_test_accuracy_is_what_the_card_says(name: str, full_dataset: Fer2013):
     stated = ModelCard.read(MODELS / f"{name}.json").metrics["private"]
-    predict = open_model(_model_file(name))
+    predict = open_model(MODELS / f"{name}.onnx")
     if name not in QUICK:
         # Minutes for all; these show a wrong order of labels or a wrong input at once.
         some = sample(full_dataset.private, 100)
