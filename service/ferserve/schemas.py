@@ -8,24 +8,20 @@ from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS
 
 DetectMode = Literal["auto", "true", "false"]
+StreamDetectMode = Literal["auto", "true", "false", "every-frame"]
 FaceWarning = Literal["small_face", "low_confidence", "clipped_face"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 EXAMPLE = dict(zip(EMOTIONS, (0.01, 0.0, 0.01, 0.91, 0.02, 0.02, 0.03), strict=True))
 
 
-class EmotionOptions(BaseModel):
-    """What a caller can choose for one image."""
+class FaceOptions(BaseModel):
+    """What a caller can choose for an image or a stream."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(
         default=None, description="Name of a model of `/v1/models`; without it the default one."
-    )
-    detect: DetectMode = Field(
-        default="auto",
-        description="Whether to look for faces. `false` takes the whole image as one face; `auto` "
-        "does so for images of at most 64 pixels on their longer side.",
     )
     max_faces: int | None = Field(
         default=None,
@@ -44,19 +40,60 @@ class EmotionOptions(BaseModel):
     )
 
 
-class RecognizeOptions(TypedDict, total=False):
-    """The same as keyword arguments; what is left out is up to the service."""
+class EmotionOptions(FaceOptions):
+    """What a caller can choose for one image."""
+
+    detect: DetectMode = Field(
+        default="auto",
+        description="Whether to look for faces. `false` takes the whole image as one face; `auto` "
+        "does so for images of at most 64 pixels on their longer side.",
+    )
+
+
+class StreamOptions(FaceOptions):
+    """What a caller can choose for a stream of frames."""
+
+    detect: StreamDetectMode = Field(
+        default="auto",
+        description="As for an image. Faces are looked for near those of the frame before, and in "
+        "the whole frame about once a second and when one is lost; with `every-frame` always in "
+        "the whole frame.",
+    )
+    smoothing_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description="Time constant of `emotions_smoothed`, seconds; 0 smooths nothing.",
+    )
+
+    def of_a_frame(self) -> EmotionOptions:
+        """Returns what is chosen for each frame."""
+        shared = self.model_dump(include=set(FaceOptions.model_fields))
+        return EmotionOptions(
+            detect="auto" if self.detect == "every-frame" else self.detect, **shared
+        )
+
+
+class FaceChoices(TypedDict, total=False):
+    """``FaceOptions`` as keyword arguments; what is left out is up to the service."""
 
     model: str
-    detect: DetectMode
     max_faces: int
     min_face_confidence: float
     landmarks: bool
 
 
-class StreamingOptions(RecognizeOptions, total=False):
+class RecognizeOptions(FaceChoices, total=False):
+    """``EmotionOptions`` as keyword arguments."""
+
+    detect: DetectMode
+
+
+class StreamingOptions(FaceChoices, total=False):
     """``StreamOptions`` as keyword arguments."""
 
+    detect: StreamDetectMode
     smoothing_seconds: float
 
 
@@ -155,18 +192,6 @@ class RequestIdentity(BaseModel):
 
 class EmotionResponse(Recognition, RequestIdentity):
     """The answer to one image."""
-
-
-class StreamOptions(EmotionOptions):
-    """What a caller can choose for a stream of frames."""
-
-    smoothing_seconds: float = Field(
-        default=0.5,
-        ge=0,
-        le=60,
-        allow_inf_nan=False,
-        description="Time constant of `emotions_smoothed`, seconds; 0 smooths nothing.",
-    )
 
 
 class TrackedFace(FaceEmotion):

@@ -80,7 +80,7 @@ def counted_by_metrics(server) -> Iterator[dict[str, float]]:
 
 
 async def test_a_moving_face_keeps_its_track_and_is_answered_as_everywhere(server):
-    async with stream(server, "?landmarks=true") as socket:
+    async with stream(server, "?landmarks=true&detect=every-frame") as socket:
         answers = [await ask(socket, astronaut(shift)) for shift in range(0, 160, 20)]
     async with httpx.AsyncClient(base_url=server.base_url, timeout=60) as client:
         single = await client.post("/v1/emotion?landmarks=true", content=astronaut(140))

@@ -723,7 +723,7 @@ async def test_the_contract_describes_bodies_answers_and_every_problem(client):
         "multipart/form-data", "image/*", "application/octet-stream", "application/json",
     }  # fmt: skip
     assert [parameter["name"] for parameter in operation["parameters"]] == [
-        "model", "detect", "max_faces", "min_face_confidence", "landmarks", "X-Request-Timeout-Ms",
+        "model", "max_faces", "min_face_confidence", "landmarks", "detect", "X-Request-Timeout-Ms",
     ]  # fmt: skip
     codes = {
         code: example["value"]["status"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import cast
 
@@ -16,6 +17,7 @@ from ferserve.api.parameters import read_options
 from ferserve.api.problems import as_refusal, describe
 from ferserve.api.security import Guard
 from ferserve.schemas import (
+    Box,
     Recognition,
     StreamAnswer,
     StreamEnd,
@@ -89,14 +91,16 @@ async def _prepare(websocket: WebSocket, guard: Guard, caller: str) -> FrameStre
     """
     recognizer = await get_recognizer(websocket)
     options = read_options(websocket, StreamOptions)
-    recognizer.check(options)
+    of_a_frame = options.of_a_frame()
+    recognizer.check(of_a_frame)
     max_bytes = recognizer.settings.max_upload_bytes
 
-    async def recognize(data: bytes) -> Recognition:
+    async def recognize(data: bytes, near: Sequence[Box]) -> Recognition:
         await guard.count(caller)
         if len(data) > max_bytes:
             raise errors.PayloadTooLarge(f"a frame may have at most {max_bytes} bytes")
-        return await recognizer.answer(data, options)
+        near = [] if options.detect == "every-frame" else near
+        return await recognizer.answer(data, of_a_frame, near=near)
 
     return FrameStream(
         recognize,
