@@ -1,7 +1,7 @@
 """``/v1/benchmark``: accuracy jobs on the operator's FER2013 or on an uploaded zip."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -31,21 +31,13 @@ MAX_JSON_BYTES = 64 * 1024
 UPLOAD_SECONDS = 600
 """An upload holds a place in the queue while it is read, so it has to end."""
 
+EVENT_SECONDS = 0.25
+"""Pause between two events of a job."""
+
 router = APIRouter(prefix="/v1/benchmark", tags=["benchmark"])
 
-_NO_DATASET = (
-    "no FER2013 is configured: the operator sets FERSERVE_DATASET to the Kaggle zip, its unpacked "
-    "folder or fer2013.csv, and restarts the service; or send a zip of class folders as "
-    "multipart/form-data"
-)
-
-_NO_VOTES = (
-    "no votes are configured: the operator sets FERSERVE_VOTES to a CSV of FER+ votes and restarts "
-    "the service"
-)
-
 _UPLOAD_SCHEMA = UploadOptions.model_json_schema()
-
+_ZIP = {"type": "string", "format": "binary", "description": "The zip."}
 _REQUEST_BODY = {
     "requestBody": {
         "required": False,
@@ -63,18 +55,11 @@ _REQUEST_BODY = {
             },
             "multipart/form-data": {
                 "schema": _UPLOAD_SCHEMA
-                | {
-                    "required": [FIELD],
-                    "properties": {
-                        FIELD: {"type": "string", "format": "binary", "description": "The zip."},
-                        **_UPLOAD_SCHEMA["properties"],
-                    },
-                }
+                | {"required": [FIELD], "properties": {FIELD: _ZIP, **_UPLOAD_SCHEMA["properties"]}}
             },
         },
     }
 }
-
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The job, which waits or runs.",
@@ -90,9 +75,6 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
 }
 _REFUSALS = (errors.Unauthorized, errors.RateLimited, errors.NotReady)
 _PROBLEMS = openapi_responses(errors.NotFound, errors.InvalidParameter, *_REFUSALS)
-_HTML: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A page that needs nothing else.", "content": {"text/html": {}}}
-}
 
 
 @router.post(
@@ -126,36 +108,49 @@ async def start_benchmark(
     if request.query_params:
         names = ", ".join(request.query_params)
         raise errors.InvalidParameter(f"{names}: options come in the body, not in the query")
-    with benchmarks.queue.reserve():
-        submit = await _read(request, benchmarks)
-    job = submit()
-    answer = job.describe()
-    response.headers["Location"] = answer.links.self
-    return answer
+    parsed, _ = parse_options_header(request.headers.get("content-type", ""))
+    kinds = {"": _on_dataset, "application/json": _on_dataset, "multipart/form-data": _on_upload}
+    start = kinds.get(parsed.decode("latin-1").lower())
+    if start is None:
+        raise errors.UnsupportedMediaType(
+            "send application/json for a benchmark on the operator's data set, or "
+            f"multipart/form-data with a zip as field {FIELD!r}"
+        )
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            with benchmarks.queue.reserve():
+                job = await start(request, benchmarks)
+    except TimeoutError:
+        raise errors.DeadlineExceeded("the upload took too long") from None
+    except ValidationError as error:
+        described = describe_faults(error)  # names the parameter and the rule, never the value
+        if any(fault["type"] == "json_invalid" for fault in error.errors()):
+            raise errors.MalformedRequest(f"the body is no JSON: {described}") from None
+        raise errors.InvalidParameter(described) from None
+    response.headers["Location"] = job.state.links.self
+    return job.state
 
 
 @router.get("", responses=openapi_responses(*_REFUSALS))
 async def list_benchmarks(benchmarks: BenchmarksDependency) -> BenchmarkList:
     """Lists the last 20 benchmarks, newest first, without their results."""
-    return BenchmarkList(jobs=[job.describe() for job in benchmarks.queue.jobs])
+    return BenchmarkList(jobs=[job.state for job in benchmarks.queue.jobs])
 
 
 @router.get("/{job_id}", responses=_PROBLEMS)
 async def get_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> BenchmarkDetails:
     """Returns a benchmark: its progress, then its result."""
-    return benchmarks.queue.get(job_id).details()
+    return benchmarks.queue.get(job_id).state
 
 
 @router.delete("/{job_id}", responses=_PROBLEMS)
 async def cancel_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> BenchmarkJob:
     """Cancels a benchmark that waits or runs; one that has ended stays as it is."""
-    return benchmarks.queue.cancel(job_id).describe()
+    return benchmarks.queue.cancel(job_id).state
 
 
 @router.get(
-    "/{job_id}/events",
-    response_class=StreamingResponse,
-    responses=_EVENT_STREAM | _PROBLEMS,
+    "/{job_id}/events", response_class=StreamingResponse, responses=_EVENT_STREAM | _PROBLEMS
 )
 async def follow_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> StreamingResponse:
     """Streams a benchmark's progress as server-sent events until it ends."""
@@ -166,11 +161,7 @@ async def follow_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> Str
     )
 
 
-@router.get(
-    "/{job_id}/report",
-    response_class=HTMLResponse,
-    responses=_HTML | _PROBLEMS,
-)
+@router.get("/{job_id}/report", response_class=HTMLResponse, responses=_PROBLEMS)
 async def get_report(
     job_id: str, benchmarks: BenchmarksDependency, thumbnails: bool = False
 ) -> HTMLResponse:
@@ -183,69 +174,32 @@ async def get_report(
 
 
 async def _events(job: Job) -> AsyncIterator[str]:
-    async for state in job.follow():
-        if state is None:
-            yield ": still there\n\n"
-            continue
-        name = "finished" if state.finished_at else "progress"
-        yield f"event: {name}\ndata: {state.model_dump_json()}\n\n"
+    ended = False
+    while not ended:
+        ended = job.ended
+        name = "finished" if ended else "progress"
+        yield f"event: {name}\ndata: {job.state.model_dump_json(exclude={'result'})}\n\n"
+        if not ended:
+            await asyncio.sleep(EVENT_SECONDS)
 
 
-async def _read(request: Request, benchmarks: Benchmarks) -> Callable[[], Job]:
-    """Reads and checks the request; returns what will queue its job."""
-    parsed, _ = parse_options_header(request.headers.get("content-type", ""))
-    media_type = parsed.decode("latin-1").lower()
-    try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            if media_type == "multipart/form-data":
-                return await _read_upload(request, benchmarks)
-            if media_type in ("application/json", ""):
-                return await _read_request(request, benchmarks)
-    except TimeoutError:
-        raise errors.DeadlineExceeded("the upload took too long") from None
-    raise errors.UnsupportedMediaType(
-        "send application/json for a benchmark on the operator's data set, or multipart/form-data "
-        f"with a zip as field {FIELD!r}"
-    )
-
-
-async def _read_request(request: Request, benchmarks: Benchmarks) -> Callable[[], Job]:
+async def _on_dataset(request: Request, benchmarks: Benchmarks) -> Job:
     body = await read_body(request, MAX_JSON_BYTES)
-    try:
-        asked = BenchmarkRequest.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        raise _refusal(error) from None
-    benchmarks.check_models(asked)
-    if not benchmarks.has_dataset:
-        raise errors.DatasetNotConfigured(_NO_DATASET)
-    if asked.against == "votes" and not benchmarks.has_votes:
-        raise errors.DatasetNotConfigured(_NO_VOTES)
-    return lambda: benchmarks.on_dataset(asked)
+    return benchmarks.on_dataset(BenchmarkRequest.model_validate_json(body or b"{}"))
 
 
-async def _read_upload(request: Request, benchmarks: Benchmarks) -> Callable[[], Job]:
+async def _on_upload(request: Request, benchmarks: Benchmarks) -> Job:
     parts = await read_form(request, benchmarks.max_upload_bytes)
     fields: dict[str, Any] = {}
     for name, content in parts:
-        value = content.decode("utf-8", "replace") if name != FIELD else ""
+        if name == FIELD:
+            continue
+        value = content.decode("utf-8", "replace")
         if name == "compare":  # once for each name, or once with commas
             fields.setdefault(name, []).extend(part.strip() for part in value.split(","))
-        elif name != FIELD:
-            if name in fields:
-                raise errors.InvalidParameter(f"{name}: is there twice")
+        elif name in fields:
+            raise errors.InvalidParameter(f"{name}: is there twice")
+        else:
             fields[name] = value
-    try:
-        options = UploadOptions.model_validate(fields)
-    except ValidationError as error:
-        raise _refusal(error) from None
-    benchmarks.check_models(options)
-    archive = await run_in_threadpool(benchmarks.open_archive, the_file(parts))
-    return lambda: benchmarks.on_upload(archive, options)
-
-
-def _refusal(error: ValidationError) -> errors.Refusal:
-    """Names the parameter and the rule, never the value."""
-    described = describe_faults(error)
-    if any(fault["type"] == "json_invalid" for fault in error.errors()):
-        return errors.MalformedRequest(f"the body is no JSON: {described}")
-    return errors.InvalidParameter(described)
+    options = UploadOptions.model_validate(fields)
+    return await benchmarks.on_upload(the_file(parts), options)

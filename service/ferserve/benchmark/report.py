@@ -2,8 +2,6 @@
 
 import base64
 import io
-import math
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -14,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ferserve.benchmark.jobs import Job
-from ferserve.benchmark.peers import KINDS, PEERS, PEOPLE, Peer
-from ferserve.benchmark.schemas import ConfusionMatrix, ModelResult
+from ferserve.benchmark.peers import KINDS, PEERS, PEOPLE
+from ferserve.benchmark.schemas import BenchmarkDetails, ConfusionMatrix
 
 SPLITS = {
     "all": "all FER2013 test images",
@@ -35,12 +33,6 @@ def render_report(job: Job, thumbnails: bool = False) -> str:
         job: The job.
         thumbnails: Whether to show faces.
     """
-    result = job.outcome.result if job.outcome else None
-    by_votes = job.spec.against == "votes"
-    peers = () if by_votes else PEERS.get(job.spec.split or "", ())
-    about = SPLITS[job.spec.split] if job.spec.split else "an uploaded set of images"
-    about += ", a sample" if job.spec.limit else ""
-    about += ", against people’s majority (FER+)" if by_votes else ""
     environment = Environment(
         loader=PackageLoader("ferserve.benchmark", "."),
         autoescape=True,
@@ -54,58 +46,32 @@ def render_report(job: Job, thumbnails: bool = False) -> str:
         "percent": _percent,
         "thousands": lambda number: f"{number:,.0f}",
     }
+    state = job.state
+    peers = () if state.against == "votes" else PEERS.get(state.split or "", ())
     page = environment.get_template("report.html").render(
-        about=about,
-        job=job,
+        about=_about(state),
+        ended=job.ended,
+        job=state,
         kinds=KINDS,
+        mistakes=job.mistakes or {},
         peers=peers,
         people=PEOPLE,
-        result=result,
-        scale=_scale(result.results, peers) if result else None,
+        result=state.result,
         style=Markup((files("ferserve.benchmark") / "report.css").read_text("utf-8")),  # noqa: S704
         thumbnails=thumbnails,
     )
     return page.lstrip()
 
 
+def _about(state: BenchmarkDetails) -> str:
+    about = SPLITS[state.split] if state.split else "an uploaded set of images"
+    about += ", a sample" if state.limit else ""
+    return about + (", against people’s majority (FER+)" if state.against == "votes" else "")
+
+
 def _percent(share: float, digits: int = 1) -> str:
     """``0.6472`` → ``64.7 %``, with a space that does not break."""
     return f"{100 * share:.{digits}f}\u00a0%"
-
-
-def _scale(results: Sequence[ModelResult], peers: Sequence[Peer]) -> dict[str, Any]:
-    """Places everybody's accuracy on an axis in whole tens of %, the best first."""
-    values = [*(one.accuracy for one in results), *(peer.accuracy for peer in peers)]
-    low = math.floor(10 * max(0.0, min(values) - 0.03)) / 10
-    high = math.ceil(10 * min(1.0, max(values) + 0.03)) / 10
-
-    def at(share: float) -> float:
-        return round(100 * (min(max(share, low), high) - low) / (high - low), 2)
-
-    rungs: list[dict[str, Any]] = [
-        {
-            "ours": True,
-            "name": one.model.name,
-            "accuracy": one.accuracy,
-            "at": at(one.accuracy),
-            "low": at(one.accuracy_interval.low),
-            "high": at(one.accuracy_interval.high),
-        }
-        for one in results
-    ]
-    rungs += [
-        {
-            "ours": False,
-            "name": peer.name,
-            "accuracy": peer.accuracy,
-            "at": at(peer.accuracy),
-            "kind": peer.kind,
-        }
-        for peer in peers
-    ]
-    rungs.sort(key=lambda rung: rung["accuracy"], reverse=True)
-    tens = range(round(10 * low), round(10 * high) + 1)
-    return {"rungs": rungs, "ticks": [(at(ten / 10), 10 * ten) for ten in tens]}
 
 
 def _confusions(matrix: ConfusionMatrix) -> list[dict[str, Any]]:

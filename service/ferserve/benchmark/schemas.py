@@ -1,15 +1,18 @@
 """The benchmark API's data."""
 
-from datetime import datetime
-from typing import Annotated, Literal
+from datetime import UTC, datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ferserve.fer2013.reliability import ReliabilityBin
+from ferserve.fer2013.scoring import ClassScores
 from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.schemas import DetectMode, ModelReference, Probability
 
 SplitName = Literal["all", "public", "private", "leak_free", "train"]
 Against = Literal["labels", "votes"]
+Source = Literal["operator", "upload"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["waiting", "reading", "preparing", "scoring", "finished"]
 
@@ -17,7 +20,7 @@ MAX_MODELS = 8
 """Most models in one job: each runs over all faces."""
 
 
-class _Choice(BaseModel):
+class Choice(BaseModel):
     """What both kinds of benchmark can choose."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +44,7 @@ class _Choice(BaseModel):
     )
 
 
-class BenchmarkRequest(_Choice):
+class BenchmarkRequest(Choice):
     """A benchmark on the operator's FER2013."""
 
     split: SplitName = Field(
@@ -57,7 +60,7 @@ class BenchmarkRequest(_Choice):
     )
 
 
-class UploadOptions(_Choice):
+class UploadOptions(Choice):
     """A benchmark on an uploaded zip: the form's fields beside `file`."""
 
     detect: DetectMode = Field(
@@ -79,30 +82,11 @@ class Interval(BaseModel):
     high: Probability
 
 
-class ClassResult(BaseModel):
-    """One emotion; a share of nothing counts as 0."""
-
-    precision: Probability
-    recall: Probability
-    f1: Probability
-    support: int = Field(description="Number of faces with this label.")
-
-
 class ConfusionMatrix(BaseModel):
     """Which emotion was taken for which."""
 
     labels: list[str]
     counts: list[list[int]] = Field(description="Row: the label. Column: the model's answer.")
-
-
-class ReliabilityBin(BaseModel):
-    """The faces that the model was about equally sure of."""
-
-    low: Probability
-    high: Probability
-    n: int
-    confidence: Probability | None = Field(description="Mean; null in an empty bin.")
-    accuracy: Probability | None = Field(description="Null in an empty bin.")
 
 
 class BatchLatency(BaseModel):
@@ -129,7 +113,7 @@ class ModelResult(BaseModel):
     accuracy_interval: Interval = Field(description="95 %, after Wilson.")
     macro_f1: Probability = Field(description="Unweighted mean of the seven F1 scores.")
     ece: Probability = Field(description="Expected calibration error over 15 bins.")
-    per_class: dict[str, ClassResult]
+    per_class: dict[str, ClassScores]
     confusion: ConfusionMatrix
     reliability: list[ReliabilityBin]
     seconds: float = Field(description="Scoring alone, without reading the data.")
@@ -167,7 +151,7 @@ class SkippedFile(BaseModel):
 class DatasetInfo(BaseModel):
     """What was scored."""
 
-    source: Literal["operator", "upload"]
+    source: Source
     sha256: str = Field(
         description="Operator's FER2013: over all labelled images, in whatever container. "
         "Upload: of the zip file."
@@ -178,7 +162,7 @@ class DatasetInfo(BaseModel):
     )
     scored: int
     skipped: int
-    skipped_files: list[SkippedFile] = Field(description="The first 100.")
+    skipped_files: list[SkippedFile] = Field(default=[], description="The first 100.")
 
 
 class BenchmarkResult(BaseModel):
@@ -193,11 +177,11 @@ class Progress(BaseModel):
     """How far a job is."""
 
     stage: Stage
-    model: str | None = Field(description="The model being scored.")
-    done: int = Field(description="Faces done in this stage, over all models.")
-    total: int
-    faces_per_second: float | None
-    seconds_left: float | None
+    model: str | None = Field(default=None, description="The model being scored.")
+    done: int = Field(default=0, description="Faces done in this stage, over all models.")
+    total: int = 0
+    faces_per_second: float | None = None
+    seconds_left: float | None = None
 
 
 class JobProblem(BaseModel):
@@ -219,28 +203,30 @@ class BenchmarkJob(BaseModel):
     """A job without its result."""
 
     id: str
-    status: Status
-    source: Literal["operator", "upload"]
+    status: Status = "queued"
+    source: Source
     models: list[str]
-    split: SplitName | None = Field(description="Null for an upload.")
-    against: Against
-    limit: int | None
-    detect: DetectMode | None = Field(description="Null for the operator's data set.")
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    progress: Progress
-    accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
-        description="By model, once the job has succeeded."
+    split: SplitName | None = Field(default=None, description="Null for an upload.")
+    against: Against = "labels"
+    limit: int | None = None
+    detect: DetectMode | None = Field(default=None, description="Null for the operator's data set.")
+    created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: Progress = Progress(stage="waiting")
+    accuracy: dict[str, Probability] = Field(
+        default={}, description="By model, once the job has succeeded."
     )
-    problem: JobProblem | None = Field(description="Only where the job failed.")
+    problem: JobProblem | None = Field(default=None, description="Only where the job failed.")
     links: Links
 
 
 class BenchmarkDetails(BenchmarkJob):
     """A job with its result."""
 
-    result: BenchmarkResult | None = Field(description="Null until the job has succeeded.")
+    result: BenchmarkResult | None = Field(
+        default=None, description="Null until the job has succeeded."
+    )
 
 
 class BenchmarkList(BaseModel):
