@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from ferserve.loadtest.generator import run
 from ferserve.loadtest.plan import OpenLoop, Plan
-from ferserve.loadtest.processes import run
 from ferserve.loadtest.statistics import summarize
 from ferserve.settings import installed_models
 from load import Service, command_line, face, photo, serving, write_result

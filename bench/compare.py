@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferserve.loadtest.generator import run
 from ferserve.loadtest.payloads import Payload
 from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
-from ferserve.loadtest.processes import run
-from ferserve.loadtest.statistics import answered_mask, summarize
+from ferserve.loadtest.statistics import summarize
 from ferserve.settings import installed_models
 from load import (
     REPOSITORY,
@@ -206,7 +206,7 @@ def measure(service: Service, plan: Plan) -> dict[str, Any]:
     measurement = run(plan)
     used = service.cpu_seconds() - before
     # Of all requests, the warm-up's among them, as the processor time is.
-    answered = int(answered_mask(measurement.samples).sum())
+    answered = int(measurement.answered.sum())
     summary = summarize(measurement)
     return {
         "load": summary.load,

@@ -8,8 +8,8 @@ after a tenth of the requests: growth counts from there. One model is served.
 
 from collections import Counter
 
+from ferserve.loadtest.generator import run
 from ferserve.loadtest.plan import ClosedLoop, Plan
-from ferserve.loadtest.processes import run
 from ferserve.loadtest.statistics import summarize
 from load import command_line, face, photo, serving, write_result
 

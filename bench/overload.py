@@ -10,8 +10,8 @@
 
 import time
 
+from ferserve.loadtest.generator import run
 from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
-from ferserve.loadtest.processes import run
 from ferserve.loadtest.statistics import summarize
 from ferserve.settings import Settings, usable_cpus
 from load import command_line, photo, serving, write_result

@@ -8,8 +8,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,22 +20,6 @@ from ferserve.predict.command import predict_command
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-class Provider(StrEnum):
-    """Where inference runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    TENSORRT = "tensorrt"
-
-
-class Engine(StrEnum):
-    """What runs the service."""
-
-    PROCESS = "process"
-    RAY = "ray"
-
-
 def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
@@ -45,11 +28,15 @@ def serve_command(
     default_model: Annotated[
         str | None, typer.Option(help="Answers requests that name no model.")
     ] = None,
-    provider: Annotated[Provider | None, typer.Option(help="Where inference runs.")] = None,
-    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+    provider: Annotated[
+        Literal["auto", "cpu", "cuda", "tensorrt"] | None,
+        typer.Option(help="Where inference runs."),
+    ] = None,
+    log_format: Annotated[Literal["text", "json"] | None, typer.Option(help="Of the log.")] = None,
     engine: Annotated[
-        Engine, typer.Option(help="One process, or a cluster of Ray with FERSERVE_CLUSTER_….")
-    ] = Engine.PROCESS,
+        Literal["process", "ray"],
+        typer.Option(help="One process, or a cluster of Ray with FERSERVE_CLUSTER_…."),
+    ] = "process",
 ) -> None:
     """Serve the models over HTTP.
 
@@ -66,7 +53,7 @@ def serve_command(
     )
     with runtime_needed():
         from ferserve.api import server
-    if engine is Engine.PROCESS:
+    if engine == "process":
         server.run(settings)
         return
     with _cluster_errors():
@@ -91,9 +78,7 @@ def score_command(
         typer.Option(help="Column of the images in Parquet.", show_default="image"),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
-    detect: Annotated[
-        Detect, typer.Option(help="Look for faces; auto does not in images of up to 64 pixels.")
-    ] = Detect.AUTO,
+    detect: Detect = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images handed on at a time.")] = 32,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that score.", show_default="by processors")
@@ -124,7 +109,7 @@ def score_command(
                 target,
                 settings,
                 ClusterSettings(),
-                options=EmotionOptions(detect=detect.value),
+                options=EmotionOptions(detect=detect),
                 column=column,
                 batch_size=batch_size,
                 workers=workers,

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -14,14 +13,10 @@ if TYPE_CHECKING:
 ModelsDir = Annotated[
     Path | None, typer.Option(help="Folder of the models.", show_default="FERSERVE_MODELS_DIR")
 ]
-
-
-class Detect(StrEnum):
-    """Whether to look for faces."""
-
-    AUTO = "auto"
-    TRUE = "true"
-    FALSE = "false"
+Detect = Annotated[
+    Literal["auto", "true", "false"],
+    typer.Option(help="Look for faces; auto does not in images of up to 64 pixels."),
+]
 
 
 def settings_of(**overrides: Any) -> "Settings":

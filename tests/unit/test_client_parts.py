@@ -8,9 +8,9 @@ import httpx
 import numpy as np
 import pytest
 from ferserve.client import Retries
-from ferserve.client.calls import stream_url
 from ferserve.client.problems import refusal_of_answer
 from ferserve.client.retries import Attempts, retry_after
+from ferserve.client.streams import stream_url
 from ferserve.inputs import as_bytes
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,6 @@
 """What can go wrong for a client, beside the network."""
 
 from collections.abc import Mapping
-from http import HTTPStatus
 
 import httpx
 from pydantic import ValidationError
@@ -43,18 +42,6 @@ def refusal_of_answer(status: int, body: bytes, headers: Mapping[str, str]) -> R
     try:
         return refusal_of_problem(ProblemDetails.model_validate_json(body), kept)
     except ValidationError:
-        known = {entry.value for entry in HTTPStatus}
-        phrase = HTTPStatus(status).phrase if status in known else "an unknown status"
+        phrase = httpx.codes.get_reason_phrase(status) or "an unknown status"
         detail = f"{phrase}; the answer is not the service's own"
         return Refusal(detail, kept, code=f"http_{status}", status=status)
-
-
-def checked(response: httpx.Response) -> bytes:
-    """Returns the body of an answer.
-
-    Raises:
-        Refusal: It is not a success.
-    """
-    if response.is_success:
-        return response.content
-    raise refusal_of_answer(response.status_code, response.content, response.headers)

@@ -31,6 +31,8 @@ class Retries:
 class Attempts:
     """The attempts of one call.
 
+    Its methods return the seconds to wait before the next attempt; None where there is to be none.
+
     Args:
         retries: The limits.
         repeatable: Whether a second request does no harm where the first may have been carried
@@ -44,21 +46,18 @@ class Attempts:
         self._failed = 0
 
     def pause_after_answer(self, status: int, headers: Mapping[str, str]) -> float | None:
-        """Returns the seconds to wait before the next attempt; None where there is to be none."""
-        return self._pause(retry_after(headers)) if status in RETRIED_STATUSES else None
+        """After an answer of the service."""
+        return self.pause(retry_after(headers)) if status in RETRIED_STATUSES else None
 
     def pause_after_error(self, error: httpx.TransportError) -> float | None:
-        """Returns the seconds to wait before the next attempt; None where there is to be none."""
+        """After a connection that was not made, or broke."""
         not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         # A service that takes too long is not helped by more work: its timeouts are not repeated.
         broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
-        return self._pause() if not_sent or (broken and self._repeatable) else None
+        return self.pause() if not_sent or (broken and self._repeatable) else None
 
-    def pause_after_refused_connection(self) -> float | None:
-        """Returns the seconds to wait before the next attempt; None where there is to be none."""
-        return self._pause()
-
-    def _pause(self, asked_for: float = 0.0) -> float | None:
+    def pause(self, asked_for: float = 0.0) -> float | None:
+        """After a failure that is repeated in any case; longer where the service asked for it."""
         limits = self._retries
         backoff = min(limits.longest_pause, limits.first_pause * 2.0**self._failed)
         self._failed += 1

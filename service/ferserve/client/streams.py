@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
-from contextlib import AsyncExitStack
 
+import httpx
 from pydantic import TypeAdapter
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -12,7 +12,13 @@ from ferserve.client.problems import StreamClosed, refusal_of_answer, refusal_of
 from ferserve.client.retries import Attempts
 from ferserve.inputs import ImageInput, as_bytes
 from ferserve.interface import each
-from ferserve.schemas import StreamAnswer, StreamEnd, StreamProblem, StreamRefusal
+from ferserve.schemas import (
+    StreamAnswer,
+    StreamEnd,
+    StreamingOptions,
+    StreamProblem,
+    StreamRefusal,
+)
 
 WINDOW = 2
 """Most frames unanswered where none may be dropped: one is worked on, and one waits."""
@@ -22,11 +28,21 @@ LAST_MESSAGE = "end"
 NORMAL, BROKEN = 1000, 1006
 """Close codes (RFC 6455, section 7.4.1)."""
 
-FrameResult = StreamAnswer | StreamProblem
-
 _MESSAGES: TypeAdapter[StreamAnswer | StreamProblem | StreamRefusal | StreamEnd] = TypeAdapter(
     StreamAnswer | StreamProblem | StreamRefusal | StreamEnd
 )
+
+
+def stream_url(base_url: str, options: StreamingOptions) -> str:
+    """Returns the address of the stream, with the options in its query."""
+    base = httpx.URL(base_url)
+    return str(
+        base.copy_with(
+            scheme="wss" if base.scheme == "https" else "ws",
+            path=f"{base.path.rstrip('/')}/v1/emotion/stream",
+            params=options,
+        )
+    )
 
 
 async def stream_frames(
@@ -35,111 +51,63 @@ async def stream_frames(
     frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
     live: bool,
     attempts: Attempts,
-) -> AsyncGenerator[FrameResult]:
-    """Sends frames in a task of its own and yields their answers; see ``AsyncClient.stream``.
+) -> AsyncGenerator[StreamAnswer | StreamProblem]:
+    """Sends frames in a task of its own and yields their answers; see ``AsyncClient.stream``."""
+    socket = await _connected(url, headers, attempts)
+    room = None if live else asyncio.Semaphore(WINDOW - 1)
+    fault: Exception | None = None
 
-    Raises:
-        Refusal: The service refused the stream.
-        StreamClosed: It ended the stream, or the connection broke.
-        OSError: It could not be reached.
-    """
-    async with AsyncExitStack() as stack:
-        while True:
-            try:
-                connecting = connect(
-                    url, additional_headers=headers, compression=None, max_size=None
-                )
-                socket = await stack.enter_async_context(connecting)
-                break
-            except (OSError, InvalidHandshake) as error:
-                await asyncio.sleep(_pause_after(error, attempts))
-        sender = _Sender(socket, frames, live)
-        stack.callback(sender.stop)
-        last_frame = 0
+    async def send() -> None:
+        nonlocal fault
         try:
-            while True:
-                result = _result(await socket.recv())
-                if result:
-                    sender.answered(result.frame - last_frame)
-                    last_frame = result.frame
-                    yield result
-        except ConnectionClosed as closed:
-            if sender.error:
-                raise sender.error from None
-            _check_end(closed)
-
-
-class _Sender:
-    """The task that sends the frames.
-
-    Attributes:
-        error: What the frames raised.
-    """
-
-    def __init__(
-        self,
-        socket: ClientConnection,
-        frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
-        live: bool,
-    ) -> None:
-        self.error: Exception | None = None
-        self._socket = socket
-        self._frames = frames
-        self._places = None if live else asyncio.Semaphore(WINDOW - 1)
-        self._task = asyncio.create_task(self._run())
-
-    def answered(self, frames: int) -> None:
-        """Lets as many more frames be sent."""
-        if self._places:
-            for _ in range(frames):
-                self._places.release()
-
-    def stop(self) -> None:
-        """Sends no more."""
-        self._task.cancel()
-
-    async def _run(self) -> None:
-        try:
-            async for frame in each(self._frames):
-                await self._socket.send(await asyncio.to_thread(as_bytes, frame))
-                if self._places:
-                    await self._places.acquire()
-            await self._socket.send(LAST_MESSAGE)
+            async for frame in each(frames):
+                await socket.send(await asyncio.to_thread(as_bytes, frame))
+                if room:
+                    await room.acquire()
+            await socket.send(LAST_MESSAGE)
         except ConnectionClosed:
             pass  # who receives is told as well
-        except Exception as error:
-            self.error = error
-            await self._socket.close()
+        except Exception as error:  # of the frames
+            fault = error
+            await socket.close()
+
+    sending = asyncio.create_task(send())
+    last_frame = 0
+    try:
+        while True:
+            message = _MESSAGES.validate_json(await socket.recv())
+            if isinstance(message, StreamRefusal):
+                raise refusal_of_problem(message.problem)
+            if isinstance(message, StreamEnd):
+                continue
+            if room:
+                for _ in range(message.frame - last_frame):
+                    room.release()
+            last_frame = message.frame
+            yield message
+    except ConnectionClosed as closed:
+        if fault:
+            raise fault from None
+        code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (BROKEN, "")
+        if code != NORMAL:
+            raise StreamClosed(code, reason) from None
+    finally:
+        sending.cancel()
+        await socket.close()
 
 
-def _result(message: str | bytes) -> FrameResult | None:
-    """Returns what became of a frame; None for the message at the end.
-
-    Raises:
-        Refusal: The service refused the stream.
-    """
-    parsed = _MESSAGES.validate_json(message)
-    if isinstance(parsed, StreamRefusal):
-        raise refusal_of_problem(parsed.problem)
-    return None if isinstance(parsed, StreamEnd) else parsed
-
-
-def _check_end(closed: ConnectionClosed) -> None:
-    code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (BROKEN, "")
-    if code != NORMAL:
-        raise StreamClosed(code, reason) from None
-
-
-def _pause_after(error: OSError | InvalidHandshake, attempts: Attempts) -> float:
-    """Returns the seconds to wait before connecting anew, or raises."""
-    if isinstance(error, InvalidStatus):
-        answer = error.response
-        pause = attempts.pause_after_answer(answer.status_code, answer.headers)
-        if pause is None:
-            body = bytes(answer.body or b"")
-            raise refusal_of_answer(answer.status_code, body, answer.headers) from None
-        return pause
-    pause = attempts.pause_after_refused_connection()
-    if pause is None:
-        raise error
-    return pause
+async def _connected(url: str, headers: Mapping[str, str], attempts: Attempts) -> ClientConnection:
+    while True:
+        try:
+            return await connect(url, additional_headers=headers, compression=None, max_size=None)
+        except InvalidStatus as error:
+            answer = error.response
+            pause = attempts.pause_after_answer(answer.status_code, answer.headers)
+            if pause is None:
+                body = bytes(answer.body or b"")
+                raise refusal_of_answer(answer.status_code, body, answer.headers) from None
+        except (OSError, InvalidHandshake):
+            pause = attempts.pause()
+            if pause is None:
+                raise
+        await asyncio.sleep(pause)

@@ -4,21 +4,22 @@ Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
+from ferserve.command_line import fail
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ferserve.loadtest.generator import Measurement
     from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
-    from ferserve.loadtest.samples import Measurement
     from ferserve.loadtest.statistics import Summary
 
 DEFAULT_PATH = "/v1/emotion"
-INTERRUPTED = 130
-"""The exit status of a program that Ctrl-C ended."""
 
 
 def loadtest_command(
@@ -39,13 +40,14 @@ def loadtest_command(
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(help="Closed loop: clients that each wait for their answer."),
+        typer.Option(min=1, help="Closed loop: clients that each wait for their answer."),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of each run after its warm-up.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Length of each run after its warm-up.")
+    ] = 10.0,
     warm_up: Annotated[
-        float, typer.Option(help="Seconds before that, sent but not counted.")
+        float, typer.Option(min=0, help="Seconds before that, sent but not counted.")
     ] = 2.0,
-    processes: Annotated[int, typer.Option(help="Processes that send.")] = 1,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -63,19 +65,15 @@ def loadtest_command(
         float,
         typer.Option(help="An open loop sent later than this, at the 99th percentile, is invalid."),
     ] = 10.0,
-    timeout: Annotated[float, typer.Option(help="Longest wait for an answer, seconds.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="Longest wait for an answer, seconds.")
+    ] = 30.0,
     api_key: Annotated[
         str | None,
         typer.Option(envvar="FERSERVE_API_KEY", help="Key, where the service wants one."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed sends the same at the same times.")] = 0,
-    out: Annotated[
-        Path,
-        typer.Option(dir_okay=False, help="Where the JSON goes; a plot of that name beside it."),
-    ] = Path("loadtest.json"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the JSON instead of a table.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure the latency and throughput of a service under load.
 
@@ -84,47 +82,39 @@ def loadtest_command(
     """
     from rich.console import Console
 
-    from ferserve.loadtest import report as reports
     from ferserve.loadtest.payloads import read_images, sample_face
     from ferserve.loadtest.plan import Plan
     from ferserve.loadtest.statistics import summarize
 
     try:
         payloads = read_images(images) if images else (sample_face(),)
-        plans = [
-            Plan(
-                url=_address(url),
-                load=load,
-                payloads=payloads,
-                seconds=seconds,
-                warm_up=warm_up,
-                processes=processes,
-                timeout=timeout,
-                headers={"X-API-Key": api_key} if api_key else {},
-                seed=seed,
-            )
-            for load in _loads(rate, sweep, concurrency)
-        ]
+        loads = _loads(rate, sweep, concurrency)
     except ValueError as error:
-        _fail(str(error), status=2)
-    _ask_once(plans[0])
-    try:
-        measured = _run_all(plans)
-    except ChildProcessError as error:
-        _fail(str(error))
-    slo, max_lag = None if slo_ms is None else slo_ms / 1000, max_lag_ms / 1000
-    summaries = [summarize(measurement, slo, max_lag) for measurement in measured]
-    document = reports.as_document(plans[: len(measured)], summaries, slo, max_lag)
-    out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        fail(str(error), status=2)
+    address = _answering(url, timeout)
+    headers = {"X-API-Key": api_key} if api_key else {}
+    slo = None if slo_ms is None else slo_ms / 1000
+    summaries: list[Summary] = []
+    for load in loads:
+        plan = Plan(address, load, payloads, seconds, warm_up, timeout, headers, seed)
+        summaries.append(summarize(_run(plan), slo, max_lag_ms / 1000))
+        if summaries[-1].interrupted:
+            break
     if as_json:
-        typer.echo(json.dumps(document, indent=2))
+        runs = [
+            asdict(summary) | {"load": asdict(load), "valid": summary.valid}
+            for load, summary in zip(loads, summaries, strict=False)
+        ]
+        typer.echo(json.dumps({"url": address, "seed": seed, "runs": runs}, indent=2))
     else:
-        Console().print(reports.as_table(summaries))
-    _save_plot(out.with_suffix(".png"), measured, summaries)
-    for remark in reports.remarks(summaries):
-        typer.echo(f"ferserve: {remark}", err=True)
+        Console().print(_table(summaries))
+    for summary in summaries:
+        for code, count in summary.errors.items():
+            typer.echo(f"ferserve: {summary.load}: {count:,} × {code}", err=True)
+        for fault in summary.faults:
+            typer.echo(f"ferserve: {summary.load}: invalid: {fault}", err=True)
     if any(summary.interrupted for summary in summaries):
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(130)  # as programs do that Ctrl-C ends
     if not all(summary.valid for summary in summaries):
         raise typer.Exit(1)
 
@@ -136,74 +126,66 @@ def _loads(
 
     if [rate, sweep, concurrency].count(None) != 2:
         raise ValueError("exactly one of --rate, --sweep and --concurrency is needed")
-    if rate is not None:
-        return [OpenLoop(rate)]
     if concurrency is not None:
         return [ClosedLoop(concurrency)]
-    try:
-        rates = [float(part) for part in (sweep or "").split(",")]
-    except ValueError:
-        raise ValueError(f"--sweep takes numbers with commas between, not {sweep!r}") from None
-    return [OpenLoop(each) for each in rates]
+    if rate is not None:
+        return [OpenLoop(rate)]
+    return [OpenLoop(float(each)) for each in (sweep or "").split(",")]
 
 
-def _address(url: str) -> str:
+def _answering(url: str, timeout: float) -> str:
+    """Returns the address to post to; ends the command where nothing answers there."""
     import httpx
 
-    address = httpx.URL(url)
-    if address.scheme not in ("http", "https") or not address.host:
-        raise ValueError(f"{url!r} is no address such as http://127.0.0.1:8000")
-    return str(address.copy_with(path=DEFAULT_PATH) if address.path == "/" else address)
-
-
-def _ask_once(plan: "Plan") -> None:
-    """Ends the command where nothing answers, whatever the answer would be."""
-    import httpx
-
-    payload = plan.payloads[0]
-    headers = {**plan.headers, "Content-Type": payload.content_type}
     try:
-        httpx.post(plan.url, content=payload.data, headers=headers, timeout=plan.timeout)
-    except httpx.TransportError as error:
-        _fail(f"{plan.url}: {error}")
+        address = httpx.URL(url)
+        if address.path == "/":
+            address = address.copy_with(path=DEFAULT_PATH)
+        httpx.head(address, timeout=timeout)
+    except (httpx.InvalidURL, httpx.TransportError) as error:
+        fail(f"{url}: {error}")
+    return str(address)
 
 
-def _run_all(plans: "list[Plan]") -> "list[Measurement]":
-    """Carries out the plans in turn until one is interrupted."""
+def _run(plan: "Plan") -> "Measurement":
+    """Carries out a plan, with a progress bar."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from ferserve.loadtest.processes import run
+    from ferserve.loadtest.generator import run
 
-    measured: list[Measurement] = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        for plan in plans:
-            bar = progress.add_task(str(plan.load), total=plan.total_seconds)
-
-            def show(elapsed: float, bar: "TaskID" = bar) -> None:
-                progress.update(bar, completed=elapsed)
-
-            measured.append(run(plan, show))
-            if measured[-1].interrupted_at is not None:
-                break
-    return measured
+    # Drawn when there is progress, not by a thread, which would make requests late.
+    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
+        bar = progress.add_task(str(plan.load), total=plan.total_seconds)
+        return run(plan, lambda elapsed: progress.update(bar, completed=elapsed, refresh=True))
 
 
-def _save_plot(path: Path, measured: "list[Measurement]", summaries: "list[Summary]") -> None:
-    try:
-        from ferserve.loadtest import plots
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        typer.echo(
-            f"ferserve: {path} is not drawn: matplotlib is not installed "
-            "(pip install 'ferserve[loadtest]')",
-            err=True,
+def _table(summaries: "list[Summary]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    from ferserve.loadtest.statistics import PERCENTILES
+
+    table = Table(
+        caption="p50 …: latency from when a request was due, ms; lag: the generator's p99, ms; "
+        "(!): invalid",
+        box=box.SIMPLE_HEAD,
+    )
+    names = [f"p{share:g}" for share in PERCENTILES]
+    table.add_column("load", no_wrap=True)
+    for name in ("sent", "errors", "per s", "goodput", *names, "lag"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for summary in summaries:
+        figures = (
+            summary.rate,
+            summary.goodput,
+            *(summary.latency_ms[name] for name in names),
+            summary.lag_ms and summary.lag_ms["p99"],
         )
-        return
-    plots.save(path, measured, summaries)
-
-
-def _fail(message: str, status: int = 1) -> NoReturn:
-    typer.echo(f"ferserve: {message}", err=True)
-    raise typer.Exit(status)
+        table.add_row(
+            summary.load if summary.valid else f"[bold red]{summary.load} (!)[/]",
+            str(summary.sent),
+            str(sum(summary.errors.values())),
+            *("–" if figure is None else f"{figure:.1f}" for figure in figures),
+        )
+    return table

@@ -1,71 +1,105 @@
-"""One generator process: sends requests and notes what became of them."""
+"""Sends the requests of a plan and notes what became of each."""
 
 import asyncio
-from array import array
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from time import monotonic
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic, process_time
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 
-from ferserve.loadtest.arrivals import poisson_arrivals
-from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
-from ferserve.loadtest.samples import UNFINISHED, Samples
+from ferserve.loadtest.plan import OpenLoop, Plan, poisson_arrivals
 
-TIMEOUT = "timeout"
-"""The code of requests whose answer took too long."""
+UNFINISHED = "unfinished"
+"""The code of requests that were under way when the run was broken off."""
+
+PROGRESS_SECONDS = 0.2
 
 PAUSE_SECONDS = 0.1
 """A client of a closed loop waits so long after a failed connection: where nobody listens it fails
 at once, and the loop would spin."""
 
 
-class Connections:
-    """Connections to one server, taken and given back; the one used last is taken first.
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A run and what came of it; a row a request, the warm-up's too, in no order.
 
-    Each has an httpx transport of its own, because httpx looks through the whole pool at every
-    request: with hundreds of connections that takes longer than the request.
+    Attributes:
+        plan: What was to be done.
+        intended: float64 ``[n]``, when each was due, seconds from the start of the run; in a
+            closed loop when it was sent.
+        lag: float64 ``[n]``, seconds by which the generator was late to send it.
+        latency: float64 ``[n]``, seconds from when it was due to the end of its answer.
+        code: str ``[n]``, the answer's status, the name of what went wrong, or ``unfinished``.
+        generator_cpu: Processors that the generator's process used.
+        interrupted_at: Seconds from the start at which the run was broken off; None if it was not.
     """
 
-    def __init__(self) -> None:
-        self._ssl = httpx.create_ssl_context()
-        self._limits = httpx.Limits(max_connections=1, keepalive_expiry=None)
-        self._idle: list[httpx.AsyncHTTPTransport] = []
+    plan: Plan
+    intended: NDArray[np.float64]
+    lag: NDArray[np.float64]
+    latency: NDArray[np.float64]
+    code: NDArray[np.str_]
+    generator_cpu: float = 0.0
+    interrupted_at: float | None = None
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[httpx.AsyncHTTPTransport]:
-        """Lends a connection; it is not used again after a failure."""
-        transport = (
-            self._idle.pop()
-            if self._idle
-            else httpx.AsyncHTTPTransport(verify=self._ssl, limits=self._limits)
-        )
-        try:
-            yield transport
-        except BaseException:
-            await transport.aclose()
-            raise
-        self._idle.append(transport)
-
-    async def close(self) -> None:
-        """Closes those that are not lent."""
-        while self._idle:
-            await self._idle.pop().aclose()
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Whether the status of each was 200 to 299; what is no status is a word."""
+        return np.char.startswith(self.code, "2")
 
 
-class Generator:
-    """Carries out one process' share of a plan.
+def run(plan: Plan, progress: Callable[[float], None] | None = None) -> Measurement:
+    """Carries out a plan.
+
+    An interruption (Ctrl-C) ends it early; what was measured until then is returned.
 
     Args:
-        plan: The whole plan.
-        index: Which of the plan's processes this is, from 0.
+        plan: What to do.
+        progress: Told now and then how many seconds of the run are over.
+    """
+    gc.freeze()  # the collector need not look at what is there: it would make requests late
+    try:
+        return asyncio.run(measure(plan, progress))
+    finally:
+        gc.unfreeze()
+
+
+async def measure(plan: Plan, progress: Callable[[float], None] | None = None) -> Measurement:
+    """Carries out a plan, as ``run`` does; a cancellation is an interruption."""
+    generator = _Generator(plan)
+    used_before = process_time()
+    interrupted_at = None
+    reporting = asyncio.create_task(generator.report(progress)) if progress else None
+    try:
+        await generator.send_all()
+    except asyncio.CancelledError:
+        interrupted_at = generator.now()
+    finally:
+        if reporting:
+            reporting.cancel()
+        await generator.close()
+    times = np.array([row[:3] for row in generator.rows], np.float64)
+    intended, lag, latency = times.reshape(-1, 3).T
+    code = np.array([row[3] for row in generator.rows], np.str_)
+    used = (process_time() - used_before) / generator.now()
+    return Measurement(plan, intended, lag, latency, code, used, interrupted_at)
+
+
+class _Generator:
+    """One run.
+
+    Each connection has an httpx transport of its own, and the one used last is taken first: an
+    ``httpx.AsyncClient`` looks through its whole pool at every request, which with hundreds of
+    connections takes longer than the request.
     """
 
-    def __init__(self, plan: Plan, index: int = 0) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._load = plan.load.share(index, plan.used_processes)
-        self._random = np.random.default_rng([plan.seed, index])
+        self._random = np.random.default_rng(plan.seed)
         self._requests = [
             httpx.Request(
                 "POST",
@@ -75,87 +109,64 @@ class Generator:
             )
             for payload in plan.payloads
         ]
-        self._connections = Connections()
-        self._start = 0.0
-        self._intended = array("d")
-        self._lag = array("d")
-        self._latency = array("d")
-        self._code: list[str] = []
-
-    async def run(self, start: float, stop: asyncio.Event) -> Samples:
-        """Sends, and waits for every answer; once only.
-
-        Args:
-            start: When the run begins, on the clock of ``time.monotonic``.
-            stop: Breaks the run off when set; what is under way then counts as unfinished.
-        """
-        self._start = start
-        await asyncio.sleep(max(0.0, -self._now()))
-        load = self._load
-        sending = asyncio.ensure_future(
-            self._open_loop(load) if isinstance(load, OpenLoop) else self._closed_loop(load)
+        self._connect = partial(
+            httpx.AsyncHTTPTransport,
+            verify=httpx.create_ssl_context(),
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
         )
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({sending, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not sending.done():
-            sending.cancel()
-            await asyncio.wait({sending})
-        stopping.cancel()
-        await self._connections.close()
-        if not sending.cancelled():
-            sending.result()  # raises what went wrong in here
-        return Samples(
-            np.array(self._intended),
-            np.array(self._lag),
-            np.array(self._latency),
-            np.array(self._code, dtype=np.str_),
-        )
+        self._idle: list[httpx.AsyncHTTPTransport] = []
+        self.rows: list[tuple[float, float, float, str]] = []
+        self._start = monotonic()
 
-    async def _open_loop(self, load: OpenLoop) -> None:
-        moments = poisson_arrivals(load.rate, self._plan.total_seconds, self._random).tolist()
-        choices = self._random.integers(len(self._requests), size=len(moments)).tolist()
+    def now(self) -> float:
+        return monotonic() - self._start
+
+    async def report(self, progress: Callable[[float], None]) -> None:
+        while True:
+            progress(self.now())
+            await asyncio.sleep(PROGRESS_SECONDS)
+
+    async def send_all(self) -> None:
+        load = self._plan.load
         async with asyncio.TaskGroup() as group:
+            if not isinstance(load, OpenLoop):
+                for _ in range(load.concurrency):
+                    group.create_task(self._client())
+                return
+            moments = poisson_arrivals(load.rate, self._plan.total_seconds, self._random).tolist()
+            choices = self._random.integers(len(self._requests), size=len(moments)).tolist()
             for intended, choice in zip(moments, choices, strict=True):
-                await asyncio.sleep(max(0.0, intended - self._now()))
+                await asyncio.sleep(max(0.0, intended - self.now()))
                 group.create_task(self._send(self._requests[choice], intended))
 
-    async def _closed_loop(self, load: ClosedLoop) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(load.concurrency):
-                group.create_task(self._client())
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().aclose()
 
     async def _client(self) -> None:
-        while (now := self._now()) < self._plan.total_seconds:
+        while (now := self.now()) < self._plan.total_seconds:
             choice = self._random.integers(len(self._requests))
             if not await self._send(self._requests[choice], now):
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _send(self, request: httpx.Request, intended: float) -> bool:
         """Sends one request and notes what came of it; returns whether a status came."""
-        lag = self._now() - intended
+        lag = self.now() - intended
         code = UNFINISHED
+        connection = self._idle.pop() if self._idle else self._connect()
         try:
-            async with asyncio.timeout(self._plan.timeout), self._connections.one() as connection:
+            async with asyncio.timeout(self._plan.timeout):
                 response = await connection.handle_async_request(request)
-                code = str(response.status_code)
-                try:
-                    async for _ in response.aiter_raw():
-                        pass
-                finally:
-                    await response.aclose()
+                await response.aread()
+            code = str(response.status_code)
         except TimeoutError:
-            code = TIMEOUT
-        except httpx.TransportError as error:
+            code = "timeout"
+        except httpx.RequestError as error:
             code = type(error).__name__
-        except asyncio.CancelledError:
-            code = UNFINISHED
-            raise
         finally:
-            self._intended.append(intended)
-            self._lag.append(lag)
-            self._latency.append(self._now() - intended)
-            self._code.append(code)
+            self.rows.append((intended, lag, self.now() - intended, code))
+            if code.isdecimal():
+                self._idle.append(connection)
+            else:
+                await connection.aclose()
         return code.isdecimal()
-
-    def _now(self) -> float:
-        return monotonic() - self._start

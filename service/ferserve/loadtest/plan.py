@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ferserve.loadtest.payloads import Payload
 
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Requests at Poisson-distributed times that no answer can delay.
-
-    Attributes:
-        rate: Requests a second.
-    """
+    """Requests at Poisson-distributed times that no answer can delay; ``rate`` a second."""
 
     rate: float
 
@@ -23,32 +22,15 @@ class OpenLoop:
     def __str__(self) -> str:
         return f"{self.rate:g}/s"
 
-    def share(self, _index: int, processes: int) -> "OpenLoop":
-        """Returns what one of several processes does."""
-        return OpenLoop(self.rate / processes)
-
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """Clients that each send their next request when the last was answered.
-
-    Attributes:
-        concurrency: Number of clients.
-    """
+    """So many clients; each sends its next request when the last was answered."""
 
     concurrency: int
 
-    def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ValueError(f"the concurrency must be at least 1, is {self.concurrency}")
-
     def __str__(self) -> str:
         return f"{self.concurrency} client{'s' if self.concurrency > 1 else ''}"
-
-    def share(self, index: int, processes: int) -> "ClosedLoop":
-        """Returns what one of several processes does."""
-        each, more = divmod(self.concurrency, processes)
-        return ClosedLoop(each + (index < more))
 
 
 @dataclass(frozen=True)
@@ -61,7 +43,6 @@ class Plan:
         payloads: The bodies; each request takes one at random, all equally likely.
         seconds: How long is measured, after the warm-up.
         warm_up: Seconds before; what is due then is sent but not counted.
-        processes: Generator processes. More than there are clients are not started.
         timeout: Longest wait for an answer, seconds.
         headers: More headers of every request.
         seed: The same seed sends the same payloads, in an open loop at the same times.
@@ -72,27 +53,25 @@ class Plan:
     payloads: tuple[Payload, ...]
     seconds: float = 10.0
     warm_up: float = 2.0
-    processes: int = 1
     timeout: float = 30.0
     headers: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.payloads:
-            raise ValueError("there is no payload to send")
-        if self.seconds <= 0 or self.warm_up < 0 or self.timeout <= 0:
-            raise ValueError("seconds and timeout must be above 0, warm_up at least 0")
-        if self.processes < 1:
-            raise ValueError(f"there must be at least 1 process, not {self.processes}")
 
     @property
     def total_seconds(self) -> float:
         """Seconds in which requests are sent."""
         return self.warm_up + self.seconds
 
-    @property
-    def used_processes(self) -> int:
-        """Generator processes that have something to do."""
-        if isinstance(self.load, ClosedLoop):
-            return min(self.processes, self.load.concurrency)
-        return self.processes
+
+def poisson_arrivals(
+    rate: float, seconds: float, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draws the arrivals of a Poisson process: what many independent callers add up to.
+
+    Given their number, they are uniform and independent (Ross, "Introduction to Probability
+    Models", section 5.3).
+
+    Returns:
+        float64 ``[n]``, seconds in ``[0, seconds)``, ascending.
+    """
+    return np.sort(random.uniform(0.0, seconds, random.poisson(rate * seconds)))

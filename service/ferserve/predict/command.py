@@ -1,9 +1,8 @@
 """The command ``ferserve predict``. Heavy imports are inside, so that ``--help`` is quick."""
 
 import asyncio
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,17 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ferserve.predict.items import Item
-    from ferserve.predict.outputs import Writer
     from ferserve.predict.sources import Search
-
-
-class Format(StrEnum):
-    """How to write what was seen."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    JSONL = "jsonl"
 
 
 def predict_command(
@@ -32,12 +21,11 @@ def predict_command(
         typer.Argument(metavar="INPUT...", help="Images, videos, or folders of them."),
     ],
     model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
-    detect: Annotated[
-        Detect, typer.Option(help="Look for faces; auto does not in images of up to 64 pixels.")
-    ] = Detect.AUTO,
+    detect: Detect = "auto",
     output_format: Annotated[
-        Format, typer.Option("--format", help="csv has a row for each face, jsonl a line a frame.")
-    ] = Format.TABLE,
+        Literal["table", "csv", "json", "jsonl"],
+        typer.Option("--format", help="csv has a row for each face, jsonl a line a frame."),
+    ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     output: Annotated[
         Path | None,
@@ -46,9 +34,7 @@ def predict_command(
     annotate: Annotated[
         Path | None,
         typer.Option(
-            file_okay=False,
-            help="Folder for pictures and videos with the faces drawn in, and for each video a "
-            "plot of the emotions over time.",
+            file_okay=False, help="Folder for pictures and videos with the faces drawn in."
         ),
     ] = None,
     fps: Annotated[
@@ -66,49 +52,52 @@ def predict_command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from ferserve.predict.outputs import opened, writer_of
+    from ferserve.errors import Refusal
+    from ferserve.predict.outputs import WRITERS, opened
     from ferserve.predict.run import Predictor
     from ferserve.predict.sources import find_sources
+    from ferserve.recognizer import AsyncRecognizer
     from ferserve.schemas import EmotionOptions
     from ferserve.sessions import ModelError
 
     search = find_sources(inputs)
-    sources = search.sources
-    if not sources:
+    if not search.sources:
         _report(search)
         fail("there is no image and no video in the folders")
-    kind = Format.JSON if as_json else output_format
-    images = sum(not source.is_video for source in sources)
-    total = images
+    kind = "json" if as_json else output_format
+    failed = bool(search.unreadable)
+
+    async def watched(items: "AsyncIterator[Item]") -> "AsyncIterator[Item]":
+        """Hands the items on, and moves the bar, which is gone before a table is printed."""
+        nonlocal failed
+        with progress:
+            async for item in items:
+                progress.advance(bar)
+                failed = failed or isinstance(item.outcome, Refusal)
+                yield item
+
     try:
         with opened(output) as file:
-            writer = writer_of(kind.value, file)
             terminal = Console(stderr=True)
-            lines_appear = kind in (Format.CSV, Format.JSONL) and file.isatty()
+            lines_appear = kind in ("csv", "jsonl") and file.isatty()
             progress = Progress(
                 console=terminal,
                 transient=True,
                 redirect_stdout=False,  # else Rich would write to stderr what is meant for stdout
                 disable=lines_appear or not terminal.is_terminal,
             )
-            with progress:
-                bar = progress.add_task("images" if images else "frames", total=images or None)
+            images = sum(not source.is_video for source in search.sources)
+            bar = progress.add_task("images" if images else "frames", total=images or None)
 
-                def expect(count: int) -> None:
-                    nonlocal total
-                    total += count
-                    progress.update(bar, total=total or None)
+            def expect(frames: int) -> None:
+                total = (progress.tasks[0].total or 0) + frames
+                progress.update(bar, total=total or None)
 
-                predictor = Predictor(
-                    settings,
-                    EmotionOptions(detect=detect.value),
-                    annotate=annotate,
-                    fps=fps,
-                    advance=lambda: progress.advance(bar),
-                    expect=expect,
-                )
-                failed = asyncio.run(_write_all(predictor.answer(sources), writer))
-            writer.finish()
+            options = EmotionOptions(detect=detect)
+            recognizer = AsyncRecognizer(settings)
+            pixels = settings.max_pixels
+            predictor = Predictor(recognizer, options, pixels, annotate, fps, expect)
+            asyncio.run(WRITERS[kind](watched(predictor.answer(search.sources)), file))
     except ModelError as error:
         fail(str(error))
     except BrokenPipeError:  # the reader has seen enough; Typer ends the command silently
@@ -116,7 +105,7 @@ def predict_command(
     except OSError as error:
         fail(f"{error.filename or output or 'standard output'}: {error.strerror}")
     _report(search)
-    if failed or search.unreadable:
+    if failed:
         raise typer.Exit(1)
 
 
@@ -127,14 +116,3 @@ def _report(search: "Search") -> None:
         typer.echo(f"ferserve: left out of the folders: {counts}", err=True)
     for error in search.unreadable:
         typer.echo(f"ferserve: {error.filename}: {error.strerror}", err=True)
-
-
-async def _write_all(items: "AsyncIterator[Item]", writer: "Writer") -> bool:
-    """Writes the items as they come, and says whether one has a problem."""
-    from ferserve.errors import Refusal
-
-    failed = False
-    async for item in items:
-        writer.add(item)
-        failed = failed or isinstance(item.outcome, Refusal)
-    return failed

@@ -17,7 +17,7 @@ COLOURS = {
     "surprise": "#ff7f0e",
     "neutral": "#7f7f7f",
 }
-"""Of boxes and lines, by emotion; all bear white text."""
+"""Of boxes, by emotion; all bear white text."""
 
 
 def draw_faces(rgb: NDArray[np.uint8], faces: Sequence[FaceEmotion]) -> Image.Image:
@@ -32,7 +32,11 @@ def draw_faces(rgb: NDArray[np.uint8], faces: Sequence[FaceEmotion]) -> Image.Im
     line = max(2, round(max(picture.size) / 300))
     font = ImageFont.load_default(size=max(12, 6 * line))
     for face in reversed(faces):  # the largest on top
-        emotion, text = _label(face)
+        name, emotions = "", face.emotions
+        if isinstance(face, TrackedFace):
+            name, emotions = f"{face.track}: ", face.emotions_smoothed
+        emotion = max(emotions, key=emotions.__getitem__)
+        text = f"{name}{emotion} {emotions[emotion]:.0%}"
         colour = COLOURS.get(emotion, COLOURS["neutral"])
         box = face.box
         corners = (box.x, box.y, box.x + box.width - 1, box.y + box.height - 1)
@@ -45,11 +49,3 @@ def draw_faces(rgb: NDArray[np.uint8], faces: Sequence[FaceEmotion]) -> Image.Im
         draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
         draw.text((x + line - left, y + line - top), text, fill="white", font=font)
     return picture
-
-
-def _label(face: FaceEmotion) -> tuple[str, str]:
-    """Returns the emotion to show, and the words."""
-    if isinstance(face, TrackedFace):
-        emotion = max(face.emotions_smoothed, key=face.emotions_smoothed.__getitem__)
-        return emotion, f"{face.track}: {emotion} {face.emotions_smoothed[emotion]:.0%}"
-    return face.dominant_emotion, f"{face.dominant_emotion} {face.confidence:.0%}"

@@ -1,12 +1,13 @@
 """What was seen in one image, or in one frame of a video."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ferserve.errors import InternalError, Refusal
-from ferserve.schemas import Recognition, TrackedFace
+from ferserve.schemas import FaceEmotion, Recognition
 
 ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 """How an address begins, once a path was made of it: that has one slash for two."""
@@ -18,17 +19,20 @@ class Item:
 
     Attributes:
         file: As the user named it, or below the folder that was named; see ``shown``.
-        outcome: The answer, or why there is none.
+        outcome: The answer, with tracked faces for a frame; or why there is none.
         frame: Number of the frame, from 1; None for an image, as with ``seconds``.
         seconds: Time of the frame in its video.
-        faces: Those of a frame, with their tracks, in the order of the answer.
     """
 
     file: str
     outcome: Recognition | Refusal
     frame: int | None = None
     seconds: float | None = None
-    faces: tuple[TrackedFace, ...] = ()
+
+    @property
+    def faces(self) -> Sequence[FaceEmotion]:
+        """Those of the answer."""
+        return () if isinstance(self.outcome, Refusal) else self.outcome.faces
 
     def document(self) -> dict[str, Any]:
         """Returns the item as JSON has it."""
@@ -38,9 +42,8 @@ class Item:
         if isinstance(self.outcome, Refusal):
             problem = {"code": self.outcome.code, "detail": self.outcome.detail}
             return document | {"problem": problem}
-        result = self.outcome.model_dump(exclude_unset=True)
-        if self.frame is not None:
-            result["faces"] = [face.model_dump(exclude_unset=True) for face in self.faces]
+        # As any: a tracked face is more than the answer's type says.
+        result = self.outcome.model_dump(exclude_unset=True, serialize_as_any=True)
         return document | {"result": result}
 
 

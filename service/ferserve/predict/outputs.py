@@ -5,10 +5,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -26,6 +28,12 @@ UNCUT = 100_000
 
 SHORTEST_NAME = 20
 """Columns that the name of a file keeps in a narrow terminal."""
+
+CSV_COLUMNS = (
+    "file", "frame", "seconds", "face", "track", "x", "y", "width", "height",
+    "face_confidence", "dominant_emotion", "confidence", *EMOTIONS,
+    *(f"{emotion}_smoothed" for emotion in EMOTIONS), "warnings", "problem", "detail",
+)  # fmt: skip
 
 
 @contextmanager
@@ -49,160 +57,104 @@ def opened(path: Path | None) -> Iterator[TextIO]:
         raise
 
 
-class Writer(Protocol):
-    """Takes items as they come."""
-
-    def add(self, item: Item) -> None:
-        """Writes an item, or keeps it."""
-
-    def finish(self) -> None:
-        """Writes what is left."""
+async def write_json(items: AsyncIterator[Item], file: TextIO) -> None:
+    """Writes one JSON array, at the end."""
+    documents = [item.document() async for item in items]
+    print(json.dumps(documents, indent=2), file=file)
 
 
-def writer_of(name: str, file: TextIO) -> Writer:
-    """Returns a writer into an open text file: ``table``, ``csv``, ``json`` or ``jsonl``."""
-    kinds: dict[str, Callable[[TextIO], Writer]] = {
-        "table": TableWriter,
-        "csv": CsvWriter,
-        "json": JsonWriter,
-        "jsonl": JsonLinesWriter,
-    }
-    return kinds[name](file)
+async def write_json_lines(items: AsyncIterator[Item], file: TextIO) -> None:
+    """Writes a JSON object a line, at once: a video may be long."""
+    async for item in items:
+        print(json.dumps(item.document()), file=file, flush=True)
 
 
-class JsonWriter:
-    """One JSON array."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._documents: list[dict[str, Any]] = []
-
-    def add(self, item: Item) -> None:
-        """Keeps an item."""
-        self._documents.append(item.document())
-
-    def finish(self) -> None:
-        """Writes all."""
-        print(json.dumps(self._documents, indent=2), file=self._file)
-
-
-class JsonLinesWriter:
-    """A JSON object a line, at once: a video may be long."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def add(self, item: Item) -> None:
-        """Writes an item."""
-        print(json.dumps(item.document()), file=self._file, flush=True)
-
-    def finish(self) -> None:
-        """Nothing is left."""
-
-
-class CsvWriter:
-    """A row for each face; an image or frame with none, or with a problem, has one row too."""
-
-    COLUMNS = (
-        "file", "frame", "seconds", "face", "track", "x", "y", "width", "height",
-        "face_confidence", "dominant_emotion", "confidence", *EMOTIONS,
-        *(f"{emotion}_smoothed" for emotion in EMOTIONS), "warnings", "problem", "detail",
-    )  # fmt: skip
-
-    def __init__(self, file: TextIO) -> None:
-        self._csv = csv.DictWriter(file, self.COLUMNS, lineterminator="\n")
-        self._csv.writeheader()
-
-    def add(self, item: Item) -> None:
-        """Writes an item."""
+async def write_csv(items: AsyncIterator[Item], file: TextIO) -> None:
+    """Writes a row for each face; what has none, or a problem, has one row too."""
+    table = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    async for item in items:
         place = {"file": item.file, "frame": item.frame, "seconds": item.seconds}
         if isinstance(item.outcome, Refusal):
-            problem = {"problem": item.outcome.code, "detail": item.outcome.detail}
-            self._csv.writerow(place | problem)
-            return
-        faces = _faces(item)
-        if not faces:
-            self._csv.writerow(place)
-        for number, face in enumerate(faces, 1):
-            self._csv.writerow(place | {"face": number} | self._columns(face))
-
-    def finish(self) -> None:
-        """Nothing is left."""
-
-    def _columns(self, face: FaceEmotion) -> dict[str, Any]:
-        columns = {
-            **face.box.model_dump(),
-            "face_confidence": face.face_confidence,
-            "dominant_emotion": face.dominant_emotion,
-            "confidence": face.confidence,
-            **face.emotions,
-            "warnings": " ".join(face.warnings),
-        }
-        if isinstance(face, TrackedFace):
-            smoothed = face.emotions_smoothed.items()
-            columns |= {f"{emotion}_smoothed": value for emotion, value in smoothed}
-            columns["track"] = face.track
-        return columns
+            place |= {"problem": item.outcome.code, "detail": item.outcome.detail}
+        if not item.faces:
+            table.writerow(place)
+        for number, face in enumerate(item.faces, 1):
+            table.writerow(place | {"face": number} | _csv_columns(face))
 
 
-class TableWriter:
-    """A table to read: a row for each face of an image, and for each track of a video."""
+def _csv_columns(face: FaceEmotion) -> dict[str, Any]:
+    columns = face.model_dump()
+    smoothed = columns.get("emotions_smoothed", {}).items()
+    columns |= columns["box"] | columns["emotions"]
+    columns |= {f"{emotion}_smoothed": value for emotion, value in smoothed}
+    return columns | {"warnings": " ".join(face.warnings)}
 
-    def __init__(self, file: TextIO) -> None:
-        width = None if file.isatty() else UNCUT
-        # A file's name is no markup.
-        self._console = Console(file=file, width=width, markup=False, emoji=False)
-        self._table = Table(
-            "image", "face (x, y, width, height)", "expression", "probability", "notes"
-        )
-        self._video = ""
-        self._frames = 0
-        self._tracks: dict[int, _TrackSum] = {}
 
-    def add(self, item: Item) -> None:
-        """Keeps an item."""
-        if item.file != self._video:
-            self._end_video()
+async def write_table(items: AsyncIterator[Item], file: TextIO) -> None:
+    """Prints a table at the end: a row for each face of an image, and for each track of a video."""
+    width = None if file.isatty() else UNCUT
+    # A file's name is no markup.
+    console = Console(file=file, width=width, markup=False, emoji=False)
+    table = Table("image", "face (x, y, width, height)", "expression", "probability", "notes")
+    video, frames = "", 0
+    tracks: dict[int, _Track] = {}
+
+    def end_video() -> None:
+        if frames and not tracks:
+            table.add_row(_Name(video), "no face", "", "", f"{frames} frames")
+        for number, track in tracks.items():
+            emotion = max(track.sums, key=track.sums.__getitem__)
+            table.add_row(
+                _Name(video),
+                f"face {number}, {track.first:.1f} to {track.last:.1f} s",
+                emotion,
+                f"{track.sums[emotion] / track.frames:.1%}",
+                f"mean of {track.frames} of {frames} frames",
+            )
+
+    async for item in items:
+        if item.file != video:
+            end_video()
+            video, frames, tracks = item.file, 0, {}
         if item.frame is not None:
-            self._video = item.file
-            self._frames += 1
-            for tracked in item.faces:
-                self._tracks.setdefault(tracked.track, _TrackSum()).add(tracked, item.seconds)
+            frames += 1
+            for face in item.faces:
+                if isinstance(face, TrackedFace):
+                    seconds = item.seconds or 0.0
+                    tracks.setdefault(face.track, _Track(seconds)).add(face, seconds)
         if isinstance(item.outcome, Refusal):
             problem = item.outcome
-            self._table.add_row(_Name(item.file), "", problem.code, "", problem.detail)
+            table.add_row(_Name(item.file), "", problem.code, "", problem.detail)
         elif item.frame is None:
-            self._add_image(item)
+            for row in _image_rows(item):
+                table.add_row(_Name(item.file), *row)
+    end_video()
+    console.print(table)
 
-    def finish(self) -> None:
-        """Prints the table."""
-        self._end_video()
-        self._console.print(self._table)
 
-    def _add_image(self, item: Item) -> None:
-        faces = _faces(item)
-        if not faces:
-            self._table.add_row(_Name(item.file), "no face")
-        for face in faces:
-            self._table.add_row(
-                _Name(item.file),
-                ", ".join(str(side) for side in face.box.model_dump().values()),
-                face.dominant_emotion,
-                f"{face.confidence:.1%}",
-                ", ".join(face.warnings),
-            )
+def _image_rows(item: Item) -> Iterator[tuple[str, ...]]:
+    if not item.faces:
+        yield ("no face",)
+    for face in item.faces:
+        box = ", ".join(str(side) for side in face.box.model_dump().values())
+        yield box, face.dominant_emotion, f"{face.confidence:.1%}", ", ".join(face.warnings)
 
-    def _end_video(self) -> None:
-        """Adds the rows of a video that is over."""
-        if self._frames and not self._tracks:
-            self._table.add_row(_Name(self._video), "no face", "", "", f"{self._frames} frames")
-        for track, seen in self._tracks.items():
-            emotion, mean = seen.strongest()
-            notes = f"mean of {seen.frames} of {self._frames} frames"
-            self._table.add_row(
-                _Name(self._video), seen.describe(track), emotion, f"{mean:.1%}", notes
-            )
-        self._video, self._frames, self._tracks = "", 0, {}
+
+@dataclass
+class _Track:
+    """One face of a video, and its emotions added up."""
+
+    first: float
+    last: float = 0.0
+    frames: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, face: FaceEmotion, seconds: float) -> None:
+        self.last = seconds
+        self.frames += 1
+        for emotion, value in face.emotions.items():
+            self.sums[emotion] += value
 
 
 class _Name:
@@ -224,33 +176,10 @@ class _Name:
         yield Text(name)
 
 
-class _TrackSum:
-    """The emotions of one face of a video, added up."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self._sums = dict.fromkeys(EMOTIONS, 0.0)
-        self._first = self._last = 0.0
-
-    def add(self, face: TrackedFace, seconds: float | None) -> None:
-        self._last = seconds or 0.0
-        if not self.frames:
-            self._first = self._last
-        self.frames += 1
-        for emotion, value in face.emotions.items():
-            self._sums[emotion] += value
-
-    def strongest(self) -> tuple[str, float]:
-        """Returns the emotion with the highest mean, and the mean."""
-        emotion = max(self._sums, key=self._sums.__getitem__)
-        return emotion, self._sums[emotion] / self.frames
-
-    def describe(self, track: int) -> str:
-        """Says which face it is, and when it was seen."""
-        return f"face {track}, {self._first:.1f} to {self._last:.1f} s"
-
-
-def _faces(item: Item) -> list[FaceEmotion]:
-    if isinstance(item.outcome, Refusal):
-        return []
-    return list(item.faces) if item.frame is not None else item.outcome.faces
+WRITERS: dict[str, Callable[[AsyncIterator[Item], TextIO], Coroutine[Any, Any, None]]] = {
+    "table": write_table,
+    "csv": write_csv,
+    "json": write_json,
+    "jsonl": write_json_lines,
+}
+"""By the name of their format; each writes the items as they come, or keeps them to the end."""

@@ -2,12 +2,14 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
@@ -15,59 +17,48 @@ from ferserve.errors import Refusal
 from ferserve.images import decode_image
 from ferserve.predict.drawing import draw_faces
 from ferserve.predict.items import Item, refusal_of_file, shown
-from ferserve.predict.ordered import in_order
 from ferserve.predict.sources import IMAGES, Source, target_of
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, Recognition, StreamOptions
-from ferserve.settings import Settings, usable_cpus
+from ferserve.settings import usable_cpus
 from ferserve.tracking import FaceTracker, SeenFace, tracked
 
 if TYPE_CHECKING:
-    from ferserve.predict.video import Picture, VideoWriter
+    from ferserve.predict.video import Picture
+
+T = TypeVar("T")
+
+AT_ONCE = 2 * usable_cpus()
+"""Bounds the pictures in memory."""
 
 NO_VIDEO = Refusal(
     "PyAV is not installed: pip install 'ferserve[video]'", code="video_not_supported"
 )
 
 
+@dataclass(frozen=True, eq=False)
 class Predictor:
-    """Answers files with a recognizer of its own.
+    """Answers files.
 
-    Args:
-        settings: Which model, and the limits.
+    Attributes:
+        recognizer: Is started for each call of ``answer``, and closed after it.
         options: What to look for.
+        max_pixels: Most pixels of an image to draw into.
         annotate: Folder for pictures and videos with the faces drawn in; None draws none.
         fps: Most frames of a video to look at, a second; None looks at all.
-        advance: Is told after each image or frame.
-        expect: Is told how many more there will be, as far as that is known.
-
-    Raises:
-        ModelError: A model cannot be served.
+        expect: Is told of a video how many frames there will be; 0 where that is not known.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        options: EmotionOptions,
-        *,
-        annotate: Path | None = None,
-        fps: float | None = None,
-        advance: Callable[[], object] = lambda: None,
-        expect: Callable[[int], object] = lambda _: None,
-    ) -> None:
-        self._settings = settings
-        self._options = options
-        self._annotate = annotate
-        self._fps = fps
-        self._advance = advance
-        self._expect = expect
-        self._recognizer = AsyncRecognizer(settings)
-        self._at_once = 2 * usable_cpus()  # bounds the pictures in memory
+    recognizer: AsyncRecognizer
+    options: EmotionOptions
+    max_pixels: int
+    annotate: Path | None
+    fps: float | None
+    expect: Callable[[int], object]
 
     async def answer(self, sources: Iterable[Source]) -> AsyncIterator[Item]:
         """Yields what was seen: an item for each image, and for each frame of each video."""
-        await self._recognizer.start()
-        try:
+        async with self.recognizer:
             for is_video, group in groupby(sources, key=lambda source: source.is_video):
                 if is_video:
                     for source in group:
@@ -75,71 +66,81 @@ class Predictor:
                             yield item
                 else:
                     jobs = (partial(self._answer_image, source) for source in group)
-                    async for item in in_order(jobs, self._at_once):
-                        self._advance()
+                    async for item in in_order(jobs, AT_ONCE):
                         yield item
-        finally:
-            await self._recognizer.close()
 
     async def _answer_image(self, source: Source) -> Item:
         try:
             data = await asyncio.to_thread(source.path.read_bytes)
-            seen = await self._recognizer.answer(data, self._options)
-            if self._annotate:
-                await asyncio.to_thread(self._draw, self._annotate, source, data, seen)
+            seen = await self.recognizer.answer(data, self.options)
+            if self.annotate:
+                await asyncio.to_thread(self._draw, self.annotate, source, data, seen)
         except Exception as error:
             return Item(shown(source.path), refusal_of_file(error))
         return Item(shown(source.path), seen)
 
     def _draw(self, folder: Path, source: Source, data: bytes, seen: Recognition) -> None:
-        rgb = decode_image(data, self._settings.max_pixels).rgb
-        known = source.path.suffix.lower() in IMAGES
-        draw_faces(rgb, seen.faces).save(target_of(source, folder, "" if known else ".png"))
+        rgb = decode_image(data, self.max_pixels).rgb
+        draw_faces(rgb, seen.faces).save(target_of(source, folder, IMAGES, ".png"))
 
     async def _answer_video(self, source: Source) -> AsyncIterator[Item]:
         file = shown(source.path)
         try:
-            from ferserve.predict.timeline import Timeline
-            from ferserve.predict.video import VideoReader, VideoWriter
+            from ferserve.predict.video import read_video, write_video
         except ModuleNotFoundError:
             yield Item(file, NO_VIDEO)
             return
         tracker = FaceTracker(StreamOptions().smoothing_seconds)
-        timeline = Timeline()
         with ExitStack() as files:
             try:
-                reader = files.enter_context(VideoReader(source.path, self._fps))
-                self._expect(reader.length or 0)
-                writer = None
-                if self._annotate:
-                    known = source.path.suffix.lower() == ".mp4"
-                    target = target_of(source, self._annotate, "" if known else ".mp4")
-                    rate = min(reader.rate, self._fps or reader.rate)
-                    writer = files.enter_context(VideoWriter(target, rate))
-                jobs = (partial(self._look_at, picture) for picture in reader)
-                async for picture, outcome in in_order(jobs, self._at_once):
-                    item = _followed(file, picture, outcome, tracker)
-                    timeline.add(item)
-                    if writer:
-                        await asyncio.to_thread(_write, writer, picture, item)
-                    self._advance()
+                video = files.enter_context(read_video(source.path, self.fps))
+                self.expect(video.length)
+                draw = None
+                if self.annotate:
+                    target = target_of(source, self.annotate, {".mp4"}, ".mp4")
+                    rate = min(video.rate, self.fps or video.rate)
+                    draw = files.enter_context(write_video(target, rate))
+                jobs = (partial(self._look_at, picture) for picture in video.pictures)
+                async for picture, outcome in in_order(jobs, AT_ONCE):
+                    followed = _followed(outcome, picture.seconds, tracker)
+                    item = Item(file, followed, picture.number, picture.seconds)
+                    if draw:
+                        drawn = await asyncio.to_thread(draw_faces, picture.rgb, item.faces)
+                        await asyncio.to_thread(draw, drawn, picture.seconds)
                     yield item
-                if self._annotate:
-                    plot = target_of(source, self._annotate, "-emotions.png")
-                    timeline.save(plot, Path(file).name)
             except (OSError, Refusal) as error:
                 yield Item(file, refusal_of_file(error))
 
     async def _look_at(self, picture: "Picture") -> tuple["Picture", Recognition | Refusal]:
         data = await asyncio.to_thread(_bmp, picture)
         try:
-            return picture, await self._recognizer.answer(data, self._options)
+            return picture, await self.recognizer.answer(data, self.options)
         except Exception as error:
             return picture, refusal_of_file(error)
 
 
-def _write(writer: "VideoWriter", picture: "Picture", item: Item) -> None:
-    writer.add(draw_faces(picture.rgb, item.faces), picture.seconds)
+async def in_order(
+    jobs: Iterable[Callable[[], Coroutine[Any, Any, T]]], at_once: int
+) -> AsyncIterator[T]:
+    """Runs jobs and yields their results in order.
+
+    Args:
+        jobs: Taken one by one as there is room, so they may be more than fit in memory.
+        at_once: Most of them under way, or done and not yet yielded.
+    """
+    under_way: deque[asyncio.Task[T]] = deque()
+    try:
+        for job in jobs:
+            under_way.append(asyncio.create_task(job()))
+            await asyncio.sleep(0)  # lets it begin before the next one is made
+            if len(under_way) == at_once:
+                yield await under_way.popleft()
+        while under_way:
+            yield await under_way.popleft()
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 def _bmp(picture: "Picture") -> bytes:
@@ -150,12 +151,11 @@ def _bmp(picture: "Picture") -> bytes:
 
 
 def _followed(
-    file: str, picture: "Picture", outcome: Recognition | Refusal, tracker: FaceTracker
-) -> Item:
-    """Returns the item of a frame, with the faces' tracks."""
+    outcome: Recognition | Refusal, seconds: float, tracker: FaceTracker
+) -> Recognition | Refusal:
+    """Returns the outcome of a frame with the faces' tracks."""
     if isinstance(outcome, Refusal):
-        return Item(file, outcome, picture.number, picture.seconds)
-    seen = [SeenFace(face.box, face.emotions) for face in outcome.faces]
-    tracks = tracker.update(seen, picture.seconds)
-    faces = tuple(tracked(face, track) for face, track in zip(outcome.faces, tracks, strict=True))
-    return Item(file, outcome, picture.number, picture.seconds, faces)
+        return outcome
+    tracks = tracker.update([SeenFace(face.box, face.emotions) for face in outcome.faces], seconds)
+    faces = [tracked(face, track) for face, track in zip(outcome.faces, tracks, strict=True)]
+    return outcome.model_copy(update={"faces": faces})

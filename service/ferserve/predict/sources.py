@@ -14,12 +14,8 @@ from typing import Literal
 from ferserve.fer2013.names import is_litter
 from ferserve.images import SIGNATURES
 
-IMAGES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"},
-)
-VIDEOS = frozenset(
-    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"},
-)
+IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 """Files of these names are looked at whatever they hold, so that damage is reported."""
 
 AMBIGUOUS = ".ts"
@@ -85,48 +81,40 @@ def find_sources(paths: Iterable[Path]) -> Search:
     search = Search()
     taken: set[Path] = set()
     for path in paths:
-        if _is_folder(path):
+        is_folder, kind = False, None
+        with suppress(OSError):  # reading it will say what is wrong
+            is_folder = path.is_dir()
+            kind = _told_by_content(path)
+        if is_folder:
             found = [(file, file.relative_to(path), kind) for file, kind in _files(path, search)]
         else:
-            kind = None
-            with suppress(OSError):  # reading it will say what is wrong
-                kind = _told_by_content(path)
             found = [(path, Path(path.name), kind or _told_by_name(path))]
         for file, place, kind in sorted(found):
-            relative = _unlike(place, taken)
+            names = (place.with_stem(f"{place.stem}-{number}") for number in count(2))
+            relative = next(name for name in chain([place], names) if name not in taken)
             taken.add(relative)
             search.sources.append(Source(file, relative, kind == "video"))
     return search
 
 
-def target_of(source: Source, folder: Path, suffix: str) -> Path:
+def target_of(source: Source, folder: Path, suffixes: Container[str], other: str) -> Path:
     """Returns where a picture of a source goes, and makes the folder.
 
     Args:
         source: The file that was looked at.
         folder: Where pictures go.
-        suffix: Comes after the source's own name.
+        suffixes: With which a name stays as it is.
+        other: What is appended to other names.
 
     Raises:
         OSError: The folder cannot be made, or the picture would take the place of the source.
     """
-    target = folder / source.relative.with_name(source.relative.name + suffix)
+    kept = source.path.suffix.lower() in suffixes
+    target = folder / source.relative.with_name(source.relative.name + ("" if kept else other))
     if target.resolve() == source.path.resolve():
         raise FileExistsError(EEXIST, "the picture would take the place of the file itself")
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
-
-
-def _unlike(relative: Path, taken: Container[Path]) -> Path:
-    """Returns the path, with a number where it is taken: ``photo-2.jpg``."""
-    names = (relative.with_stem(f"{relative.stem}-{number}") for number in count(2))
-    return next(name for name in chain([relative], names) if name not in taken)
-
-
-def _is_folder(path: Path) -> bool:
-    with suppress(OSError):
-        return path.is_dir()
-    return False
 
 
 def _files(folder: Path, search: Search) -> Iterator[tuple[Path, Kind]]:

@@ -1,20 +1,29 @@
-"""The client for programs with an event loop."""
+"""The clients: one for programs with an event loop, and one for programs that wait."""
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from functools import wraps
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 import httpx
 
 from ferserve.benchmark.schemas import Against, BenchmarkDetails, BenchmarkJob, Progress, SplitName
-from ferserve.client import calls
-from ferserve.client.problems import checked
+from ferserve.client.problems import refusal_of_answer
 from ferserve.client.retries import Attempts, Retries
-from ferserve.client.streams import stream_frames
+from ferserve.client.streams import stream_frames, stream_url
+from ferserve.errors import kind_of
 from ferserve.inputs import ImageInput
-from ferserve.interface import AsyncInterface
+from ferserve.interface import AsyncInterface, Interface
 from ferserve.schemas import (
     DetectMode,
     EmotionResponse,
@@ -24,6 +33,12 @@ from ferserve.schemas import (
     StreamingOptions,
     StreamProblem,
 )
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+POLL_SECONDS = 0.5
+"""Pause between two looks at a benchmark."""
 
 
 class AsyncClient(AsyncInterface[EmotionResponse]):
@@ -51,7 +66,8 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         **http_options: Any,
     ) -> None:
         self._base_url = base_url
-        self._headers = calls.key_header(api_key)
+        # HTTP clients send this header to no other host.
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._retries = retries
         self._http = httpx.AsyncClient(
             base_url=base_url, headers=self._headers, timeout=timeout, **http_options
@@ -61,7 +77,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         await self._http.aclose()
 
     async def _recognize_file(self, data: bytes, options: RecognizeOptions) -> EmotionResponse:
-        body = await self._ask(calls.recognize(data, options))
+        body = await self._ask("POST", "/v1/emotion", params=options, content=data)
         return EmotionResponse.model_validate_json(body)
 
     def stream(
@@ -85,11 +101,11 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             StreamClosed: It ended the stream, or the connection broke.
             OSError: It could not be reached.
         """
-        url = calls.stream_url(self._base_url, options)
+        url = stream_url(self._base_url, options)
         return stream_frames(url, self._headers, frames, live, Attempts(self._retries))
 
     async def models(self) -> ModelList:  # noqa: D102 - as AsyncInterface says
-        return ModelList.model_validate_json(await self._ask(calls.list_models()))
+        return ModelList.model_validate_json(await self._ask("GET", "/v1/models"))
 
     async def benchmark(
         self,
@@ -124,21 +140,31 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             httpx.TransportError: It could not be reached.
             OSError: The zip cannot be read.
         """
-        if isinstance(upload, str | os.PathLike):
-            upload = await asyncio.to_thread(Path(upload).read_bytes)
-        body = await self._ask(calls.start_benchmark(models, split, against, limit, upload, detect))
-        job = BenchmarkJob.model_validate_json(body)
+        choice: dict[str, Any] = {"compare": list(models)}
+        if limit is not None:
+            choice["limit"] = limit
+        body: dict[str, Any] = {"json": choice | {"split": split, "against": against}}
+        if upload is not None:
+            if not isinstance(upload, bytes):
+                upload = await asyncio.to_thread(Path(upload).read_bytes)
+            body = {"data": choice | {"detect": detect}, "files": {"file": upload}}
+        # Twice asked, there would be two.
+        started = await self._ask("POST", "/v1/benchmark", repeatable=False, **body)
+        path = f"/v1/benchmark/{BenchmarkJob.model_validate_json(started).id}"
         try:
             while True:
-                body = await self._ask(calls.get_benchmark(job.id))
-                details = BenchmarkDetails.model_validate_json(body)
+                job = BenchmarkDetails.model_validate_json(await self._ask("GET", path))
                 if progress:
-                    progress(details.progress)
-                if calls.has_ended(details):
-                    return details
-                await asyncio.sleep(calls.POLL_SECONDS)
+                    progress(job.progress)
+                if job.status == "succeeded":
+                    return job
+                if job.status in ("failed", "cancelled"):
+                    code = job.problem.code if job.problem else job.status
+                    detail = job.problem.detail if job.problem else f"the benchmark was {code}"
+                    raise kind_of(code)(detail, code=code)
+                await asyncio.sleep(POLL_SECONDS)
         except asyncio.CancelledError:
-            await self._ask(calls.cancel_benchmark(job.id))
+            await self._ask("DELETE", path)
             raise
 
     async def benchmark_report(self, job_id: str) -> str:
@@ -148,26 +174,71 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             Refusal: There is none.
             httpx.TransportError: The service could not be reached.
         """
-        return (await self._ask(calls.get_report(job_id))).decode()
+        return (await self._ask("GET", f"/v1/benchmark/{job_id}/report")).decode()
 
-    async def _ask(self, call: calls.Call) -> bytes:
-        attempts = Attempts(self._retries, repeatable=call.repeatable)
+    async def _ask(
+        self, method: str, path: str, *, repeatable: bool = True, **request: Any
+    ) -> bytes:
+        """Returns the body of a successful answer."""
+        attempts = Attempts(self._retries, repeatable=repeatable)
         while True:
             try:
-                response = await self._http.request(
-                    call.method,
-                    call.path,
-                    params=call.params,
-                    content=call.content,
-                    json=call.json,
-                    data=call.data,
-                    files=call.files,
-                )
+                answer = await self._http.request(method, path, **request)
             except httpx.TransportError as error:
                 if (pause := attempts.pause_after_error(error)) is None:
                     raise
             else:
-                pause = attempts.pause_after_answer(response.status_code, response.headers)
+                if answer.is_success:
+                    return answer.content
+                pause = attempts.pause_after_answer(answer.status_code, answer.headers)
                 if pause is None:
-                    return checked(response)
+                    raise refusal_of_answer(answer.status_code, answer.content, answer.headers)
             await asyncio.sleep(pause)
+
+
+def _waits(
+    method: Callable[Concatenate[AsyncClient, P], Awaitable[T]],
+) -> Callable[Concatenate["Client", P], T]:
+    """Returns the form of a method that waits for its result."""
+
+    @wraps(method)
+    def wait(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return client._wait(lambda: method(client._client, *args, **kwargs))
+
+    return wait
+
+
+class Client(Interface[EmotionResponse]):
+    """Asks a service, as ``AsyncClient`` does, with the same arguments, results and errors."""
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        retries: Retries = Retries(),  # noqa: B008 - it cannot be changed
+        timeout: float = 60.0,
+        **http_options: Any,
+    ) -> None:
+        self._client = AsyncClient(
+            base_url, api_key=api_key, retries=retries, timeout=timeout, **http_options
+        )
+        super().__init__(self._client)
+
+    def stream(
+        self,
+        frames: Iterable[ImageInput],
+        *,
+        live: bool = False,
+        **options: Unpack[StreamingOptions],
+    ) -> Iterator[StreamAnswer | StreamProblem]:
+        """Sends frames through one connection; as ``AsyncClient.stream``."""
+        answers = self._client.stream(frames, live=live, **options)
+        try:
+            while answer := self._wait(lambda: anext(answers, None)):
+                yield answer
+        finally:
+            self._wait(answers.aclose)
+
+    benchmark = _waits(AsyncClient.benchmark)
+    benchmark_report = _waits(AsyncClient.benchmark_report)
