@@ -13,11 +13,9 @@ import typer
 from ferserve.command_line import ModelsDir, fail, settings_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from collections.abc import Sequence
 
     from ferserve.benchmark.schemas import BenchmarkResult, Progress
-    from ferserve.errors import Refusal
-    from ferserve.fer2013.vote_scoring import VoteScores
 
 SHORT_WHILE = 2.0
 """Seconds for which a request is repeated: whoever waits at a terminal wants to know soon."""
@@ -107,7 +105,7 @@ def benchmark_command(
             if report:
                 report.write_text(client.benchmark_report(job.id), encoding="utf-8")
     except Refusal as refusal:
-        fail(_why(refusal, url))
+        fail(f"{url}: {refusal.code}: {refusal.detail}")
     except httpx.HTTPError as error:
         fail(f"{url}: {error}")
     except OSError as error:
@@ -157,39 +155,36 @@ def robustness_command(
                 model.card.robustness = robustness.measure(model, test.faces, test.labels, advance)
                 model.card.write(folder / f"{name}.json")
         page = robustness.page(read_card(folder, name) for name in available_models(folder))
-    except (DatasetError, ModelError) as error:
+        out.write_text(page, encoding="utf-8")
+    except (DatasetError, ModelError, OSError) as error:
         fail(str(error))
-    out.write_text(page, encoding="utf-8")
-
-
-def _why(refusal: "Refusal", url: str) -> str:
-    if refusal.code == "cancelled":
-        return "it was cancelled"
-    if refusal.code.startswith("http_"):
-        return f"{url} answered {refusal.status}, not like a ferserve service"
-    return f"{refusal.code}: {refusal.detail}"
 
 
 def _print_result(result: "BenchmarkResult") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "faces", "accuracy", "95 % interval", "macro-F1", "ECE", "faces/s")
-    for one in result.results:
-        interval = one.accuracy_interval
-        table.add_row(
-            one.model.name,
-            f"{one.n:,}",
-            f"{one.accuracy:.2%}",
-            f"{interval.low:.2%} to {interval.high:.2%}",
-            f"{one.macro_f1:.2%}",
-            f"{one.ece:.2%}",
-            f"{one.faces_per_second:,.0f}",
-        )
+    ours = result.results
+    table = Table("", *(one.model.name for one in ours))
+
+    def add(name: str, form: str, values: "Sequence[float | None]") -> None:
+        table.add_row(name, *("–" if value is None else format(value, form) for value in values))
+
+    add("faces", ",", [one.n for one in ours])
+    add("accuracy", ".2%", [one.accuracy for one in ours])
+    add("95 % interval, from", ".2%", [one.accuracy_interval.low for one in ours])
+    add("to", ".2%", [one.accuracy_interval.high for one in ours])
+    add("macro-F1", ".2%", [one.macro_f1 for one in ours])
+    add("ECE", ".2%", [one.ece for one in ours])
+    for emotion in ours[0].per_class:
+        add(f"recall of {emotion}", ".1%", [one.per_class[emotion].recall for one in ours])
+    if votes := [one.votes for one in ours if one.votes]:
+        add("mean recall", ".1%", [one.mean_recall for one in votes])
+        add("cross-entropy", ".3f", [one.cross_entropy for one in votes])
+        add("Jensen-Shannon distance", ".3f", [one.js_distance for one in votes])
+    add("faces/s", ",.0f", [one.faces_per_second for one in ours])
     console = Console(markup=False, emoji=False)
     console.print(table)
-    if votes := {one.model.name: one.votes for one in result.results if one.votes}:
-        console.print(_votes_table(votes))
     for pair in result.comparisons:
         console.print(
             f"{pair.first} - {pair.second}: {pair.accuracy_difference:+.2%}, "
@@ -198,21 +193,3 @@ def _print_result(result: "BenchmarkResult") -> None:
         )
     if skipped := result.dataset.skipped:
         console.print(f"{skipped} faces or files were not scored; --json says more")
-
-
-def _votes_table(votes: "dict[str, VoteScores]") -> "Table":
-    from rich.table import Table
-
-    table = Table("", *votes, title="Against people's votes")
-    scores = votes.values()
-    rows = {
-        f"recall of {emotion}": ([one.recall[emotion] for one in scores], ".1%")
-        for emotion in next(iter(scores)).recall
-    } | {
-        "mean recall": ([one.mean_recall for one in scores], ".1%"),
-        "cross-entropy": ([one.cross_entropy for one in scores], ".3f"),
-        "Jensen-Shannon distance": ([one.js_distance for one in scores], ".3f"),
-    }
-    for name, (values, form) in rows.items():
-        table.add_row(name, *("–" if value is None else format(value, form) for value in values))
-    return table

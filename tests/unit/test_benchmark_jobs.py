@@ -104,8 +104,9 @@ async def test_a_place_is_held_while_an_upload_is_read(queue):
         (Refusal("no luck", code="nothing_to_score"), "nothing_to_score", "no luck"),
         (ValueError("secret"), "internal_error", "the service's log has more"),
         (InternalError("secret"), "internal_error", "the service's log has more"),
+        (ExceptionGroup("", [NotReady("no luck")]), "not_ready", "no luck"),
     ],
-    ids=["refusal", "refusal of a job", "fault", "failed batch"],
+    ids=["refusal", "refusal of a job", "fault", "failed batch", "failed stream of batches"],
 )
 async def test_a_failure_is_explained_and_the_next_job_runs(queue, error, code, detail):
     async def fail(job):

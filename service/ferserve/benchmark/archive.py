@@ -9,8 +9,8 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from ferserve.errors import (
     InvalidArchive,
@@ -41,14 +41,8 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImp
 """What zipfile raises on files that are no zip or a broken one."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledFile:
-    """A file of the archive.
-
-    Attributes:
-        name: ``<emotion>/<file name>``.
-        label: Index into ``EMOTIONS``.
-    """
+class LabelledFile(NamedTuple):
+    """A file of the archive: ``<emotion>/<file name>`` and the index into ``EMOTIONS``."""
 
     name: str
     label: int
@@ -73,9 +67,9 @@ class LabelledArchive:
     def __init__(self, data: bytes, settings: Settings) -> None:
         if not data.startswith(b"PK"):
             raise UnsupportedMediaType("the file is no zip")
+        most = settings.benchmark_max_entries
         # zipfile makes an object of every entry, so they are counted first.
-        if data.count(ENTRY_SIGNATURE) > settings.benchmark_max_entries:
-            most = settings.benchmark_max_entries
+        if data.count(ENTRY_SIGNATURE) > most:
             raise TooManyImages(f"the zip may have at most {most} entries")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
@@ -102,18 +96,17 @@ class LabelledArchive:
 
 def _check_sizes(entries: Sequence[zipfile.ZipInfo], packed: int, settings: Settings) -> None:
     total = sum(entry.file_size for entry in entries)
-    if total > settings.benchmark_max_unpacked_bytes:
-        most = settings.benchmark_max_unpacked_bytes
-        raise PayloadTooLarge(f"the zip unpacks to {total} bytes; at most {most} are accepted")
-    if total > MAX_RATIO * packed:
+    most = min(settings.benchmark_max_unpacked_bytes, MAX_RATIO * packed)
+    if total > most:
         raise PayloadTooLarge(
-            f"the zip unpacks to {total // packed} times its size; at most {MAX_RATIO} is accepted"
+            f"the zip unpacks to {total} bytes; at most {most} are accepted, "
+            f"and {MAX_RATIO} times its size"
         )
+    most = settings.max_upload_bytes
     for entry in entries:
-        if entry.file_size > settings.max_upload_bytes:
+        if entry.file_size > most:
             raise PayloadTooLarge(
-                f"{_shown(entry)} has {entry.file_size} bytes; "
-                f"a file may have at most {settings.max_upload_bytes}"
+                f"{_shown(entry)} has {entry.file_size} bytes; a file may have at most {most}"
             )
 
 

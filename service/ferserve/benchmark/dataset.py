@@ -32,7 +32,6 @@ class LabelledFaces:
         faces: uint8 ``[N, 48, 48]``, N at least 1.
         labels: int64 ``[N]``, indices into ``EMOTIONS``; of votes the majority, -1 where it is not
             clear.
-        info: Where they are from.
         votes: int64 ``[N, 10]``, in the order of ``CHOICES``; None where labels are scored.
     """
 
@@ -43,12 +42,7 @@ class LabelledFaces:
 
 
 class OperatorDataset:
-    """FER2013 and FER+ from the operator's paths; read when first needed, and kept in memory.
-
-    Args:
-        path: FER2013.
-        votes: FER+, where there is any.
-    """
+    """FER2013 and FER+ from the operator's paths; read when first needed, and kept in memory."""
 
     def __init__(self, path: Path, votes: Path | None) -> None:
         self._path = path
@@ -103,21 +97,18 @@ def uploaded_faces(
     files: Sequence[LabelledFile],
     crops: Sequence[NDArray[np.uint8] | str],
 ) -> LabelledFaces:
-    """Returns the faces that were cut out of files of an archive.
-
-    Args:
-        archive: Of the files.
-        files: Those that were looked at.
-        crops: For each its face, uint8 ``[48, 48]``, or the code of why it has none.
+    """Returns the faces of files of an archive: of each uint8 ``[48, 48]``, or why it has none.
 
     Raises:
         Refusal: There is no face.
     """
-    pairs = list(zip(files, crops, strict=True))
-    faces = [(file.label, crop) for file, crop in pairs if not isinstance(crop, str)]
-    skipped = [
-        SkippedFile(file=file.name, code=crop) for file, crop in pairs if isinstance(crop, str)
-    ]
+    faces, labels, skipped = [], [], []
+    for file, crop in zip(files, crops, strict=True):
+        if isinstance(crop, str):
+            skipped.append(SkippedFile(file=file.name, code=crop))
+        else:
+            faces.append(crop)
+            labels.append(file.label)
     if not faces:
         reasons = ", ".join(sorted({file.code for file in skipped}))
         detail = f"none of the {len(skipped)} files has a face: {reasons}"
@@ -131,8 +122,7 @@ def uploaded_faces(
         skipped=len(skipped),
         skipped_files=skipped[:MAX_SKIPPED_NAMES],
     )
-    labels = np.array([label for label, _ in faces], np.int64)
-    return LabelledFaces(np.stack([face for _, face in faces]), labels, info)
+    return LabelledFaces(np.stack(faces), np.array(labels, np.int64), info)
 
 
 def spread(total: int, limit: int | None) -> NDArray[np.int64]:

@@ -22,13 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Job:
-    """A benchmark.
-
-    Attributes:
-        state: What the API shows of it.
-        mistakes: For the report, once it has succeeded.
-        task: Does the work.
-    """
+    """A benchmark: what the API shows of it, what only the report does, and what does it."""
 
     state: BenchmarkDetails
     mistakes: Mistakes | None = None
@@ -73,11 +67,7 @@ Work = Callable[[Job], Awaitable[Outcome]]
 
 
 class JobQueue:
-    """Runs jobs one after another.
-
-    Args:
-        max_waiting: Most jobs waiting beside the one that runs.
-    """
+    """Runs jobs one after another; at most ``max_waiting`` wait beside the one that runs."""
 
     def __init__(self, max_waiting: int) -> None:
         self._max_waiting = max_waiting
@@ -124,12 +114,7 @@ class JobQueue:
             self._reserved -= 1
 
     def submit(self, state: BenchmarkDetails, work: Work) -> Job:
-        """Queues a job, in a place that was reserved.
-
-        Args:
-            state: What was asked for.
-            work: Does it; its exception fails the job, its cancellation ends it.
-        """
+        """Queues a job, in a place that was reserved; an exception of its work fails it."""
         job = Job(state)
         job.task = asyncio.create_task(self._run(job, work))
         self._jobs[state.id] = job
@@ -139,21 +124,13 @@ class JobQueue:
         return job
 
     def get(self, job_id: str) -> Job:
-        """Returns a job.
-
-        Raises:
-            NotFound: There is none of this id.
-        """
+        """Returns a job; NotFound where there is none of this id."""
         if job_id not in self._jobs:
             raise NotFound(f"no benchmark of this id is remembered; the last {HISTORY} are")
         return self._jobs[job_id]
 
     def cancel(self, job_id: str) -> Job:
-        """Ends a job that waits or runs; one that has ended stays as it is.
-
-        Raises:
-            NotFound: There is none of this id.
-        """
+        """Ends a job that waits or runs; one that has ended stays as it is."""
         job = self.get(job_id)
         job.end("cancelled")
         if job.task:

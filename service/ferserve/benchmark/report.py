@@ -3,7 +3,6 @@
 import base64
 import io
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,7 +12,7 @@ from PIL import Image
 
 from ferserve.benchmark.jobs import Job
 from ferserve.benchmark.peers import KINDS, PEERS, PEOPLE
-from ferserve.benchmark.schemas import BenchmarkDetails, ConfusionMatrix
+from ferserve.benchmark.schemas import BenchmarkDetails
 
 SPLITS = {
     "all": "all FER2013 test images",
@@ -22,8 +21,6 @@ SPLITS = {
     "leak_free": "FER2013 test images that are not in Training",
     "train": "FER2013 Training: images that models are trained on",
 }
-CONFUSIONS = 5
-"""Confusions put into words."""
 
 
 def render_report(job: Job, thumbnails: bool = False) -> str:
@@ -41,7 +38,6 @@ def render_report(job: Job, thumbnails: bool = False) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "confusions": _confusions,
         "data_uri": _data_uri,
         "percent": _percent,
         "thousands": lambda number: f"{number:,.0f}",
@@ -70,19 +66,7 @@ def _about(state: BenchmarkDetails) -> str:
 
 
 def _percent(share: float, digits: int = 1) -> str:
-    """``0.6472`` → ``64.7 %``, with a space that does not break."""
-    return f"{100 * share:.{digits}f}\u00a0%"
-
-
-def _confusions(matrix: ConfusionMatrix) -> list[dict[str, Any]]:
-    """Returns the most frequent mistakes, the most frequent first."""
-    found: list[dict[str, Any]] = [
-        {"label": label, "answer": answer, "count": count, "share": count / sum(row)}
-        for label, row in zip(matrix.labels, matrix.counts, strict=True)
-        for answer, count in zip(matrix.labels, row, strict=True)
-        if label != answer and count
-    ]
-    return sorted(found, key=lambda mix: mix["count"], reverse=True)[:CONFUSIONS]
+    return f"{100 * share:.{digits}f}\u00a0%"  # with a space that does not break
 
 
 def _data_uri(face: NDArray[np.uint8]) -> str:

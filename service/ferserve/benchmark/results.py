@@ -1,6 +1,5 @@
 """Probabilities and labels → the figures of a result."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import NamedTuple
@@ -28,14 +27,11 @@ MAX_MISTAKES = 24
 """Mistakes kept for the report."""
 
 
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """What running one model over all faces gave.
+class Measurement(NamedTuple):
+    """What running one model over all faces gave, in all ``seconds``.
 
-    Attributes:
-        probabilities: float32 ``[N, 7]``, columns in the order of ``EMOTIONS``.
-        batch_seconds: float64 ``[N]``, for each face the duration of its batch.
-        seconds: From the first face in to the last answer out.
+    ``probabilities`` are float32 ``[N, 7]`` in the order of ``EMOTIONS``, ``batch_seconds`` float64
+    ``[N]``: for each face the duration of its batch.
     """
 
     model: ModelReference
@@ -66,13 +62,7 @@ class Outcome(NamedTuple):
 
 
 def summarise(measurements: list[Measurement], data: LabelledFaces, keep_mistakes: bool) -> Outcome:
-    """Scores the measurements of several models on the same faces.
-
-    Args:
-        measurements: One a model.
-        data: The faces.
-        keep_mistakes: Whether some of the faces may be kept.
-    """
+    """Scores the measurements of several models on the same faces."""
     scored = data.labels >= 0
     faces, labels = data.faces[scored], data.labels[scored]
     answers = {one.model.name: one.probabilities[scored] for one in measurements}
@@ -106,12 +96,9 @@ def _result(
     votes: NDArray[np.int64] | None,
 ) -> ModelResult:
     scores = score(probabilities, labels)
-    if votes is None:
-        against_votes, ece = None, scores.ece
-        bins = reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
-    else:
-        against_votes = score_votes(measurement.probabilities, votes)
-        ece = against_votes.ece or 0.0
+    bins = reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    against_votes = None if votes is None else score_votes(measurement.probabilities, votes)
+    if votes is not None:
         bins = vote_reliability(measurement.probabilities, votes)
     correct = int(np.trace(scores.confusion))
     low, high = wilson_interval(correct, scores.n)
@@ -123,7 +110,7 @@ def _result(
         accuracy=scores.accuracy,
         accuracy_interval=Interval(low=low, high=high),
         macro_f1=scores.macro_f1,
-        ece=ece,
+        ece=scores.ece if against_votes is None else against_votes.ece or 0.0,
         per_class=scores.per_class,
         confusion=ConfusionMatrix(labels=list(EMOTIONS), counts=scores.confusion.tolist()),
         reliability=bins,

@@ -30,26 +30,18 @@ FILES_AT_A_TIME = 8
 """Uploaded files decoded between two looks at whether the job was cancelled."""
 
 NO_DATASET = (
-    "no FER2013 is configured: the operator sets FERSERVE_DATASET to the Kaggle zip, its unpacked "
-    "folder or fer2013.csv, and restarts the service; or send a zip of class folders as "
-    "multipart/form-data"
+    "no FER2013 is configured: the operator sets FERSERVE_DATASET to the Kaggle zip, its folder or "
+    "fer2013.csv, and restarts the service; or send a zip of class folders as multipart/form-data"
 )
-
 NO_VOTES = (
-    "no votes are configured: the operator sets FERSERVE_VOTES to a CSV of FER+ votes and restarts "
-    "the service"
+    "no votes are configured: the operator sets FERSERVE_VOTES to a CSV of FER+, and restarts"
 )
 
 
 class Benchmarks:
-    """Starts benchmarks; ``queue.reserve`` holds a place for each.
+    """Starts benchmarks of a recognizer's models, through the batchers that live requests use.
 
-    Args:
-        recognizer: Its models are measured, through the batchers that live requests use.
-
-    Attributes:
-        queue: The jobs.
-        max_upload_bytes: Largest body of an upload.
+    Each needs a place that ``queue.reserve`` holds.
     """
 
     def __init__(self, recognizer: AsyncRecognizer) -> None:
@@ -57,9 +49,8 @@ class Benchmarks:
         self._settings = settings = recognizer.settings
         self.queue = JobQueue(settings.benchmark_queue)
         self.max_upload_bytes = settings.benchmark_max_upload_bytes
-        self._dataset = (
-            OperatorDataset(settings.dataset, settings.votes) if settings.dataset else None
-        )
+        path = settings.dataset
+        self._dataset = OperatorDataset(path, settings.votes) if path else None
 
     def on_dataset(self, request: BenchmarkRequest) -> Job:
         """Queues a benchmark on the operator's data set.
