@@ -113,8 +113,7 @@ def start_ray(processors: float) -> None:
     """Joins the cluster that ``RAY_ADDRESS`` names, or else starts Ray on this machine.
 
     Args:
-        processors: How many a Ray started here may give away, at least as many as there are. It
-            is an account only, which may exceed what is there.
+        processors: How many a Ray started here may give away; they may exceed what is there.
     """
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(address, logging_level=logging.WARNING)

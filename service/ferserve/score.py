@@ -81,11 +81,11 @@ def score(
         source: A local path or a URI: a folder of images or of Parquet files, or one file.
         target: A folder, likewise.
         settings: Of the service.
-        cluster: What a worker computes on.
+        cluster: What a worker computes on; ``workers`` are as many as there are processors for.
         progress: Is told how many of all images are done.
         detect: As for one image of the API.
         column: Of the images in Parquet, by default ``image``.
-        workers: Number of workers; None is as many as there are processors for.
+        workers: Where there should be more or fewer.
 
     Raises:
         ValueError: The input or the output cannot be used.

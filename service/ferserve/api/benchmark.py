@@ -45,14 +45,7 @@ _REQUEST_BODY = {
         "left to the defaults. A form for one on a zip of your own: a folder for each emotion "
         "(`angry/`, `happy/`, …) with images of any format and size inside.",
         "content": {
-            "application/json": {
-                "schema": BenchmarkRequest.model_json_schema(),
-                "examples": {
-                    "one model": {"value": {"model": "custom_cnn", "split": "private"}},
-                    "people's majority": {"value": {"model": "custom_cnn", "against": "votes"}},
-                    "two models": {"value": {"compare": ["custom_cnn", "resnet50v2"]}},
-                },
-            },
+            "application/json": {"schema": BenchmarkRequest.model_json_schema()},
             "multipart/form-data": {
                 "schema": _UPLOAD_SCHEMA
                 | {"required": [FIELD], "properties": {FIELD: _ZIP, **_UPLOAD_SCHEMA["properties"]}}
@@ -117,8 +110,8 @@ async def start_benchmark(
             f"multipart/form-data with a zip as field {FIELD!r}"
         )
     try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            with benchmarks.queue.reserve():
+        with benchmarks.queue.reserve():
+            async with asyncio.timeout(UPLOAD_SECONDS):
                 job = await start(request, benchmarks)
     except TimeoutError:
         raise errors.DeadlineExceeded("the upload took too long") from None

@@ -12,13 +12,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from ferserve.errors import (
-    InvalidArchive,
-    PayloadTooLarge,
-    Refusal,
-    TooManyImages,
-    UnsupportedMediaType,
-)
+from ferserve import errors
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.names import emotion_label, is_litter
 from ferserve.settings import Settings
@@ -50,31 +44,23 @@ class LabelledFile(NamedTuple):
 
 
 class LabelledArchive:
-    """The images of a zip, by class; to be read by one thread at a time.
-
-    Args:
-        data: The zip.
-        settings: The limits.
-
-    Attributes:
-        files: In order of class and name.
-        sha256: Of the zip file.
+    """The images of a zip, in order of class and name; to be read by one thread at a time.
 
     Raises:
-        Refusal: One of its subclasses, if the zip is refused.
+        Refusal: One of its subclasses, if the zip is damaged, over a limit or laid out otherwise.
     """
 
     def __init__(self, data: bytes, settings: Settings) -> None:
         if not data.startswith(b"PK"):
-            raise UnsupportedMediaType("the file is no zip")
+            raise errors.UnsupportedMediaType("the file is no zip")
         most = settings.benchmark_max_entries
         # zipfile makes an object of every entry, so they are counted first.
         if data.count(ENTRY_SIGNATURE) > most:
-            raise TooManyImages(f"the zip may have at most {most} entries")
+            raise errors.TooManyImages(f"the zip may have at most {most} entries")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except DAMAGED as error:
-            raise InvalidArchive("the zip is damaged") from error
+            raise errors.InvalidArchive("the zip is damaged") from error
         entries = [entry for entry in self._zip.infolist() if not is_litter(entry.filename)]
         _check_sizes(entries, len(data), settings)
         self.files = _sort_into_classes(entries)
@@ -91,23 +77,19 @@ class LabelledArchive:
             return self._zip.read(file.entry)
         except DAMAGED as error:
             detail = f"{file.name} is damaged in the zip"
-            raise Refusal(detail, code="damaged_file") from error
+            raise errors.Refusal(detail, code="damaged_file") from error
 
 
 def _check_sizes(entries: Sequence[zipfile.ZipInfo], packed: int, settings: Settings) -> None:
     total = sum(entry.file_size for entry in entries)
     most = min(settings.benchmark_max_unpacked_bytes, MAX_RATIO * packed)
     if total > most:
-        raise PayloadTooLarge(
-            f"the zip unpacks to {total} bytes; at most {most} are accepted, "
-            f"and {MAX_RATIO} times its size"
-        )
-    most = settings.max_upload_bytes
+        limit = f"at most {most} are accepted, and {MAX_RATIO} times its size"
+        raise errors.PayloadTooLarge(f"the zip unpacks to {total} bytes; {limit}")
     for entry in entries:
-        if entry.file_size > most:
-            raise PayloadTooLarge(
-                f"{_shown(entry)} has {entry.file_size} bytes; a file may have at most {most}"
-            )
+        if entry.file_size > settings.max_upload_bytes:
+            limit = f"a file may have at most {settings.max_upload_bytes}"
+            raise errors.PayloadTooLarge(f"{_shown(entry)} has {entry.file_size} bytes; {limit}")
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
@@ -122,7 +104,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     }
     for fault, is_met in rules.items():
         if not is_met:
-            raise InvalidArchive(f"{_shown(entry)}: {fault}")
+            raise errors.InvalidArchive(f"{_shown(entry)}: {fault}")
 
 
 def _sort_into_classes(entries: Sequence[zipfile.ZipInfo]) -> list[LabelledFile]:
@@ -134,23 +116,22 @@ def _sort_into_classes(entries: Sequence[zipfile.ZipInfo]) -> list[LabelledFile]
         path = PurePosixPath(entry.filename)
         label = emotion_label(path.parent.name)
         if label is None:
-            raise InvalidArchive(
-                f"{_shown(entry)}: lies in no folder named for an emotion; expected {LAYOUT}"
-            )
+            fault = f"lies in no folder named for an emotion; expected {LAYOUT}"
+            raise errors.InvalidArchive(f"{_shown(entry)}: {fault}")
         emotion = EMOTIONS[label]
         place = path.parent.parent / emotion / path.name
         if place in files:
-            raise InvalidArchive(f"{_shown(entry)}: is there twice")
+            raise errors.InvalidArchive(f"{_shown(entry)}: is there twice")
         files[place] = LabelledFile(f"{emotion}/{path.name}", label, entry)
     roots = {place.parent.parent for place in files}
     if len(roots) > 1:
-        raise InvalidArchive(
+        raise errors.InvalidArchive(
             f"the emotions' folders must lie beside each other; they are in {len(roots)} places"
         )
     present = {file.label for file in files.values()}
     missing = [emotion for label, emotion in enumerate(EMOTIONS) if label not in present]
     if missing:
-        raise InvalidArchive(f"no image of {', '.join(missing)}; expected {LAYOUT}")
+        raise errors.InvalidArchive(f"no image of {', '.join(missing)}; expected {LAYOUT}")
     return sorted(files.values(), key=lambda file: (file.label, file.name))
 
 

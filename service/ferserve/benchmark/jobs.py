@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ferserve.benchmark.results import Mistakes, Outcome
@@ -26,7 +26,7 @@ class Job:
 
     state: BenchmarkDetails
     mistakes: Mistakes | None = None
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] = field(init=False)
 
     @property
     def ended(self) -> bool:
@@ -90,8 +90,7 @@ class JobQueue:
     async def close(self) -> None:
         """Cancels every job and waits for the running one to let go."""
         self.begin_close()
-        tasks = [job.task for job in self._jobs.values() if job.task]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(job.task for job in self.jobs), return_exceptions=True)
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
@@ -133,8 +132,7 @@ class JobQueue:
         """Ends a job that waits or runs; one that has ended stays as it is."""
         job = self.get(job_id)
         job.end("cancelled")
-        if job.task:
-            job.task.cancel()
+        job.task.cancel()
         return job
 
     async def _run(self, job: Job, work: Work) -> None:

@@ -2,11 +2,9 @@
 
 import base64
 import io
-from importlib.resources import files
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,12 +22,7 @@ SPLITS = {
 
 
 def render_report(job: Job, thumbnails: bool = False) -> str:
-    """Returns the page of a job in any state; one that has not ended reloads itself.
-
-    Args:
-        job: The job.
-        thumbnails: Whether to show faces.
-    """
+    """Returns the page of a job in any state; one that has not ended reloads itself."""
     environment = Environment(
         loader=PackageLoader("ferserve.benchmark", "."),
         autoescape=True,
@@ -53,7 +46,6 @@ def render_report(job: Job, thumbnails: bool = False) -> str:
         peers=peers,
         people=PEOPLE,
         result=state.result,
-        style=Markup((files("ferserve.benchmark") / "report.css").read_text("utf-8")),  # noqa: S704
         thumbnails=thumbnails,
     )
     return page.lstrip()

@@ -7,15 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ferserve.benchmark import schemas
 from ferserve.benchmark.dataset import LabelledFaces
-from ferserve.benchmark.schemas import (
-    BatchLatency,
-    BenchmarkResult,
-    Comparison,
-    ConfusionMatrix,
-    Interval,
-    ModelResult,
-)
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reliability import reliability_bins
 from ferserve.fer2013.scoring import score
@@ -57,7 +50,7 @@ Mistakes = dict[str, list[Mistake]]
 class Outcome(NamedTuple):
     """What a finished job leaves; no mistakes where none may be kept."""
 
-    result: BenchmarkResult
+    result: schemas.BenchmarkResult
     mistakes: Mistakes | None
 
 
@@ -67,7 +60,7 @@ def summarise(measurements: list[Measurement], data: LabelledFaces, keep_mistake
     faces, labels = data.faces[scored], data.labels[scored]
     answers = {one.model.name: one.probabilities[scored] for one in measurements}
     right = {name: rows.argmax(axis=1) == labels for name, rows in answers.items()}
-    result = BenchmarkResult(
+    result = schemas.BenchmarkResult(
         dataset=data.info,
         results=[_result(one, answers[one.model.name], labels, data.votes) for one in measurements],
         comparisons=[_compare(*pair, right) for pair in combinations(right, 2)],
@@ -94,7 +87,7 @@ def _result(
     probabilities: NDArray[np.float32],
     labels: NDArray[np.int64],
     votes: NDArray[np.int64] | None,
-) -> ModelResult:
+) -> schemas.ModelResult:
     scores = score(probabilities, labels)
     bins = reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
     against_votes = None if votes is None else score_votes(measurement.probabilities, votes)
@@ -102,17 +95,17 @@ def _result(
         bins = vote_reliability(measurement.probabilities, votes)
     correct = int(np.trace(scores.confusion))
     low, high = wilson_interval(correct, scores.n)
-    return ModelResult(
+    return schemas.ModelResult(
         model=measurement.model,
         provider=measurement.provider,
         n=scores.n,
         correct=correct,
         accuracy=scores.accuracy,
-        accuracy_interval=Interval(low=low, high=high),
+        accuracy_interval=schemas.Interval(low=low, high=high),
         macro_f1=scores.macro_f1,
         ece=scores.ece if against_votes is None else against_votes.ece or 0.0,
         per_class=scores.per_class,
-        confusion=ConfusionMatrix(labels=list(EMOTIONS), counts=scores.confusion.tolist()),
+        confusion=schemas.ConfusionMatrix(labels=list(EMOTIONS), counts=scores.confusion.tolist()),
         reliability=bins,
         votes=against_votes,
         seconds=measurement.seconds,
@@ -122,17 +115,19 @@ def _result(
     )
 
 
-def _latency(batch_seconds: NDArray[np.float64]) -> BatchLatency:
+def _latency(batch_seconds: NDArray[np.float64]) -> schemas.BatchLatency:
     # Faces of one batch share its duration, and two batches never take equally long to the
     # nanosecond but by chance: so the distinct values are the batches.
     durations = 1000 * np.unique(batch_seconds)
     p50, p90, p95, p99, longest = np.percentile(durations, [50, 90, 95, 99, 100]).tolist()
-    return BatchLatency(batches=len(durations), p50=p50, p90=p90, p95=p95, p99=p99, max=longest)
+    return schemas.BatchLatency(
+        batches=len(durations), p50=p50, p90=p90, p95=p95, p99=p99, max=longest
+    )
 
 
-def _compare(first: str, second: str, right: dict[str, NDArray[np.bool_]]) -> Comparison:
+def _compare(first: str, second: str, right: dict[str, NDArray[np.bool_]]) -> schemas.Comparison:
     test = mcnemar(right[first], right[second])
-    return Comparison(
+    return schemas.Comparison(
         first=first,
         second=second,
         accuracy_difference=(test.only_first - test.only_second) / len(right[first]),

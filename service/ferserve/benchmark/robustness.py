@@ -71,15 +71,10 @@ PERTURBATIONS: dict[str, Callable[[Picture], Picture]] = {
 INTRODUCTION = """\
 # Robustness
 
-Accuracy, %, of each model on all FER2013 test images, changed as other crops, cameras and light
-change them, and the change in points against the unchanged ones. No model was trained or chosen on
-these figures. Made by `make robustness` from the model cards, which have them unrounded.
-"""
-
-NOTES = """\
-Tighter and wider crops move all four sides; what comes in from outside repeats the edge, as in the
-service's own crops. Rotation is about the centre. Brightness multiplies the grey values and clips
-them.
+Accuracy against the labels, %, on all FER2013 test images, changed as other crops, cameras and light
+change them, and the change in points. No model was trained or chosen on these figures. Made by
+`make robustness` from the model cards. What comes in from outside repeats the picture's edge, as in
+the service's own crops.
 """
 
 
@@ -123,7 +118,7 @@ def page(cards: Iterable[ModelCard]) -> str:
     for condition in PERTURBATIONS:
         cells = [_cell(accuracy[condition], accuracy["original"]) for _, accuracy in measured]
         lines.append(f"| {condition} | {' | '.join(cells)} |")
-    return "\n".join([INTRODUCTION, *lines, "", NOTES])
+    return "\n".join([INTRODUCTION, *lines, ""])
 
 
 def _cell(accuracy: float, original: float) -> str:

@@ -9,25 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferserve.batcher import Lane
-from ferserve.benchmark.archive import LabelledArchive
+from ferserve.benchmark import schemas
+from ferserve.benchmark.archive import LabelledArchive, LabelledFile
 from ferserve.benchmark.dataset import LabelledFaces, OperatorDataset, spread, uploaded_faces
 from ferserve.benchmark.jobs import Job, JobQueue, Work
 from ferserve.benchmark.results import Measurement, Outcome, summarise
-from ferserve.benchmark.schemas import (
-    BenchmarkDetails,
-    BenchmarkRequest,
-    Choice,
-    Links,
-    Source,
-    UploadOptions,
-)
 from ferserve.errors import DatasetNotConfigured, Refusal
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import ModelReference
-
-FILES_AT_A_TIME = 8
-"""Uploaded files decoded between two looks at whether the job was cancelled."""
 
 NO_DATASET = (
     "no FER2013 is configured: the operator sets FERSERVE_DATASET to the Kaggle zip, its folder or "
@@ -52,7 +42,7 @@ class Benchmarks:
         path = settings.dataset
         self._dataset = OperatorDataset(path, settings.votes) if path else None
 
-    def on_dataset(self, request: BenchmarkRequest) -> Job:
+    def on_dataset(self, request: schemas.BenchmarkRequest) -> Job:
         """Queues a benchmark on the operator's data set.
 
         Raises:
@@ -73,7 +63,7 @@ class Benchmarks:
 
         return self._submit(work, "operator", models, request)
 
-    async def on_upload(self, data: bytes, options: UploadOptions) -> Job:
+    async def on_upload(self, data: bytes, options: schemas.UploadOptions) -> Job:
         """Queues a benchmark on an uploaded zip, after checking it.
 
         Raises:
@@ -84,43 +74,42 @@ class Benchmarks:
         archive = await asyncio.to_thread(LabelledArchive, data, self._settings)
         files = [archive.files[index] for index in spread(len(archive.files), options.limit)]
 
-        def cut(start: int) -> list[NDArray[np.uint8] | str]:
-            crops: list[NDArray[np.uint8] | str] = []
-            for file in files[start : start + FILES_AT_A_TIME]:
-                try:
-                    face = self._recognizer.largest_face(archive.read(file), options.detect)
-                    crops.append("no_face" if face is None else face)
-                except Refusal as refusal:
-                    crops.append(refusal.code)
-            return crops
+        def crop(file: LabelledFile) -> NDArray[np.uint8] | str:
+            try:
+                face = self._recognizer.largest_face(archive.read(file), options.detect)
+            except Refusal as refusal:
+                return refusal.code
+            return "no_face" if face is None else face
 
         async def work(job: Job) -> Outcome:
             started = monotonic()
             crops: list[NDArray[np.uint8] | str] = []
-            while len(crops) < len(files):
-                rate = len(crops) / (monotonic() - started) if crops else None
-                job.advance("preparing", len(crops), len(files), rate=rate)
-                crops += await asyncio.to_thread(cut, len(crops))
+            for done, file in enumerate(files):
+                rate = done / (monotonic() - started) if done else None
+                job.advance("preparing", done, len(files), rate=rate)
+                crops.append(await asyncio.to_thread(crop, file))
             faces = uploaded_faces(archive, files, crops)
             return await self._measure_all(job, faces, keep_mistakes=options.thumbnails)
 
         return self._submit(work, "upload", models, options)
 
-    def _models(self, choice: Choice) -> list[str]:
+    def _models(self, choice: schemas.Choice) -> list[str]:
         names = (*([choice.model] if choice.model else []), *choice.compare)
         chosen = list(dict.fromkeys(names)) or [self._recognizer.default_model]
         for name in chosen:
             self._recognizer.served(name)
         return chosen
 
-    def _submit(self, work: Work, source: Source, models: list[str], choice: Choice) -> Job:
+    def _submit(
+        self, work: Work, source: schemas.Source, models: list[str], choice: schemas.Choice
+    ) -> Job:
         job_id = uuid.uuid4().hex
         path = f"{self._settings.root_path}/v1/benchmark/{job_id}"
-        state = BenchmarkDetails(
+        state = schemas.BenchmarkDetails(
             id=job_id,
             source=source,
             models=models,
-            links=Links(self=path, events=f"{path}/events", report=f"{path}/report"),
+            links=schemas.Links(self=path, events=f"{path}/events", report=f"{path}/report"),
             **choice.model_dump(include={"split", "against", "limit", "detect"}),
         )
         return self.queue.submit(state, work)
