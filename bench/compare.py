@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - a script that talks to the person who runs it
 """ferserve beside its peers and the bare runtime, on the same processors with the same ONNX file.
 
 Starts the services one after another and drives each with the same generator: to saturation, and
@@ -6,7 +5,7 @@ where latency counts also with one client, at half of the service's own saturati
 ferserve's, so that all have the same load. Rounds go through everything: a machine that slows down
 does so for all.
 
-    python bench/compare.py                                                    # about 22 minutes
+    python bench/compare.py                                                    # about 20 minutes
     python bench/compare.py --services ferserve,ray --rounds 1 --seconds 3 --out /tmp/try
     python bench/compare.py --services ferserve --earlier ../checkout-of-another-commit
 
@@ -27,18 +26,9 @@ from ferserve.loadtest.generator import run
 from ferserve.loadtest.payloads import Payload
 from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
 from ferserve.loadtest.statistics import summarize
+from ferserve.serving import DEFAULT_MODEL
 from ferserve.settings import installed_models
-from load import (
-    REPOSITORY,
-    Service,
-    ServiceFailed,
-    command_line,
-    face,
-    free_port,
-    photo,
-    running,
-    write_result,
-)
+from load import Service, ServiceFailed, command_line, face, free_port, photo, running, write_result
 from peers.bare import bare_loop
 from peers.common import Classifier, decode
 from peers.registry import FERSERVE, PEERS, Peer, earlier
@@ -46,16 +36,8 @@ from peers.registry import FERSERVE, PEERS, Peer, earlier
 TOLERANCE = 1e-4
 """Largest difference of a probability from the bare runtime's."""
 
+WARM_UP_SECONDS = 2.0
 CPU_FACTOR, P99_FACTOR = 1.25, 3.0
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all measurements share: processors of the services, and seconds."""
-
-    cores: Sequence[int]
-    seconds: float
-    warm_up: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -76,21 +58,19 @@ class Case:
 
 
 CASES = (
-    Case("faces", "custom_cnn", "faces of 48×48, Custom CNN", face(), 32, 1, True),
-    Case("resnet50v2", "resnet50v2", "faces of 48×48, ResNet50V2", face(), 16, 8, False),
+    Case("faces", DEFAULT_MODEL, f"faces of 48×48, {DEFAULT_MODEL}", face(), 32, 16, True),
+    Case("custom_cnn", "custom_cnn", "faces of 48×48, Custom CNN", face(), 32, 1, False),
     # The peers are frameworks and bring no detector; with ferserve's it would be measured twice.
-    Case("photos", "custom_cnn", "photos of 512×512, Custom CNN", photo(), 8, None, True),
+    Case("photos", DEFAULT_MODEL, f"photos of 512×512, {DEFAULT_MODEL}", photo(), 8, None, True),
 )
 
 
 def main() -> None:
-    """Measures and writes the result."""
     names = [peer.name for peer in (FERSERVE, *PEERS)]
     parser = command_line(__doc__, rounds=3, seconds=5.0, cores=2)
     parser.add_argument("--services", default=",".join(names), help="comma-separated")
     parser.add_argument("--cases", default=",".join(case.name for case in CASES))
     parser.add_argument("--earlier", type=Path, help="another checkout of this repository")
-    parser.add_argument("--cache", type=Path, default=REPOSITORY / "build" / "peers")
     options = parser.parse_args()
     peers = [peer for peer in (FERSERVE, *PEERS) if peer.name in options.services.split(",")]
     if options.earlier:
@@ -107,36 +87,38 @@ def main() -> None:
         "load_average_before": os.getloadavg()[0],
     }
     results: dict[str, Any] = {
-        case.name: {"words": case.words, "settings": {}, "bare": [], "runs": {}, "failed": {}}
-        for case in cases
+        case.name: {"words": case.words, "bare": [], "runs": {}, "failed": {}} for case in cases
     }
-    services = {peer: peer.install(options.cache.resolve()) for peer in peers}
+    services = {peer: peer.install() for peer in peers}
     for number in range(1, options.rounds + 1):
         for case in cases:
             print(f"round {number}: {case.words}", flush=True)
-            measure_round(Bench(cores, options.seconds), case, services, results[case.name])
+            measure_round(case, services, cores, options.seconds, results[case.name])
     about = {peer.name: {"title": peer.title, "versions": peer.versions()} for peer in peers}
     result = {"method": method, "services": about, "cases": results, "met": goals(results)}
     write_result("compare", result, options.out)
 
 
 def measure_round(
-    bench: Bench, case: Case, services: Mapping[Peer, Path], found: dict[str, Any]
+    case: Case,
+    services: Mapping[Peer, Path],
+    cores: Sequence[int],
+    seconds: float,
+    found: dict[str, Any],
 ) -> None:
     """Measures everything of a case once; what fails is noted and costs the others nothing.
 
     ``services``, ferserve first, are given with the folders of their programs; ``found`` is filled.
     """
-    model = installed_models() / f"{case.model}.onnx"
     if case.bare_batch:
-        found["bare"].append(bare_loop(model, bench.cores, case.bare_batch, bench.seconds))
+        model = installed_models() / f"{case.model}.onnx"
+        found["bare"].append(bare_loop(model, cores, case.bare_batch, seconds))
     rate = None
     for peer, programs in services.items():
         if not (case.bare_batch or peer.finds_faces):
             continue
-        found["settings"][peer.name] = peer.setting
         try:
-            measured = measure_peer(bench, case, model, peer, programs, rate)
+            measured = measure_peer(case, peer, programs, cores, seconds, rate)
         except Exception as error:
             print(f"{peer.name}: {error}", file=sys.stderr, flush=True)
             why = (str(error) or type(error).__name__).splitlines()[0]
@@ -150,7 +132,7 @@ def measure_round(
 
 
 def measure_peer(
-    bench: Bench, case: Case, model: Path, peer: Peer, programs: Path, rate: float | None
+    case: Case, peer: Peer, programs: Path, cores: Sequence[int], seconds: float, rate: float | None
 ) -> dict[str, Any]:
     """Starts a service, checks its answer, and measures it once.
 
@@ -160,15 +142,15 @@ def measure_peer(
     Raises:
         ServiceFailed: It does not start, answers wrong, or answers nothing.
     """
-    port = free_port()
-    variables = peer.variables(model, port, len(bench.cores))
+    port, model = free_port(), peer.model(case.model)
+    variables = peer.variables(model, port, len(cores))
     command = peer.command_line(programs, port)
-    with running(command, port, peer.ready, variables, bench.cores) as service:
+    with running(command, port, peer.ready, variables, cores) as service:
         check(service, peer, model)
         url, sent = service.url + peer.path, (peer.body(case.payload),)
 
         def under(load: OpenLoop | ClosedLoop) -> dict[str, Any]:
-            return measure(service, Plan(url, load, sent, bench.seconds, bench.warm_up))
+            return measure(service, Plan(url, load, sent, seconds, WARM_UP_SECONDS))
 
         saturation = under(ClosedLoop(case.clients))
         most = saturation["requests_per_second"]
@@ -209,16 +191,12 @@ def measure(service: Service, plan: Plan) -> dict[str, Any]:
     answered = int(measurement.answered.sum())
     summary = summarize(measurement)
     return {
-        "load": summary.load,
         "requests_per_second": summary.rate,
         "latency_ms": summary.latency_ms,
         # Less than none: a process ended and took its share along.
         "cpu_seconds_per_face": used / answered if answered and used > 0 else None,
         "resident_mb": service.resident_mb(),
-        "sent": summary.sent,
         "errors": summary.errors,
-        "generator_lag_ms": summary.lag_ms,
-        "generator_cpu": summary.generator_cpu,
         "faults": summary.faults,
     }
 

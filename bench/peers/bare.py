@@ -1,34 +1,25 @@
 """The limit: ONNX Runtime in a loop a processor, with no service around it."""
 
-import json
-import subprocess
-import sys
+import multiprocessing
+import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from peers.common import Classifier
 
-BENCH = Path(__file__).resolve().parents[1]
+
+def bare_loop(model: Path, cores: Sequence[int], batch: int, seconds: float) -> dict[str, float]:
+    """Runs the loops in a process of their own, on these processors."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, os.sched_setaffinity, (0, cores)) as pool:
+        return pool.submit(_measure, model, len(cores), batch, seconds).result()
 
 
-def bare_loop(model: Path, cores: Sequence[int], batch: int, seconds: float) -> dict[str, Any]:
-    """Runs the loops in a process of their own, on these processors; returns as ``measure``."""
-    pinned = ["taskset", "-c", ",".join(map(str, cores)), sys.executable, "-m", "peers.bare"]
-    numbers = [str(number) for number in (len(cores), batch, seconds)]
-    ended = subprocess.run(  # noqa: S603
-        [*pinned, model, *numbers], cwd=BENCH, check=True, stdout=subprocess.PIPE
-    )
-    found: dict[str, Any] = json.loads(ended.stdout)
-    return found
-
-
-def measure(model: Path, loops: int, batch: int, seconds: float) -> dict[str, Any]:
-    """Runs the loops in this process, on one session whose runs have one thread each."""
-    session = Classifier(model).session
+def _measure(model: Path, loops: int, batch: int, seconds: float) -> dict[str, float]:
+    session = Classifier(model).session  # whose runs have one thread each
     faces = np.random.default_rng(0).integers(0, 256, (batch, 48, 48), np.uint8)
 
     def loop(deadline: float) -> int:
@@ -44,8 +35,3 @@ def measure(model: Path, loops: int, batch: int, seconds: float) -> dict[str, An
         rated = sum(pool.map(loop, [started + seconds] * loops))
         wall, cpu = time.monotonic() - started, time.process_time() - used
     return {"batch": batch, "faces_per_second": rated / wall, "cpu_seconds_per_face": cpu / rated}
-
-
-if __name__ == "__main__":
-    _, model, loops, batch, seconds = sys.argv
-    print(json.dumps(measure(Path(model), int(loops), int(batch), float(seconds))))  # noqa: T201

@@ -19,5 +19,4 @@ class Emotion:
 
     @bentoml.api(batchable=True, max_batch_size=16, max_latency_ms=60_000)
     def classify(self, faces: list[Image]) -> list[dict[str, float]]:
-        """Rates some faces."""
         return self.classifier(np.asarray(face.convert("L")) for face in faces)

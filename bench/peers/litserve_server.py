@@ -13,14 +13,10 @@ from numpy.typing import NDArray
 
 
 class Emotion(ls.LitAPI):
-    """Rates faces."""
-
     def setup(self, device: str) -> None:  # noqa: ARG002 - the signature is LitServe's
-        """Loads the model in each worker."""
         self.classifier = Classifier(MODEL)
 
     def decode_request(self, request: dict[str, str]) -> NDArray[np.uint8]:
-        """Takes a face out of a request."""
         return decode(base64.b64decode(request["image"]))
 
     def predict(self, faces: NDArray[np.uint8]) -> list[dict[str, float]]:
@@ -28,7 +24,6 @@ class Emotion(ls.LitAPI):
         return self.classifier(faces)
 
     def encode_response(self, output: dict[str, float]) -> dict[str, float]:
-        """Answers the probabilities."""
         return output
 
 

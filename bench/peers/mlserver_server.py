@@ -13,10 +13,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 
 
 class Emotion(MLModel):
-    """Rates faces."""
-
     async def load(self) -> bool:
-        """Loads the model in each worker."""
         self.classifier = Classifier(MODEL)
         return True
 

@@ -15,18 +15,14 @@ from starlette.requests import Request
 
 @serve.deployment(num_replicas=CORES, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 1})
 class Emotion:
-    """Rates faces."""
-
     def __init__(self) -> None:
         self.classifier = Classifier(MODEL)
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0)
     async def classify(self, images: list[bytes]) -> list[dict[str, float]]:
-        """Rates a batch."""
         return self.classifier(decode(image) for image in images)
 
     async def __call__(self, request: Request) -> dict[str, float]:
-        """Rates the face that is the request's body."""
         answer: dict[str, float] = await self.classify(await request.body())
         return answer
 

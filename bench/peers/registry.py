@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - helps a script that talks to the person who runs it
 """The services that are compared: how each is installed, started and asked.
 
 A peer is set up in the way that was fastest of those its documentation recommends.
@@ -6,7 +5,6 @@ A peer is set up in the way that was fastest of those its documentation recommen
 
 import base64
 import hashlib
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -18,12 +16,15 @@ from typing import Any
 import httpx
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.loadtest.payloads import Payload
-from load import free_port
+from ferserve.settings import installed_models
+from load import REPOSITORY, free_port
 
 HERE = Path(__file__).resolve().parent
 OWN_PROGRAMS = Path(sys.executable).parent
 BASE = ("onnxruntime==1.31.1", "numpy==2.4.6", "pillow==13.0.0")
 JSON = "application/json"
+MODELS = installed_models()
+CACHE = REPOSITORY / "build" / "peers"
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,15 @@ class Peer:
     """A service that classifies faces of 48x48 pixels.
 
     Attributes:
-        name: Short.
-        title: For people.
         command: Starts it, with ``{bin}``, ``{here}`` and ``{port}`` to be filled in.
         path: Of its endpoint.
         ready: Path that answers 200 once it is ready.
-        setting: How it is set up, in words.
         requirements: What its environment holds beside ``BASE``; none where it runs in ours.
         environment: Variables, given the port and the number of processors.
         body: How an image is sent.
         read: Takes the probabilities out of an answer.
         finds_faces: Whether it takes whole photos.
+        models: Folder of its models.
     """
 
     name: str
@@ -49,19 +48,22 @@ class Peer:
     command: tuple[str, ...]
     path: str
     ready: str
-    setting: str = "as it comes"
     requirements: tuple[str, ...] = ()
     environment: Callable[[int, int], Mapping[str, object]] = lambda _port, _cores: {}
     body: Callable[[Payload], Payload] = lambda image: image
     read: Callable[[Any], Mapping[str, float]] = lambda answer: answer
     finds_faces: bool = False
+    models: Path = MODELS
+
+    def model(self, name: str) -> Path:
+        """Returns its file of a model, or else the Custom CNN, the default of earlier commits."""
+        file = self.models / f"{name}.onnx"
+        return file if file.exists() else self.models / "custom_cnn.onnx"
 
     def command_line(self, programs: Path, port: int) -> list[str]:
-        """Returns what starts it."""
         return [part.format(bin=programs, here=HERE, port=port) for part in self.command]
 
     def variables(self, model: Path, port: int, cores: int) -> dict[str, str]:
-        """Returns the variables that it is started with."""
         common = {
             "PYTHONPATH": HERE,
             "PYTHONDONTWRITEBYTECODE": 1,
@@ -79,28 +81,21 @@ class Peer:
         return {key: str(value) for key, value in chosen.items()}
 
     def versions(self) -> dict[str, str]:
-        """Returns the versions of what it is made of."""
-        if not self.requirements:
-            used = ("fastapi", "uvicorn", "onnxruntime", "numpy", "pillow")
-            return {name: importlib.metadata.version(name) for name in used}
-        pinned = (one.split("==") for one in (*self.requirements, *BASE))
+        """Returns the versions of what its environment was made of."""
+        pinned = (one.split("==") for one in (*self.requirements, *BASE) if self.requirements)
         return {name.partition("[")[0]: version for name, version in pinned}
 
-    def install(self, cache: Path) -> Path:
-        """Returns the folder of its programs: an environment of its own, made once and kept.
-
-        Raises:
-            subprocess.CalledProcessError: It cannot be installed; pip has printed why.
-        """
+    def install(self) -> Path:
+        """Returns the folder of its programs: an environment of its own, made once and kept."""
         if not self.requirements:
             return OWN_PROGRAMS
         wanted = (*self.requirements, *BASE)
-        folder = cache / f"{self.name}-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]}"
+        folder = CACHE / f"{self.name}-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]}"
         if not (folder / "installed").exists():
             print(f"installing {self.name} into {folder} …", flush=True)
             pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)  # noqa: S603
-            subprocess.run([*pip, *wanted], check=True)  # noqa: S603
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+            subprocess.run([*pip, *wanted], check=True)
             (folder / "installed").touch()
         return folder / "bin"
 
@@ -130,7 +125,7 @@ def as_tensor(image: Payload) -> Payload:
 
 
 def earlier(checkout: Path) -> Peer:
-    """Returns the service of another checkout of this repository, in this environment."""
+    """Returns the service of another checkout, with its own models, in this environment."""
     package = "cli.main" if (checkout / "cli").is_dir() else "ferserve.cli"
     return Peer(
         name="earlier",
@@ -144,6 +139,7 @@ def earlier(checkout: Path) -> Peer:
         environment=lambda _port, _cores: {"PYTHONPATH": f"{checkout}:{checkout / 'service'}"},
         read=FERSERVE.read,
         finds_faces=True,
+        models=checkout / "models",
     )
 
 
@@ -162,7 +158,6 @@ PEERS = (
         name="fastapi",
         title="FastAPI, thread pool",
         requirements=("fastapi==0.165.0", "uvicorn[standard]==0.54.0"),
-        setting="1 process, 40 threads",
         command=("{bin}/python", "{here}/fastapi_server.py"),
         path="/classify",
         ready="/ready",
@@ -171,7 +166,6 @@ PEERS = (
         name="litserve",
         title="LitServe",
         requirements=("litserve==0.2.19",),
-        setting="a worker a processor, fast queue, batches of 8, wait 10 ms",
         command=("{bin}/python", "{here}/litserve_server.py"),
         path="/predict",
         ready="/health",
@@ -181,7 +175,6 @@ PEERS = (
         name="bentoml",
         title="BentoML",
         requirements=("bentoml==1.4.39",),
-        setting="a worker a processor, adaptive batches up to 16",
         command=(
             *("{bin}/bentoml", "serve", "bentoml_server:Emotion"),
             *("--host", "127.0.0.1", "--port", "{port}", "--working-dir", "{here}"),
@@ -196,7 +189,6 @@ PEERS = (
         name="ray",
         title="Ray Serve",
         requirements=("ray[serve]==2.60.0",),
-        setting="a replica a processor, batches of 8, wait 0, optimized, HAProxy",
         command=("{bin}/python", "{here}/ray_server.py"),
         path="/classify",
         ready="/-/healthz",
@@ -211,7 +203,6 @@ PEERS = (
         title="MLServer",
         # Later versions of uvloop end the parallel workers of MLServer 1.7.1 at their start.
         requirements=("mlserver==1.7.1", "uvloop==0.21.0"),
-        setting="a worker a processor, batches of 8, wait 5 ms",
         command=("{bin}/mlserver", "start", "."),
         path="/v2/models/emotion/infer",
         ready="/v2/models/emotion/ready",

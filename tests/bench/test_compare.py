@@ -3,7 +3,7 @@
 import json
 import os
 
-from compare import CASES, Bench, Case, goals, measure_round
+from compare import CASES, Case, goals, measure_round
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.settings import installed_models
 from load import face
@@ -53,9 +53,9 @@ def test_a_service_that_fails_is_named_and_costs_the_others_nothing():
         peer("right", SERVER, json.dumps(right)),
     ]
     case = Case("faces", "custom_cnn", "faces", face(), 2, 1, with_latency=False)
-    found = {"settings": {}, "bare": [], "runs": {}, "failed": {}}
-    bench = Bench(sorted(os.sched_getaffinity(0)), seconds=0.5, warm_up=0.2)
-    measure_round(bench, case, dict.fromkeys(services, OWN_PROGRAMS), found)
+    found = {"bare": [], "runs": {}, "failed": {}}
+    programs = dict.fromkeys(services, OWN_PROGRAMS)
+    measure_round(case, programs, sorted(os.sched_getaffinity(0)), 0.5, found)
 
     assert list(found["failed"]) == ["broken", "wrong", "mad"]
     assert found["failed"]["broken"] == ["not ready: no such luck"]

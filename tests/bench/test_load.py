@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from load import ServiceFailed, free_port, running
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
+REPOSITORY = Path(__file__).resolve().parents[2]
+BENCH = REPOSITORY / "bench"
+LIGHT = REPOSITORY / "models" / "light.onnx"
 
 BUSY = """
 import time
@@ -58,6 +60,7 @@ def test_a_service_that_ends_at_once_says_what_it_printed():
         ("latency", "--requests", "5"),
         ("disconnects", "--requests", "20"),
         ("streams", "--streams", "2", "--seconds", "0.5"),
+        ("gpu", "--provider", "cpu", "--seconds", "0.01", LIGHT),
     ],
     ids=lambda rehearsal: rehearsal[0],
 )

@@ -2,7 +2,6 @@
 
 With ``FERSERVE_URL`` the tests ask the service there instead, on this machine and set as the
 fixture ``server`` sets it; tests that start, end or look into a server of their own are skipped.
-``make image-check`` runs them so.
 """
 
 import os
