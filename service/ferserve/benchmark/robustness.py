@@ -72,9 +72,9 @@ INTRODUCTION = """\
 # Robustness
 
 Accuracy against the labels, %, on all FER2013 test images, changed as other crops, cameras and
-light change them, and the change in points. No model was trained or chosen on these figures. Made by
-`make robustness` from the model cards. What comes in from outside repeats the picture's edge, as in
-the service's own crops.
+light change them, and the change in points. No model was trained or chosen on these figures. Made
+by `make robustness` from the model cards. What comes in from outside repeats the picture's edge, as
+in the service's own crops.
 """
 
 
