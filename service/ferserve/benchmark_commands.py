@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from ferserve.benchmark.schemas import BenchmarkResult, Progress
 
-SHORT_WHILE = 2.0
-"""Seconds for which a request is repeated: whoever waits at a terminal wants to know soon."""
-
 
 def benchmark_command(
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
@@ -73,7 +70,6 @@ def benchmark_command(
     """
     import httpx
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn
     from rich.progress import Progress as Bar
 
     from ferserve.client import Client, Retries
@@ -83,8 +79,8 @@ def benchmark_command(
         fail("--detect goes with --upload; FER2013's images are faces already", status=2)
     if upload and against == "votes":
         fail("--against votes is of the service's FER2013, not of an --upload", status=2)
-    columns = (*Bar.get_default_columns(), MofNCompleteColumn())
-    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    soon = Retries(total_seconds=2)  # whoever waits at a terminal wants to know
+    bar = Bar(console=Console(stderr=True), transient=True)
     task = bar.add_task("waiting", total=None)
 
     def show(now: "Progress") -> None:
@@ -92,7 +88,7 @@ def benchmark_command(
         bar.update(task, description=stage, completed=now.done, total=now.total or None)
 
     try:
-        with Client(url, api_key=api_key, retries=Retries(SHORT_WHILE)) as client, bar:
+        with Client(url, api_key=api_key, retries=soon) as client, bar:
             job = client.benchmark(
                 model or (),
                 split=split,
@@ -152,7 +148,7 @@ def robustness_command(
             for name, model in loaded.items():
                 bar = progress.add_task(name, total=len(robustness.PERTURBATIONS) * len(test))
                 advance = partial(progress.advance, bar)
-                model.card.robustness = robustness.measure(model, test.faces, test.labels, advance)
+                model.card.robustness = robustness.measure(model, test, advance)
                 model.card.write(folder / f"{name}.json")
         page = robustness.page(read_card(folder, name) for name in available_models(folder))
         out.write_text(page, encoding="utf-8")

@@ -100,20 +100,18 @@ def service(args: dict[str, Any]) -> Application:
         args: Settings by their names, as ``models=custom_cnn``; others, and those of the cluster,
             come from the environment.
     """
-    cluster = ClusterSettings()
-    return _application(Settings(**args), cluster, cluster.min_replicas, cluster.max_replicas)
+    return _application(Settings(**args), ClusterSettings())
 
 
 def benchmarks(args: dict[str, Any]) -> Application:
     """Builds the benchmarks, for the route prefix ``/v1/benchmark``."""
-    return _application(Settings(**args), ClusterSettings(), 1, 1)
+    return _application(Settings(**args), ClusterSettings(min_replicas=1, max_replicas=1))
 
 
 def start_ray(processors: float) -> None:
     """Joins the cluster that ``RAY_ADDRESS`` names, or else starts Ray on this machine.
 
-    Args:
-        processors: How many a Ray started here may give away; they may exceed what is there.
+    It then may give away that many processors, though there be fewer.
     """
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(address, logging_level=logging.WARNING)
@@ -143,11 +141,7 @@ class Replica:
     app: FastAPI
 
     def check_health(self) -> None:
-        """Has Ray replace the replica while a worker of it stays dead.
-
-        Raises:
-            NotReady: ``/readyz`` says no.
-        """
+        """Has Ray replace the replica while a worker of it stays dead, as ``/readyz`` says."""
         if reason := self.app.state.recognizer.not_ready_reason:
             raise NotReady(reason)
 
@@ -190,16 +184,16 @@ def problems_for_errors(proxy: ASGIApp) -> ASGIApp:
     return answer
 
 
-def _application(
-    settings: Settings, cluster: ClusterSettings, least: int, most: int
-) -> Application:
+def _application(settings: Settings, cluster: ClusterSettings) -> Application:
     settings = cluster.for_replica(settings)
     deployment = serve.deployment(
         serve.ingress(lambda: _make_app(settings, cluster.metrics_port))(Replica),
         name="replica",
         ray_actor_options={"num_cpus": cluster.replica_cpus, "num_gpus": cluster.replica_gpus},
         autoscaling_config=AutoscalingConfig(
-            min_replicas=least, max_replicas=most, target_ongoing_requests=cluster.target_requests
+            min_replicas=cluster.min_replicas,
+            max_replicas=cluster.max_replicas,
+            target_ongoing_requests=cluster.target_requests,
         ),
         max_ongoing_requests=ONGOING_REQUESTS + settings.max_queue,
         graceful_shutdown_timeout_s=settings.drain_seconds,

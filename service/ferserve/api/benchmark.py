@@ -53,12 +53,6 @@ _REQUEST_BODY = {
         },
     }
 }
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {
-        "description": "The job, which waits or runs.",
-        "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
-    }
-}
 _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events. `progress` while the job waits or runs, and one "
@@ -73,8 +67,7 @@ _PROBLEMS = openapi_responses(errors.NotFound, errors.InvalidParameter, *_REFUSA
 @router.post(
     "",
     status_code=202,
-    responses=_ACCEPTED
-    | openapi_responses(
+    responses=openapi_responses(
         errors.MalformedRequest,
         errors.DatasetNotConfigured,
         errors.PayloadTooLarge,

@@ -64,7 +64,8 @@ class OperatorDataset:
             detail = "the operator's data set cannot be read; the service's log says why"
             raise Refusal(detail, code="unreadable_dataset") from error
         chosen = splits[request.split]
-        chosen = chosen.take(spread(len(chosen), request.limit))
+        if request.limit:
+            chosen = chosen.take(spread(len(chosen), request.limit))
         counts = votes.of(chosen) if votes else None
         labels = chosen.labels if counts is None else majority(counts)
         scored = int((labels >= 0).sum())

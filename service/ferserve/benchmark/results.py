@@ -93,6 +93,10 @@ def _result(
     against_votes = None if votes is None else score_votes(measurement.probabilities, votes)
     if votes is not None:
         bins = vote_reliability(measurement.probabilities, votes)
+    # Faces of one batch share its duration, and two batches never take equally long to the
+    # nanosecond but by chance: so the distinct values are the batches.
+    durations = 1000 * np.unique(measurement.batch_seconds)
+    p50, p90, p95, p99, longest = np.percentile(durations, [50, 90, 95, 99, 100]).tolist()
     correct = int(np.trace(scores.confusion))
     low, high = wilson_interval(correct, scores.n)
     return schemas.ModelResult(
@@ -110,18 +114,10 @@ def _result(
         votes=against_votes,
         seconds=measurement.seconds,
         faces_per_second=len(measurement.probabilities) / measurement.seconds,
-        batch_latency_ms=_latency(measurement.batch_seconds),
+        batch_latency_ms=schemas.BatchLatency(
+            batches=len(durations), p50=p50, p90=p90, p95=p95, p99=p99, max=longest
+        ),
         finished_at=datetime.now(UTC),
-    )
-
-
-def _latency(batch_seconds: NDArray[np.float64]) -> schemas.BatchLatency:
-    # Faces of one batch share its duration, and two batches never take equally long to the
-    # nanosecond but by chance: so the distinct values are the batches.
-    durations = 1000 * np.unique(batch_seconds)
-    p50, p90, p95, p99, longest = np.percentile(durations, [50, 90, 95, 99, 100]).tolist()
-    return schemas.BatchLatency(
-        batches=len(durations), p50=p50, p90=p90, p95=p95, p99=p99, max=longest
     )
 
 

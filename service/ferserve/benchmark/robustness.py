@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from PIL.ImageEnhance import Brightness
 
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+from ferserve.fer2013.reader import Split
 from ferserve.models import Model
 from ferserve.sessions import CPU
 from ferserve.settings import usable_cpus
@@ -78,27 +78,23 @@ in the service's own crops.
 """
 
 
-def measure(
-    model: Model,
-    faces: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    advance: Callable[[int], object],
-) -> dict[str, float]:
+def measure(model: Model, faces: Split, advance: Callable[[int], object]) -> dict[str, float]:
     """Returns a model's accuracy, 0..1, under every condition.
 
     Args:
         model: Takes batches of 32.
-        faces: uint8 ``[N, 48, 48]``, unchanged.
-        labels: int64 ``[N]``, indices into ``EMOTIONS``.
+        faces: Unchanged.
         advance: Called with the number of faces done since its last call; by several threads.
     """
     column = np.array([model.labels.index(emotion) for emotion in EMOTIONS])
 
     def right(change: Callable[[Picture], Picture], start: int) -> int:
         batch = slice(start, start + BATCH)
-        changed = np.stack([np.asarray(change(Image.fromarray(face))) for face in faces[batch]])
+        changed = np.stack(
+            [np.asarray(change(Image.fromarray(face))) for face in faces.faces[batch]]
+        )
         advance(len(changed))
-        return int(np.sum(model.predict(changed).argmax(axis=1) == column[labels[batch]]))
+        return int(np.sum(model.predict(changed).argmax(axis=1) == column[faces.labels[batch]]))
 
     starts = range(0, len(faces), BATCH)
     with ThreadPoolExecutor(usable_cpus() if model.provider == CPU else 1) as pool:
@@ -110,13 +106,10 @@ def measure(
 
 def page(cards: Iterable[ModelCard]) -> str:
     """Returns the robustness card in Markdown, a column for each model that was measured."""
-    measured = [(card, card.robustness) for card in cards if card.robustness]
-    lines = [
-        f"| | {' | '.join(f'{card.name} {card.version}' for card, _ in measured)} |",
-        "|---|" + "---:|" * len(measured),
-    ]
+    measured = {f"{card.name} {card.version}": card.robustness for card in cards if card.robustness}
+    lines = [f"| | {' | '.join(measured)} |", "|---|" + "---:|" * len(measured)]
     for condition in PERTURBATIONS:
-        cells = [_cell(accuracy[condition], accuracy["original"]) for _, accuracy in measured]
+        cells = [_cell(accuracy[condition], accuracy["original"]) for accuracy in measured.values()]
         lines.append(f"| {condition} | {' | '.join(cells)} |")
     return "\n".join([INTRODUCTION, *lines, ""])
 

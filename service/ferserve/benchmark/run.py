@@ -46,8 +46,7 @@ class Benchmarks:
         """Queues a benchmark on the operator's data set.
 
         Raises:
-            UnknownModel: A model is not served.
-            DatasetNotConfigured: There is no data set, or there are no votes.
+            Refusal: A model is not served, or there is no data set, or there are no votes.
         """
         models = self._models(request)
         dataset = self._dataset
@@ -64,11 +63,10 @@ class Benchmarks:
         return self._submit(work, "operator", models, request)
 
     async def on_upload(self, data: bytes, options: schemas.UploadOptions) -> Job:
-        """Queues a benchmark on an uploaded zip, after checking it.
+        """Queues a benchmark on an uploaded zip.
 
         Raises:
-            UnknownModel: A model is not served.
-            Refusal: The zip cannot be used.
+            Refusal: A model is not served, or the zip cannot be used.
         """
         models = self._models(options)
         archive = await asyncio.to_thread(LabelledArchive, data, self._settings)

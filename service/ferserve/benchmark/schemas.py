@@ -16,9 +16,6 @@ Source = Literal["operator", "upload"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["waiting", "reading", "preparing", "scoring", "finished"]
 
-MAX_MODELS = 8
-"""Most models in one job: each runs over all faces."""
-
 
 class Choice(BaseModel):
     """What both kinds of benchmark can choose."""
@@ -28,9 +25,8 @@ class Choice(BaseModel):
     model: str | None = None
     """Name of a model of `/v1/models`; without it, and without `compare`, the default one."""
 
-    compare: tuple[str, ...] = Field(default=(), max_length=MAX_MODELS)
-    """Names of more models to score on the same faces. Every pair is compared with McNemar's
-    test."""
+    compare: tuple[str, ...] = Field(default=(), max_length=8)
+    """More models to score on the same faces. Every pair is compared with McNemar's test."""
 
     limit: int | None = Field(default=None, ge=1)
     """Score only that many faces, spread evenly over the data, so that the shares of the emotions
@@ -46,8 +42,7 @@ class BenchmarkRequest(Choice):
 
     against: Against = "labels"
     """What a right answer is: FER2013's `labels`, or by the `votes` of FER+ what most people said
-    of the face. Faces without a clear majority then count neither way. Votes need
-    FERSERVE_VOTES."""
+    of the face. Faces without a clear majority count neither way."""
 
 
 class UploadOptions(Choice):
@@ -58,8 +53,7 @@ class UploadOptions(Choice):
     finds; `auto` looks for faces in images of over 64 pixels only."""
 
     thumbnails: bool = False
-    """Keep the 24 most confident mistakes of each model, as 48x48 faces in memory, for the report.
-    Whoever can reach the service can then see them."""
+    """Keep the 24 most confident mistakes of each model as pictures for the report."""
 
 
 class Interval(BaseModel):
