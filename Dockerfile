@@ -7,6 +7,8 @@
 #
 # The base has Python 3.11 or newer with venv and, for useradd, Debian's passwd.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
+# Of the stage `site` only.
+ARG NODE_IMAGE=node:20-bookworm-slim
 
 FROM ${BASE_IMAGE} AS build
 ARG PIP_INDEX_URL=
@@ -83,6 +85,19 @@ ENV KERAS_HOME=/runs/keras \
 HEALTHCHECK NONE
 COPY --from=build-train /opt/ferserve /opt/ferserve
 CMD ["ferserve", "train", "--help"]
+
+FROM ${NODE_IMAGE} AS build-site
+WORKDIR /src/web
+COPY web ./
+RUN --mount=type=secret,id=npmrc,target=/root/.npmrc npm install
+COPY models /src/models
+COPY LICENSE NOTICE /src/
+COPY service/ferserve/web /src/service/ferserve/web
+RUN npm run build
+
+# The demo page as a static site: docker build --target site --output site .
+FROM scratch AS site
+COPY --from=build-site /src/site /
 
 # Last, and so what `docker build .` makes.
 FROM cpu AS default

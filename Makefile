@@ -15,10 +15,13 @@ URL ?= http://localhost:$(PORT)
 # ONNX Runtime would else report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: docs serve test test-slow test-all test-cluster lint format train export evaluate results robustness bench fuzz image-check clean
+.PHONY: docs serve site test test-slow test-all test-cluster lint format train export evaluate results robustness bench fuzz image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
 	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
+
+site: web/node_modules  ## The demo page as a site of its own, and its private mode for make serve; needs Node.js
+	cd web && npm run --silent check && npm run --silent build
 
 test: $(VENV)/.dev-$(RUNTIME)  ## The tests for every day, in about five minutes
 	$(BIN)/python -m pytest -m "not slow"
@@ -74,7 +77,12 @@ image-check: $(VENV)/.dev-$(RUNTIME)  ## The image, built by buildah without Doc
 	BASE_IMAGE="$(BASE)" SECRETS="$(SECRETS)" $(BIN)/python -m pytest tests/deploy
 
 clean:
+	rm -rf site web/node_modules service/ferserve/web/static/private
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+
+web/node_modules: web/package.json
+	cd web && npm install
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

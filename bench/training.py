@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from load import command_line, write_result
 
+MODELS = Path(__file__).parents[1] / "models"
 NETWORKS = {"light": "default", "custom_cnn": "default", "vgg16": "cpu", "resnet50v2": "cpu"}
 """Recipes by network: those for a processor."""
 
@@ -68,21 +69,19 @@ def in_a_process(
 def measure(name: str, precision: str, steps: int) -> dict[str, float]:
     """Times training steps in this process, after one that is not counted."""
     import keras
+    import onnx
     from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
     from ferserve_training.model import TrainingModel
-    from ferserve_training.optimizer import build_optimizer
+    from ferserve_training.multiply_adds import multiply_adds
+    from ferserve_training.networks import build_network
     from ferserve_training.recipes import find_recipe
-    from ferserve_training.run_folder import build_network
+    from ferserve_training.train import compile_model
 
     recipe = replace(find_recipe(name, NETWORKS[name], precision=precision), votes=0.0)
     keras.config.set_dtype_policy(precision)
     network = build_network(recipe.network, recipe.side, heads=1)
-    model = TrainingModel(network, recipe, [], seed=0)
-    model.compile(
-        build_optimizer(recipe, network),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        jit_compile=keras.config.backend() == "jax",
-    )
+    model = TrainingModel(network, recipe, seed=0)
+    compile_model(model, recipe)
     random = np.random.default_rng(0)
     faces = random.integers(0, 256, (recipe.batch_size, FACE_SIDE, FACE_SIDE), np.uint8)
     labels = np.eye(len(EMOTIONS), dtype=np.float32)[random.integers(0, 7, recipe.batch_size)]
@@ -97,19 +96,9 @@ def measure(name: str, precision: str, steps: int) -> dict[str, float]:
     seconds = time.perf_counter() - started
     return {
         "faces_per_second": steps * recipe.batch_size / seconds,
-        "multiply_adds": multiply_adds(network),
+        # The released file averages a face with its mirror image.
+        "multiply_adds": multiply_adds(onnx.load(MODELS / f"{name}.onnx")) / 2,
     }
-
-
-def multiply_adds(network: Any) -> float:
-    """Counts those of a forward pass for one face: convolutions and matrix products."""
-    total = 0.0
-    for layer in network._flatten_layers(include_self=False):
-        kernel = getattr(layer, "kernel", None)
-        if kernel is not None:
-            places = np.prod(layer.output.shape[1:-1]) if len(kernel.shape) == 4 else 1
-            total += float(np.prod(kernel.shape) * places)
-    return total
 
 
 def matrix_product_gflops(side: int = 3000, rounds: int = 5) -> float:

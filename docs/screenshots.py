@@ -1,11 +1,11 @@
-"""Takes the pictures of the demo page that docs/demo.md shows; needs Playwright and Chromium.
+"""Takes the pictures that docs/demo.md and docs/private.md show; needs Playwright and Chromium.
 
 The camera shows a photo that moves a little.
 
-    ferserve serve &
+    make site && ferserve serve &
     python docs/screenshots.py http://localhost:8000
 
-Writes ``docs/img/demo-*.png``, in 256 colours so that they stay small.
+Writes ``docs/img/demo-*.png`` and ``private*.png``, in 256 colours so that they stay small.
 """
 
 import io
@@ -48,11 +48,23 @@ def main() -> None:
         page.click("#start")
         page.wait_for_timeout(1000 * LIVE_SECONDS)
         save(page, "demo-camera", 1340)
+        page.emulate_media(color_scheme="light")
+        page.get_by_role("switch").check()
+        page.get_by_text("Nothing is sent").wait_for()
+        page.check("#agree")
+        page.click("#start")
+        page.wait_for_timeout(1000 * LIVE_SECONDS)
+        save(page, "private", 1400)
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.wait_for_timeout(1000)
+        save(page, "private-phone", 850)
         browser.close()
 
 
 def save(page: Page, name: str, height: int) -> None:
-    size = {"x": 0, "y": 0, "width": WIDTH, "height": height}
+    width = (page.viewport_size or {"width": WIDTH})["width"]
+    size = {"x": 0, "y": 0, "width": width, "height": height}
     picture = io.BytesIO(page.screenshot(full_page=True, clip=size))
     small = Image.open(picture).convert("RGB").quantize(256)
     small.save(FOLDER / f"{name}.png", optimize=True)

@@ -24,12 +24,11 @@ settings.load_profile("untimed")
 
 SLOW = (
     "tests/bench/", "tests/cluster/", "tests/hostile/", "tests/models/",
-    "tests/training/test_backbone", "tests/training/test_devices", "tests/training/test_evaluate",
-    "tests/training/test_export_parity", "tests/training/test_mirror",
-    "tests/training/test_released", "tests/training/test_schedule",
-    "tests/training/test_train_command", "tests/export/test_ensemble", "tests/export/test_export",
+    "tests/training/test_backbone", "tests/training/test_evaluate",
+    "tests/training/test_export_parity", "tests/training/test_released",
+    "tests/training/test_schedule", "tests/training/test_train_command", "tests/export/test_export",
     "tests/e2e/test_benchmark", "tests/e2e/test_client_page", "tests/e2e/test_demo",
-    "tests/e2e/test_hostile", "tests/e2e/test_loadtest", "tests/e2e/test_process",
+    "tests/e2e/test_loadtest", "tests/e2e/test_private", "tests/e2e/test_process",
 )  # fmt: skip
 """What ``make test`` leaves to ``make test-slow``: long trainings, big networks, the browser, load,
 benchmarks, hostile input. One tiny training and export stays, in tests/export/test_heads.py."""

@@ -17,20 +17,14 @@ def register(app: typer.Typer) -> None:
 
 
 def export_command(
-    model: Annotated[
-        str, typer.Argument(help="light, crowd, custom_cnn, vgg16, resnet50v2 or ensemble.")
-    ],
+    model: Annotated[str, typer.Argument(help="light, crowd, custom_cnn, vgg16 or resnet50v2.")],
     data: Annotated[Path, typer.Option(help="FER2013, for the parity check and the card.")],
     run: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the training run; or a released MODEL.onnx, to calibrate it anew.",
+            help="Folder of the training run.",
             show_default="runs/MODEL; of crowd runs/light",
         ),
-    ] = None,
-    member: Annotated[
-        list[str] | None,
-        typer.Option(help="Of the ensemble; may be repeated.", show_default="all models in --out"),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for MODEL.onnx and MODEL.json.")] = Path(
         "models"
@@ -62,18 +56,14 @@ def export_command(
         Path | None, typer.Option(help="Folder for what `ferserve evaluate --out` writes.")
     ] = None,
 ) -> None:
-    """Turn a training run into a checked ONNX file with its card.
-
-    The ensemble has a card only: it averages models that were exported before.
-    """
+    """Turn a training run into a checked ONNX file with its card."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         from ferserve_training.errors import TrainingError
 
-        from ferserve_export.ensemble import NAME, export_ensemble
         from ferserve_export.errors import ExportError
-        from ferserve_export.pipeline import CROWD, DESCRIPTIONS, export_run
+        from ferserve_export.pipeline import CROWD, export_run
     except ModuleNotFoundError as error:
         _fail("export", f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
     from ferserve.fer2013.reader import DatasetError, read_fer2013
@@ -81,33 +71,23 @@ def export_command(
     from ferserve.sessions import ModelError
 
     folder = run or Path("runs") / ("light" if model == CROWD else model)
-    runs = Path("runs") if folder.suffix == ".onnx" else folder.parent
-    common = {
-        "version": version,
-        "predictions": runs / "predictions",
-        "train_faces": train_faces,
-        "results": results,
-        "log": typer.echo,
-    }
     try:
         dataset = read_fer2013(data)
         counted = read_votes(votes, dataset) if votes else None
-        if model == NAME:
-            labels = [name for name in DESCRIPTIONS if name != CROWD]
-            members = member or [name for name in labels if (out / f"{name}.json").exists()]
-            card = export_ensemble(members, dataset, out, **common)
-        else:
-            card = export_run(
-                model,
-                folder,
-                dataset,
-                out,
-                mirror=mirror,
-                int8=int8,
-                votes=counted,
-                prior_fraction=prior_fraction,
-                **common,
-            )
+        card = export_run(
+            model,
+            folder,
+            dataset,
+            out,
+            version=version,
+            mirror=mirror,
+            int8=int8,
+            votes=counted,
+            prior_fraction=prior_fraction,
+            train_faces=train_faces,
+            results=results,
+            log=typer.echo,
+        )
     except (ExportError, DatasetError, ModelError, TrainingError) as error:
         _fail("export", str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))

@@ -13,7 +13,7 @@ by at most 0.007."""
 OPERATORS = ("Conv", "MatMul", "Gemm")
 """Those whose second input may hold such weights."""
 
-BLOCK = 64
+BLOCK = 32
 """Weights that share a scale; one for each output channel would be ruled by its outliers, which
 in pretrained weights are up to 20 standard deviations."""
 

@@ -69,7 +69,7 @@ def serving_probabilities(
 
 
 def power_scaled(probabilities: tf.Tensor, scaling: PowerScaling) -> tf.Tensor:
-    """As :func:`ferserve.calibration.apply_power_scaling`, in TensorFlow and in float32.
+    """As :func:`ferserve_export.calibrate.apply_power_scaling`, in TensorFlow and in float32.
 
     Args:
         probabilities: float32 ``[N, 7]``.

@@ -2,4 +2,4 @@
 
 
 class ExportError(Exception):
-    """A run, an ensemble or a page is not as it must be; the message says what is wrong."""
+    """A run or a page is not as it must be; the message says what is wrong."""

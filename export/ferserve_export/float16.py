@@ -7,10 +7,10 @@ or overflows. So do the nodes that unpack int8 weights, which ONNX Runtime compu
 """
 
 import copy
-from graphlib import TopologicalSorter
 
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 
 def to_float16(content: bytes) -> onnx.ModelProto:
@@ -29,7 +29,11 @@ def to_float16(content: bytes) -> onnx.ModelProto:
         node_block_list=[node.name for node in graph.node if not inside & set(node.output)],
     )
     converted.graph.output.extend(outputs)
-    _sort_nodes(converted.graph)
+    # The converter appends its casts, and the same one for each node that a tensor leaves to.
+    nodes = copy.deepcopy(list({node.output[0]: node for node in converted.graph.node}.values()))
+    del converted.graph.node[:]
+    converted.graph.node.extend(nodes)
+    OnnxModel(converted).topological_sort()
     return converted
 
 
@@ -64,15 +68,3 @@ def _forget_types_outside(graph: onnx.GraphProto, inside: set[str]) -> None:
     kept = copy.deepcopy([info for info in graph.value_info if info.name in touched])
     del graph.value_info[:], graph.output[:]
     graph.value_info.extend(kept)
-
-
-def _sort_nodes(graph: onnx.GraphProto) -> None:
-    """Puts nodes after those they depend on, as ONNX has it: the converter appends its casts."""
-    nodes = copy.deepcopy(list(graph.node))
-    producer = {name: number for number, node in enumerate(nodes) for name in node.output}
-    needs = {
-        number: {producer[name] for name in node.input if name in producer}
-        for number, node in enumerate(nodes)
-    }
-    del graph.node[:]
-    graph.node.extend(nodes[number] for number in TopologicalSorter(needs).static_order())

@@ -11,13 +11,11 @@ otherwise, a value may fall to the next step, and a probability move by a hundre
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from ferserve.models import INPUT
-from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -62,54 +60,24 @@ def to_int8(content: bytes, ranges: Ranges) -> onnx.ModelProto:
 
 
 def with_constants_folded(content: bytes) -> onnx.ModelProto:
-    """Reads an ONNX file and computes what no input changes, such as weights stored as int8.
+    """Reads an ONNX file as ONNX Runtime simplifies it: weights stored as int8 are plain again.
 
-    Convolutions have to have plain weights to be converted. ONNX Runtime folds them at load, too,
-    but then it names tensors as its version likes.
-
-    Nodes get names.
+    Convolutions have to have plain weights to be converted. Nodes get names.
     """
-    model = onnx.load_from_string(content)
-    graph = model.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    folded, left = [], []
-    for number, node in enumerate(graph.node):
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "folded.onnx"
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(path)
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        model = onnx.load(path)
+    standard = [opset for opset in model.opset_import if not opset.domain]
+    del model.opset_import[:]  # it names all that it knows
+    model.opset_import.extend(standard)
+    for number, node in enumerate(model.graph.node):
         node.name = f"{number}"  # the quantizer knows nodes by their names
-        if constants.issuperset(filter(None, node.input)):
-            constants.update(node.output)
-            folded.append(node)
-        else:
-            left.append(node)
-    read = {name for node in left for name in node.input}
-    wanted = [name for node in folded for name in node.output if name in read]
-    values = _compute(model, folded, wanted)
-    plain = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(left)
-    graph.initializer.extend([*plain, *map(onnx.numpy_helper.from_array, values, wanted)])
     return model
-
-
-def _compute(
-    model: onnx.ModelProto, nodes: list[onnx.NodeProto], outputs: list[str]
-) -> list[NDArray[Any]]:
-    """Computes some outputs of nodes of a model that read nothing but its constants."""
-    if not outputs:
-        return []
-    read = {name for node in nodes for name in node.input}
-    graph = onnx.helper.make_graph(
-        nodes,
-        "constants",
-        [],
-        [onnx.ValueInfoProto(name=name) for name in outputs],
-        [tensor for tensor in model.graph.initializer if tensor.name in read],
-    )
-    part = onnx.helper.make_model(
-        graph, opset_imports=model.opset_import, ir_version=model.ir_version
-    )
-    session = ort.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
-    values: list[NDArray[Any]] = session.run(None, {})
-    return values
 
 
 def measure_ranges(content: bytes, faces: np.ndarray) -> dict[str, tuple[float, float]]:

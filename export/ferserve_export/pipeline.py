@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -13,17 +13,16 @@ from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
-from ferserve_training.evaluate import evaluate, open_onnx, sample
+from ferserve_training.evaluate import BATCH, Predict, evaluate, open_onnx, remembering, sample
 from ferserve_training.evaluation_page import write_report
 from ferserve_training.holdout import split_training
-from ferserve_training.predictions import BATCH, RememberedPredictions
+from ferserve_training.run_folder import RunFolder, load_network
 
 from ferserve_export.calibrate import Fit, fit
 from ferserve_export.card import write_model
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert
 from ferserve_export.errors import ExportError
-from ferserve_export.trained import open_trained
 from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 
 DESCRIPTIONS = {
@@ -37,6 +36,9 @@ DESCRIPTIONS = {
 CROWD = "crowd"
 """The one model that answers with votes. Its network is that of any run that learned from them."""
 
+HEADS: tuple[Answers, ...] = get_args(Answers)
+"""What each head of a network answers with, in their order."""
+
 PARITY_FACES = 70
 
 
@@ -47,7 +49,6 @@ def export_run(
     out: Path,
     *,
     version: str,
-    predictions: Path,
     mirror: bool,
     int8: bool,
     votes: Votes | None,
@@ -60,12 +61,10 @@ def export_run(
 
     Args:
         name: The model, a key of :data:`DESCRIPTIONS`.
-        run: The run's folder, or a released ONNX file; see
-            :func:`ferserve_export.trained.open_trained`.
+        run: The run's folder.
         dataset: FER2013.
         out: Where ``<name>.onnx`` and ``<name>.json`` go.
         version: Goes into the card.
-        predictions: Folder to which the file's predictions are added, for an ensemble with it.
         mirror: Average each face with its mirror image.
         int8: Store the weights as int8.
         votes: FER+ votes; ``crowd`` is calibrated on them, and every model is measured against
@@ -78,9 +77,7 @@ def export_run(
 
     Raises:
         ExportError: Unknown model, or a run of another one.
-        TrainingError: The run has no weights that fit its network.
-        ModelError: The released file has no card.
-        TrainingError: The released file is not an export of its card's network.
+        TrainingError: The run has no weights that fit its network, or learned from no votes.
         ExportError: The ONNX graph answers otherwise than Keras; nothing was written.
         ExportError: int8 weights change the answers too much; nothing was written.
     """
@@ -89,8 +86,12 @@ def export_run(
     if name == CROWD and votes is None:
         raise ExportError(f"{name} answers as people voted: --votes PATH")
     answers: Answers = "FER+ votes" if name == CROWD else "FER2013 labels"
-    trained = open_trained(run, dataset.train.faces, answers)
-    network, description = trained.network, trained.description
+    keras.config.set_dtype_policy("float32")
+    folder = RunFolder(run)
+    network = load_network(folder, HEADS.index(answers))
+    rows = folder.read_history()
+    hours = round(sum(float(row["seconds"]) for row in rows) / 3600, 2)
+    description = folder.read_description() | {"epochs": len(rows), "hours": hours}
     if description["recipe"]["network"] != name and name != CROWD:
         raise ExportError(f"{run}: a run of {description['recipe']['network']}, not of {name}")
     share, limit = description.get("holdout_share", 0), description.get("limit")
@@ -136,9 +137,8 @@ def export_run(
         **found.model_dump(exclude_none=True),
     }
     written = write_model(model, out, card, report)
-    predict.save(predictions / f"{written.sha256}.npz")
     if results:
-        write_report(name, report, results, trained.history)
+        write_report(name, report, results, folder.history)
     return written
 
 
@@ -150,8 +150,8 @@ def _describe(name: str, training: dict[str, Any]) -> str:
     return f"{text}, and to answer as the mean of {teachers}" if teachers else text
 
 
-def _remembering(model: onnx.ModelProto) -> RememberedPredictions:
-    return RememberedPredictions(open_onnx(model.SerializeToString()))
+def _remembering(model: onnx.ModelProto) -> Predict:
+    return remembering(open_onnx(model.SerializeToString()))
 
 
 def _spread(split: Split, count: int) -> Split:

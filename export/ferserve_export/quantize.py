@@ -8,13 +8,11 @@ import numpy as np
 import onnx
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import Fer2013
-from ferserve.fer2013.splits import evaluation_splits
 from ferserve.models import INPUT, OUTPUT, load_models, read_card
 from ferserve.sessions import Runtime, open_session
 from ferserve.settings import usable_cpus
-from ferserve_training.evaluate import evaluate, sample
+from ferserve_training.evaluate import evaluate, remembering, sample
 from ferserve_training.multiply_adds import multiply_adds
-from ferserve_training.predictions import RememberedPredictions
 
 from ferserve_export.card import write_model
 from ferserve_export.errors import ExportError
@@ -46,8 +44,6 @@ def quantize(
         ExportError: The model cannot be converted.
     """
     card = read_card(folder, name)
-    if card.members:
-        raise ExportError(f"{name} is the mean of other models; quantize those")
     if card.precision:
         raise ExportError(f"{name} computes in {card.precision} already")
     runtime = Runtime(provider="cpu", intra_op_threads=usable_cpus())
@@ -64,8 +60,8 @@ def quantize(
     session, _ = open_session(
         converted.SerializeToString(), name, runtime, int8=precision == "int8"
     )
-    predict = RememberedPredictions(lambda faces: session.run([OUTPUT], {INPUT: faces})[0])
-    splits = [split for split in evaluation_splits(dataset) if split != "train"]
+    predict = remembering(lambda faces: session.run([OUTPUT], {INPUT: faces})[0])
+    splits = [split for split in dataset.evaluation_splits() if split != "train"]
     report = evaluate(predict, dataset, splits)
     fields = card.model_dump(exclude={"sha256", "robustness", "calibration"}, exclude_none=True)
     fields |= {
@@ -78,7 +74,7 @@ def quantize(
     for split, scores in written.metrics.items():
         if stated := card.metrics.get(split):
             log(f"{split}: {stated.accuracy:.2%} → {scores.accuracy:.2%} right")
-    before = RememberedPredictions(plain.predict)(dataset.test.faces).argmax(axis=1)
+    before = remembering(plain.predict)(dataset.test.faces).argmax(axis=1)
     same = np.mean(before == predict(dataset.test.faces).argmax(axis=1))
     log(f"{same:.2%} of the test images are answered as before")
     return written

@@ -5,8 +5,7 @@ import numpy as np
 import onnx
 import tensorflow as tf
 from ferserve.card import PowerScaling
-from ferserve_training.evaluate import open_onnx
-from ferserve_training.predictions import Predict
+from ferserve_training.evaluate import Predict, open_onnx
 
 from ferserve_export.convert import serving_probabilities
 from ferserve_export.errors import ExportError

@@ -2,9 +2,8 @@
 
 A free worker takes at once its share of what waits, and blocks when nothing does. So a lone item
 never waits for company, and batches form by themselves while the workers are busy. Only a worker
-that has just answered several items may linger, for a small share of the time they took, till as
-many have come: callers that send one request after the other come back just then, and the first of
-them would else go alone.
+that has just answered several items may linger for a small share of the time they took, until as
+many have come: callers that send one request after the other come back just then.
 
 There are two lanes. Items of the background lane are taken only while no live item waits and are
 never mixed with live ones, so a live item waits for at most one background batch.
@@ -20,13 +19,13 @@ from time import monotonic
 from typing import Generic
 
 from ferserve.errors import DeadlineExceeded, InternalError, NotReady, QueueFull
-from ferserve.lanes import Answer, Entry, Item, Lane, Queue, Result
+from ferserve.lanes import Answer, Entry, Item, Lane, Outcome, Queue, Result
 from ferserve.metrics import BatchMetrics, Metrics
 
 __all__ = ["Answer", "Batcher", "Lane"]
 
 RESTART_SECONDS = 1.0
-"""Pause before a dead worker is replaced: what kills every worker at once must not spin."""
+"""Pause before a worker that died goes on: what kills every worker at once must not spin."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,19 +34,17 @@ class Batcher(Generic[Item, Result]):
     """Feeds items from many coroutines of one event loop to a function that takes batches.
 
     Args:
-        run: Called in a worker thread with 1..``max_batch`` items; returns a result for each, in
-            order. Must bear being called by ``workers`` threads at a time.
+        run: Called by up to ``workers`` threads at a time with 1..``max_batch`` items; returns a
+            result for each, in order.
         workers: Number of threads.
         max_batch: Most items a call.
         max_queue: Most items waiting.
         max_wait: Seconds an item may wait for others to fill its batch, from its arrival.
         linger: Share of a batch's time for which its worker may wait for a next one of that size.
-        one_by_one: While no more than so many live items wait for each worker, busy ones counted,
-            each is taken alone; of a longer queue a worker takes so many more as it is longer for
-            each. Right where a batch takes about as long as its items one by one: items then wait
-            less for each other. 0, and any ``max_wait``, divides what waits among idle workers.
-        max_background_batch: Most items a call from the background lane; what a live item may
-            have to wait for.
+        one_by_one: Up to this many queued live items per worker run one at a time. Beyond that, a
+            worker takes the surplus as one batch. Right where a batch takes about as long as its
+            items one by one. 0, and any ``max_wait``, divides the queue among idle workers.
+        max_background_batch: Most items a call from the background lane.
         max_background_queue: Most items waiting in the background lane.
         name: Name of the threads, for logs and debuggers.
         metrics: Of the model; of no one by default.
@@ -71,7 +68,6 @@ class Batcher(Generic[Item, Result]):
         self._run = run
         self._linger = linger
         self._one_by_one = one_by_one
-        self._name = name
         self._metrics = metrics or Metrics().serve_model(name, "", "")
         self._condition = threading.Condition()
         self._queues: dict[Lane, Queue[Item, Result]] = {
@@ -81,15 +77,18 @@ class Batcher(Generic[Item, Result]):
         for lane, queue in self._queues.items():
             self._metrics.watch_queue(lane, partial(len, queue))
         self._idle_workers = 0
-        self._dead_workers: set[int] = set()
+        self._broken_workers = 0
         self._open = False
         self._closed = False
-        self._threads = [self._thread(index) for index in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True)
+            for index in range(workers)
+        ]
 
     @property
     def healthy(self) -> bool:
         """Whether items are taken and every worker lives."""
-        return self._open and all(thread.is_alive() for thread in self._threads)
+        return self._open
 
     def start(self) -> None:
         """Starts the workers; once only."""
@@ -161,52 +160,37 @@ class Batcher(Generic[Item, Result]):
                 raise
             self._condition.notify(len(entries))
 
-    def _thread(self, index: int, *, is_replacement: bool = False) -> threading.Thread:
-        return threading.Thread(
-            target=self._work,
-            args=(index, is_replacement),
-            name=f"{self._name}-{index}",
-            daemon=True,
-        )
-
-    def _work(self, index: int, is_replacement: bool) -> None:
-        batch: list[Entry[Item, Result]] = []
-        try:
-            if is_replacement:
-                self._take_place(index)
+    def _work(self) -> None:
+        while not self._closed:
+            batch: list[Entry[Item, Result]] = []
             expected, until = 1, 0.0
-            while batch := self._take(expected, until):
-                started = monotonic()
-                self._process(batch)
-                ended = monotonic()
-                expected, until = len(batch), ended + self._linger * (ended - started)
-        except BaseException:
-            logger.critical(
-                "a worker died: %s-%d; what waits is given up", self._name, index, exc_info=True
-            )
-            self._metrics.worker_died()
-            with self._condition:
-                self._dead_workers.add(index)
-                self._give_up("a worker died", also=batch)
-                if not self._closed:
-                    self._threads[index] = self._thread(index, is_replacement=True)
-                    self._threads[index].start()
+            try:
+                while batch := self._take(expected, until):
+                    started = monotonic()
+                    self._process(batch)
+                    ended = monotonic()
+                    expected, until = len(batch), ended + self._linger * (ended - started)
+            except BaseException:
+                self._recover(batch)
 
-    def _take_place(self, index: int) -> None:
-        """Replaces a dead worker; items are taken again once every place is filled."""
+    def _recover(self, batch: list[Entry[Item, Result]]) -> None:
+        """Gives up what waits, and takes items again once every worker is back."""
+        name = threading.current_thread().name
+        logger.critical("a worker died: %s; what waits is given up", name, exc_info=True)
+        self._metrics.worker_died()
         with self._condition:
+            self._broken_workers += 1
+            self._give_up("a worker died", also=batch)
             if self._condition.wait_for(lambda: self._closed, RESTART_SECONDS):
                 return
-            self._dead_workers.discard(index)
-            self._open = not self._dead_workers
-        logger.warning("the worker %s-%d was restarted", self._name, index)
+            self._broken_workers -= 1
+            self._open = not self._broken_workers
+        logger.warning("the worker %s was restarted", name)
 
     def _take(self, expected: int, until: float) -> list[Entry[Item, Result]]:
         """Blocks until there is a batch; an empty one means that the batcher was closed.
 
-        Args:
-            expected: Live items that are worth waiting for.
-            until: How long, on the clock of ``time.monotonic``.
+        ``expected`` live items are worth waiting for ``until`` that time.
         """
         with self._condition:
             while not self._closed:
@@ -219,10 +203,8 @@ class Batcher(Generic[Item, Result]):
                         return batch
                     continue
                 self._idle_workers += 1
-                try:
-                    self._condition.wait(pause if queue.waiting else None)
-                finally:
-                    self._idle_workers -= 1
+                self._condition.wait(pause if queue.waiting else None)
+                self._idle_workers -= 1
         return []
 
     def _next_queue(self) -> Queue[Item, Result]:
@@ -232,16 +214,14 @@ class Batcher(Generic[Item, Result]):
 
     def _pop(self, queue: Queue[Item, Result]) -> list[Entry[Item, Result]]:
         """Takes this worker's share of what waits, leaving the rest to the others."""
-        waiting = queue.waiting
         share = min(queue.max_batch, self._share(queue))
         batch: list[Entry[Item, Result]] = []
         expired: list[Entry[Item, Result]] = []
         now = monotonic()
-        while waiting and len(batch) < share:
-            entry = waiting.popleft()
-            if entry.future.done():
-                continue
-            (batch if now < entry.deadline else expired).append(entry)
+        while queue.waiting and len(batch) < share:
+            entry = queue.waiting.popleft()
+            if not entry.future.done():
+                (batch if now < entry.deadline else expired).append(entry)
         if self._next_queue().waiting:
             self._condition.notify()
         _settle_soon([(e, DeadlineExceeded("the queue was too long")) for e in expired])
@@ -259,7 +239,7 @@ class Batcher(Generic[Item, Result]):
 
     def _process(self, batch: list[Entry[Item, Result]]) -> None:
         started = monotonic()
-        outcomes: list[tuple[Entry[Item, Result], Answer[Result] | Exception]]
+        outcomes: list[Outcome[Item, Result]]
         try:
             values = self._run([entry.item for entry in batch])
             duration = monotonic() - started
@@ -293,18 +273,13 @@ def _unanswered(futures: Sequence[asyncio.Future[Answer[Result]]]) -> int:
     return sum(not f.done() or f.cancelled() or f.exception() is not None for f in futures)
 
 
-def _settle_soon(
-    outcomes: Sequence[tuple[Entry[Item, Result], Answer[Result] | Exception]],
-) -> None:
+def _settle_soon(outcomes: Sequence[Outcome[Item, Result]]) -> None:
     """Hands the outcomes to the event loop, in one call for all; from any thread."""
-    if not outcomes:
-        return
-    loop = outcomes[0][0].future.get_loop()
-    if not loop.is_closed():
+    if outcomes and not (loop := outcomes[0][0].future.get_loop()).is_closed():
         loop.call_soon_threadsafe(_settle, outcomes)
 
 
-def _settle(outcomes: Sequence[tuple[Entry[Item, Result], Answer[Result] | Exception]]) -> None:
+def _settle(outcomes: Sequence[Outcome[Item, Result]]) -> None:
     for entry, outcome in outcomes:
         if entry.future.done():  # its client left, or its deadline passed, meanwhile
             continue

@@ -1,7 +1,5 @@
 """The model card: what a served ONNX file says of itself."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +12,7 @@ Answers = Literal["FER2013 labels", "FER+ votes"]
 
 
 class SplitMetrics(BaseModel):
-    """Scores on one split of FER2013, measured through ONNX Runtime.
-
-    Attributes:
-        n: Number of images scored.
-        accuracy: Share of images whose most probable emotion is the label, 0..1.
-        macro_f1: Unweighted mean of the seven F1 scores, 0..1.
-        ece: Expected calibration error over 15 equal-width bins, 0..1.
-    """
+    """Of one split of FER2013, as in :class:`ferserve.fer2013.scoring.Scores`."""
 
     n: int
     accuracy: float
@@ -32,7 +23,7 @@ class SplitMetrics(BaseModel):
 class PowerScaling(BaseModel):
     """Two numbers that turn probabilities into truer ones.
 
-    See :func:`ferserve.calibration.apply_power_scaling`.
+    ``softmax(-scale * (-log p) ** exponent)``; the order of the emotions stays.
 
     Attributes:
         scale: Factor of the surprise ``-log p``; above 1 answers become surer.
@@ -47,11 +38,9 @@ class Calibration(BaseModel):
     """What calibration and mirroring did to the hold-out, on which they were fitted and chosen.
 
     Attributes:
-        n: Images of the hold-out, none of which the model was fitted to.
         accuracy: Share of images that are answered right, 0..1; of a model of the votes the mean
             share of the people who chose its answer.
-        mirror_gain: By how much averaging with the mirror image raises it, whether or not that
-            is served; None of an ensemble.
+        mirror_gain: By how much averaging with the mirror image raises it, served or not.
         ece_before: Expected calibration error at temperature 1 and without power scaling.
         ece_after: The same as it is served.
     """
@@ -63,44 +52,25 @@ class Calibration(BaseModel):
     ece_after: float
 
 
-class EnsembleMember(BaseModel):
-    """A model of an ensemble, and its part in the mean.
-
-    Attributes:
-        sha256: Of the member's file; another file would make the card's figures untrue.
-        weight: Share of the mean, 0..1; those of an ensemble sum to 1.
-    """
-
-    name: str
-    sha256: str
-    weight: float = Field(gt=0, le=1)
-
-
 class ModelCard(BaseModel):
     """Contents of ``models/<name>.json``.
 
-    All but ``sha256`` and what was measured later, such as ``robustness``, is in the ONNX metadata
-    too. A virtual model, the ensemble, is a card without a file.
+    All but ``sha256`` and what was measured later is in the ONNX metadata too.
 
     Attributes:
         answers: The scores of a model of the labels say how likely each label is; those of a model
             of the votes are shares of people.
-        labels: Emotions in the order of the output's columns.
         multiply_adds: Of convolutions and matrix products for one face and its mirror image.
         metrics: Against the labels, by split: ``all``, ``public``, ``private``, ``leak_free``,
             ``train``.
-        temperature: The logits are divided by it; of an ensemble the logarithms of the mean.
+        temperature: The logits are divided by it.
         prior_fraction: This part of the logarithm of each emotion's share of the training faces
             was subtracted from the logits (Menon et al. 2021).
         power_scaling: Done to the probabilities last of all, after averaging.
-        low_confidence_threshold: Below this probability an answer carries ``low_confidence``.
         mirror_averaging: Whether the graph averages each face with its mirror image.
-        sha256: Hash of the ONNX file, lower-case hexadecimal; of an ensemble
-            :meth:`ensemble_sha256`.
+        sha256: Of the ONNX file.
         robustness: Accuracy, 0..1, by what was done to the faces; see ``docs/robustness.md``.
         votes: Against the votes, by split: ``public``, ``private``.
-        calibration: Of a model that was trained with a hold-out.
-        members: Of an ensemble, those whose probabilities are averaged.
         precision: In which convolutions compute; float32 if None.
     """
 
@@ -127,25 +97,11 @@ class ModelCard(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     robustness: dict[str, float] | None = None
     calibration: Calibration | None = None
-    members: list[EnsembleMember] | None = Field(default=None, min_length=2)
     precision: Literal["int8", "float16"] | None = None
-
-    def ensemble_sha256(self) -> str:
-        """Hash of what an ensemble computes: its members' files, weights and calibration."""
-        parts = [(member.name, member.sha256, member.weight) for member in self.members or ()]
-        computed: list[Any] = [parts, self.temperature]
-        if self.power_scaling:
-            computed += [self.power_scaling.scale, self.power_scaling.exponent]
-        return hashlib.sha256(json.dumps(computed).encode()).hexdigest()
 
     @classmethod
     def read(cls, path: Path) -> "ModelCard":
-        """Reads a card from a JSON file.
-
-        Raises:
-            OSError: The file cannot be read.
-            pydantic.ValidationError: It is not a card; the message names the field.
-        """
+        """Reads a card from a JSON file; raises OSError or pydantic.ValidationError."""
         return cls.model_validate_json(path.read_bytes())
 
     def write(self, path: Path) -> None:

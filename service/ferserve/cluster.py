@@ -63,6 +63,7 @@ def run(settings: Settings, cluster: ClusterSettings) -> None:
         SystemExit: With status 1 when start-up failed; the log says why.
     """
     logs.configure(settings.log_format)
+    settings = settings.for_listening()
     served_names(settings)  # better a clear word here than a dead replica there
     load_detector(settings)
     applications = [

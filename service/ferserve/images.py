@@ -8,14 +8,13 @@ import io
 import math
 import re
 import struct
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageCms
+from PIL import Image, ImageCms
 
 from ferserve.errors import (
     ImageTooSmall,
@@ -43,27 +42,17 @@ SIGNATURES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
 PNG_HEADER = re.compile(rb"\x89PNG\r\n\x1a\n\0\0\0\rIHDR.{8}", re.DOTALL)
 """Up to width and height, two big-endian integers (PNG specification, section 11.2.1)."""
 
-FLIPPED = {
-    1: (False, False),
-    2: (True, False),
-    3: (True, True),
-    4: (False, True),
-    5: (False, False),
-    6: (True, False),
-    7: (True, True),
-    8: (False, True),
-}
-"""By EXIF orientation (tag 0x0112): whether a picture is mirrored across and down to be upright.
-Sideways ones have had their width and height change places before."""
-
-SIDEWAYS = (5, 6, 7, 8)
-"""Orientations in which width and height change places."""
+SIDEWAYS, ACROSS, DOWN = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+"""EXIF orientations (tag 0x0112) in which, to be upright, a picture has its width and height change
+places, and is then mirrored across and down."""
 
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 """Bytes that Pillow takes for a pixel; 4 in all other modes."""
 
 BAND_PIXELS = 512 * 1024
 """Pixels that are converted at a time."""
+
+Reserve = Callable[[int], AbstractContextManager[None]]
 
 FILLER = bytes(167 * n % 251 for n in range(4096))
 """What no picture goes on with: noise, but no markers."""
@@ -97,20 +86,8 @@ class DecodedImage:
         return np.repeat(self.pixels[:, :, np.newaxis], 3, axis=2)
 
 
-class Memory(Protocol):
-    """What decoding takes its memory from."""
-
-    def reserve(self, count: int) -> AbstractContextManager[None]:
-        """Holds a number of bytes, waiting for them if need be.
-
-        Raises:
-            TooManyPixels: There are never as many.
-        """
-        ...
-
-
 def decode_image(
-    data: bytes, max_pixels: int, draft_side: int | None = None, memory: Memory | None = None
+    data: bytes, max_pixels: int, draft_side: int | None = None, reserve: Reserve | None = None
 ) -> DecodedImage:
     """Decodes the first frame of an image file.
 
@@ -123,7 +100,7 @@ def decode_image(
         draft_side: Longer side that is enough, in pixels: a larger picture is shrunk by a whole
             number, but not below this, which takes JPEG files much less work. None asks for all
             pixels.
-        memory: Is asked for what decoding takes; may refuse by raising.
+        reserve: Holds the bytes that decoding takes; may refuse by raising.
 
     Raises:
         UnsupportedMediaType: None of the accepted formats, or of a kind that is not decoded.
@@ -138,26 +115,41 @@ def decode_image(
         _check_size(image, max_pixels)
         if file.part_pixels > max_pixels:
             raise TooManyPixels(f"a tile of the image has more than {max_pixels} pixels")
-        stored = image.size
-        _draft(image, draft_side)
-    taken = memory.reserve(_memory_of(image, file, draft_side)) if memory else nullcontext()
-    with taken, _refusals(file_format, max_pixels):
-        image.load()
-        if not file.has_end and not _is_whole(image, file, draft_side):
-            raise UndecodableImage("the JPEG file is damaged or truncated")
-        pixels = _turn(_to_pixels(image, file, draft_side), file.orientation)
-        image.close()
-    width, height = reversed(stored) if file.orientation in SIDEWAYS else stored
+        width, height = image.size
+        pixels, ends_grey = _load(image, file, draft_side, reserve)
+        if file.is_doubtful or ends_grey:
+            # A file has all its pixels if none depends on what follows its data.
+            filled = io.BytesIO(file.data[:-2] + FILLER + file.data[-2:])
+            other = Image.open(filled, formats=[file_format])
+            if not np.array_equal(pixels, _load(other, file, draft_side, reserve)[0]):
+                raise UndecodableImage(f"the {file_format} file is damaged or truncated")
+        pixels = _turn(pixels, file.orientation)
+    if file.orientation in SIDEWAYS:
+        width, height = height, width
     return DecodedImage(pixels, width, height, file_format, file.orientation)
+
+
+def _load(
+    image: Image.Image, file: ImageFile, draft_side: int | None, reserve: Reserve | None
+) -> tuple[NDArray[np.uint8], bool]:
+    """Decodes the pixels, and tells whether a JPEG ends in the grey that stands for missing ones.
+
+    That is all that libjpeg shows of a file that was cut and then closed with an end marker.
+    """
+    if draft_side and image.format == "JPEG":
+        scale = min(1.0, draft_side / max(image.size))
+        image.draft(None, (math.ceil(scale * image.width), math.ceil(scale * image.height)))
+    taken = reserve(_memory_of(image, file, draft_side)) if reserve else nullcontext()
+    with taken, closing(image):
+        image.load()
+        corner = image.crop((image.width - 1, image.height - 1, image.width, image.height))
+        ends_grey = image.format == "JPEG" and set(corner.tobytes()) <= {127, 128}
+        return _to_pixels(image, file, draft_side), ends_grey
 
 
 @contextmanager
 def _refusals(file_format: str, max_pixels: int) -> Iterator[None]:
-    """Turns what Pillow raises into refusals.
-
-    Its plugins answer damaged files with almost any exception there is (OSError, SyntaxError,
-    struct.error, ValueError, TypeError, ...): all of them mean "undecodable".
-    """
+    """Turns what Pillow raises, which may be almost any exception, into refusals."""
     try:
         yield
     except (Refusal, MemoryError):  # the latter is no fault of the image
@@ -172,35 +164,19 @@ def _refusals(file_format: str, max_pixels: int) -> Iterator[None]:
         raise UndecodableImage(f"the {file_format} file is damaged or truncated") from error
 
 
-def _draft(image: Image.Image, side: int | None) -> None:
-    """Has a JPEG image that is not loaded yet decoded to no fewer pixels than asked for."""
-    if side and image.format == "JPEG":
-        scale = min(1.0, side / max(image.size))
-        width, height = image.size
-        image.draft(None, (math.ceil(scale * width), math.ceil(scale * height)))
-
-
 def _memory_of(image: Image.Image, file: ImageFile, side: int | None) -> int:
     """Counts the bytes that decoding takes at its peak."""
     pixels = image.width * image.height
-    stored = pixels * PIXEL_BYTES.get(image.mode, 4) * (1 if file.has_end else 3)
+    stored = pixels * PIXEL_BYTES.get(image.mode, 4)
     made = 2 * 3 * pixels // _factor(image, side) ** 2
     return len(file.data) + file.work_bytes + stored + made
-
-
-def _is_whole(image: Image.Image, file: ImageFile, side: int | None) -> bool:
-    """Whether a JPEG file without an end has all its pixels: none depends on what follows."""
-    other = Image.open(io.BytesIO(file.data[:-2] + FILLER + file.data[-2:]), formats=["JPEG"])
-    _draft(other, side)
-    return ImageChops.difference(image, other).getbbox() is None
 
 
 def peek_size(data: bytes) -> tuple[int, int] | None:
     """Reads width and height, as stored, from the header of a PNG or JPEG file.
 
-    Returns:
-        None for any other format, for a damaged header, and where colours need a conversion, which
-        takes longer to set up than a small image to decode.
+    None for any other format, for a damaged header, and where colours need a conversion, which
+    takes longer to set up than a small image to decode.
     """
     if b"iCCP" in data:  # Pillow takes a PNG's profile from behind its pixels, too
         return None
@@ -241,8 +217,8 @@ def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Turns a picture upright."""
     if orientation in SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
-    across, down = FLIPPED[orientation]
-    pixels = np.ascontiguousarray(pixels[:: -1 if down else 1, :: -1 if across else 1])
+    down, across = -1 if orientation in DOWN else 1, -1 if orientation in ACROSS else 1
+    pixels = np.ascontiguousarray(pixels[::down, ::across])
     pixels.flags.writeable = False
     return pixels
 

@@ -207,6 +207,8 @@ def read_request(body: bytes, max_faces: int) -> tuple[InferenceRequest, NDArray
     # can take thirty times the memory of the text that they are made from.
     if sum(body.count(sign) for sign in b"[{,:") > max_faces * _VALUES_PER_FACE + _OTHER_VALUES:
         raise InvalidParameter(_too_many(max_faces))
+    if body.count(b":") > _OTHER_VALUES:  # a fault in each of many fields takes a kilobyte
+        raise MalformedRequest(f"the body has more than {_OTHER_VALUES} named values")
     try:
         request = InferenceRequest.model_validate_json(body)
     except ValidationError as error:

@@ -27,24 +27,18 @@ def as_bytes(image: ImageInput) -> bytes:
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes()
     if isinstance(image, np.ndarray):
-        image = _from_pixels(image)
-    if isinstance(image, Image.Image):
-        return _png(image)
-    raise TypeError(f"a {type(image).__name__} is no image: give a path, bytes, Pillow or NumPy")
-
-
-def _from_pixels(pixels: NDArray[Any]) -> Image.Image:
-    grey, rgb = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[-1] == 3
-    if pixels.dtype != np.uint8 or not (grey or rgb):
-        raise ValueError(
-            "pixels are uint8 [height, width] or [height, width, 3], not "
-            f"{pixels.dtype} {list(pixels.shape)}"
+        grey, rgb = image.ndim == 2, image.ndim == 3 and image.shape[-1] == 3
+        if image.dtype != np.uint8 or not (grey or rgb):
+            raise ValueError(
+                "pixels are uint8 [height, width] or [height, width, 3], not "
+                f"{image.dtype} {list(image.shape)}"
+            )
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        raise TypeError(
+            f"a {type(image).__name__} is no image: give a path, bytes, Pillow or NumPy"
         )
-    return Image.fromarray(pixels)
-
-
-def _png(image: Image.Image) -> bytes:
-    upright = ImageOps.exif_transpose(image)  # the PNG does not carry the orientation
     file = io.BytesIO()
-    upright.save(file, "PNG", compress_level=1)
+    # The PNG does not carry the orientation.
+    ImageOps.exif_transpose(image).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from ferserve.errors import QueueFull
 
@@ -20,12 +20,8 @@ class Lane(Enum):
     BACKGROUND = "background"
 
 
-class Release(Enum):
-    """Why a batch was not kept waiting for more items."""
-
-    FULL = "full"
-    IDLE_WORKER = "idle_worker"
-    WAIT_OVER = "wait_over"
+Release = Literal["full", "idle_worker", "wait_over"]
+"""Why a batch was not kept waiting for more items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +49,10 @@ class Entry(Generic[Item, Result]):
     enqueued_at: float
 
 
+Outcome = tuple[Entry[Item, Result], Answer[Result] | Exception]
+"""What goes to an entry's future."""
+
+
 @dataclass(slots=True)
 class Queue(Generic[Item, Result]):
     """What waits in one lane, and its limits; guarded by the batcher's condition."""
@@ -67,11 +67,7 @@ class Queue(Generic[Item, Result]):
         return len(self.waiting)
 
     def add(self, entries: list[Entry[Item, Result]]) -> None:
-        """Takes all entries or, where they do not fit, none.
-
-        Raises:
-            QueueFull: They do not fit.
-        """
+        """Takes all entries or, where they do not fit, raises QueueFull and takes none."""
         if len(self.waiting) + len(entries) > self.max_size:
             # Those who left while every worker was busy still hold places.
             self.waiting = deque(e for e in self.waiting if not e.future.done())
@@ -88,5 +84,5 @@ class Queue(Generic[Item, Result]):
     def why_released(self, batch_size: int) -> Release:
         """Says why a batch of this size goes now."""
         if batch_size >= self.max_batch:
-            return Release.FULL
-        return Release.WAIT_OVER if self.max_wait else Release.IDLE_WORKER
+            return "full"
+        return "wait_over" if self.max_wait else "idle_worker"

@@ -1,6 +1,7 @@
 """Prometheus metrics of one application, in a registry of its own."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 from prometheus_client import (
@@ -26,8 +27,6 @@ BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 Dropped = Literal["rejected", "expired", "cancelled"]
 """There was no place, it was too late, or the client left."""
 
-DROPPED = get_args(Dropped)
-
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Others are counted as one: callers must not be able to make up label values."""
 
@@ -43,46 +42,34 @@ class Metrics:
     """
 
     def __init__(self, *, count_emotions: bool = False) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        self._requests = Counter(
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        by_lane = ["model", "lane"]
+        self._requests = counter(
             "ferserve_http_requests",
             "Requests answered; code 499 where the client left before.",
             ["method", "route", "code"],
-            registry=registry,
         )
-        self._latency = Histogram(
+        self._latency = histogram(
             "ferserve_http_request_duration_seconds",
             "From a request's head to the end of its answer.",
             ["method", "route"],
             buckets=LATENCY,
-            registry=registry,
         )
-        self._images = Counter(
-            "ferserve_images_dropped",
-            "Images that were not decoded.",
-            ["reason"],
-            registry=registry,
+        self._images = counter(
+            "ferserve_images_dropped", "Images that were not decoded.", ["reason"]
         )
-        for reason in DROPPED:
-            self._images.labels(reason)
-        self._preparation = Histogram(
+        self._preparation = histogram(
             "ferserve_preparation_seconds",
             "Decoding of an image; finding its faces, where the detector ran.",
             ["stage"],
             buckets=WORK,
-            registry=registry,
         )
-        for stage in ("decode", "detect"):
-            self._preparation.labels(stage)
         self._emotions = (
-            Counter(
-                "ferserve_faces",
-                "Faces rated, by dominant emotion.",
-                ["emotion"],
-                registry=registry,
-            )
+            counter("ferserve_faces", "Faces rated, by dominant emotion.", ["emotion"])
             if count_emotions
             else None
         )
@@ -90,35 +77,54 @@ class Metrics:
             "ferserve_model_info",
             "1 for each served model.",
             ["model", "version", "provider"],
-            registry=registry,
+            registry=self.registry,
         )
-        self._batches = _Families(registry)
-        self._streams = Counter(
-            "ferserve_streams",
-            "Streams by why they ended, or refused.",
-            ["reason"],
-            registry=registry,
+        self._streams = counter(
+            "ferserve_streams", "Streams by why they ended, or refused.", ["reason"]
         )
-        self._frames = Counter(
-            "ferserve_stream_frames", "Frames of streams.", ["outcome"], registry=registry
-        )
-        for outcome in ("answered", "refused", "dropped"):
-            self._frames.labels(outcome)
-        self._frame_latency = Histogram(
+        self._frames = counter("ferserve_stream_frames", "Frames of streams.", ["outcome"])
+        self._frame_latency = histogram(
             "ferserve_stream_frame_seconds",
             "From a frame's arrival to its answer, of those that were not dropped.",
             buckets=LATENCY,
-            registry=registry,
         )
+        self.depth = Gauge(
+            "ferserve_queue_faces", "Faces waiting for inference.", by_lane, registry=self.registry
+        )
+        self.queue = histogram(
+            "ferserve_queue_seconds",
+            "From a face's arrival at the queue to its batch.",
+            by_lane,
+            buckets=WORK,
+        )
+        self.inference = histogram(
+            "ferserve_inference_seconds", "Duration of a batch.", ["model"], buckets=WORK
+        )
+        self.size = histogram("ferserve_batch_faces", "Faces in a batch.", by_lane, buckets=BATCH)
+        self.released = counter(
+            "ferserve_batches",
+            "Batches by why they were not kept waiting for more faces.",
+            [*by_lane, "reason"],
+        )
+        self.dropped = counter(
+            "ferserve_faces_dropped", "Faces that were not answered.", [*by_lane, "reason"]
+        )
+        self.deaths = counter("ferserve_worker_deaths", "Workers that died.", ["model"])
+        # Shown as 0 from the start, so that a first increase is seen.
+        for reason in get_args(Dropped):
+            self._images.labels(reason)
+        for stage in ("decode", "detect"):
+            self._preparation.labels(stage)
+        for outcome in ("answered", "refused", "dropped"):
+            self._frames.labels(outcome)
 
     def render(self) -> bytes:
         """Returns all in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def watch_readiness(self, is_ready: Callable[[], bool]) -> None:
-        """Is given, once, a function that says whether the service is ready."""
-        gauge = Gauge("ferserve_ready", "1 while /readyz says yes.", registry=self.registry)
-        gauge.set_function(lambda: float(is_ready()))
+    def watch(self, name: str, description: str, value: Callable[[], float]) -> None:
+        """Shows as ``ferserve_<name>`` what a function says at each look; once a name."""
+        Gauge(f"ferserve_{name}", description, registry=self.registry).set_function(value)
 
     def request_done(self, method: str, route: str | None, code: int, seconds: float) -> None:
         """Counts a request; ``route`` is its template, None where there is none."""
@@ -130,16 +136,7 @@ class Metrics:
     def serve_model(self, name: str, version: str, provider: str) -> "BatchMetrics":
         """Shows the model, and returns who counts its batches."""
         self._models.labels(name, version, provider).set(1)
-        return BatchMetrics(self._batches, name)
-
-    def watch_images(self, count: Callable[[], int]) -> None:
-        """Shows the images in decoding or waiting for it."""
-        gauge = Gauge(
-            "ferserve_images_under_way",
-            "Images in decoding and face detection, or waiting for it.",
-            registry=self.registry,
-        )
-        gauge.set_function(count)
+        return BatchMetrics(self, name)
 
     def image_dropped(self, reason: Dropped) -> None:
         """Counts an image that was not decoded."""
@@ -150,11 +147,6 @@ class Metrics:
         self._preparation.labels("decode").observe(decode_seconds)
         if detect_seconds is not None:
             self._preparation.labels("detect").observe(detect_seconds)
-
-    def watch_streams(self, count: Callable[[], int]) -> None:
-        """Shows the open streams."""
-        gauge = Gauge("ferserve_streams_open", "Streams open now.", registry=self.registry)
-        gauge.set_function(count)
 
     def stream_ended(self, reason: str) -> None:
         """Counts a stream."""
@@ -175,48 +167,6 @@ class Metrics:
             self._emotions.labels(emotion).inc()
 
 
-class _Families:
-    """The metrics of all batchers together, by model."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        by_lane = ["model", "lane"]
-        self.depth = Gauge(
-            "ferserve_queue_faces", "Faces waiting for inference.", by_lane, registry=registry
-        )
-        self.queue = Histogram(
-            "ferserve_queue_seconds",
-            "From a face's arrival at the queue to its batch.",
-            by_lane,
-            buckets=WORK,
-            registry=registry,
-        )
-        self.inference = Histogram(
-            "ferserve_inference_seconds",
-            "Duration of a batch.",
-            ["model"],
-            buckets=WORK,
-            registry=registry,
-        )
-        self.size = Histogram(
-            "ferserve_batch_faces", "Faces in a batch.", by_lane, buckets=BATCH, registry=registry
-        )
-        self.released = Counter(
-            "ferserve_batches",
-            "Batches by why they were not kept waiting for more faces.",
-            [*by_lane, "reason"],
-            registry=registry,
-        )
-        self.dropped = Counter(
-            "ferserve_faces_dropped",
-            "Faces that were not answered.",
-            [*by_lane, "reason"],
-            registry=registry,
-        )
-        self.deaths = Counter(
-            "ferserve_worker_deaths", "Workers that died.", ["model"], registry=registry
-        )
-
-
 class BatchMetrics:
     """Counts one model's batches.
 
@@ -224,7 +174,7 @@ class BatchMetrics:
     others from the event loop.
     """
 
-    def __init__(self, metrics: _Families, model: str) -> None:
+    def __init__(self, metrics: Metrics, model: str) -> None:
         self._metrics = metrics
         self._model = model
         self._deaths = metrics.deaths.labels(model)
@@ -233,12 +183,12 @@ class BatchMetrics:
     def watch_queue(self, lane: Lane, length: Callable[[], int]) -> None:
         """Shows how many items wait in a lane."""
         self._metrics.depth.labels(self._model, lane.value).set_function(length)
-        for reason in DROPPED:
+        for reason in get_args(Dropped):
             self._metrics.dropped.labels(self._model, lane.value, reason)
 
     def batch_released(self, lane: Lane, queue_seconds: Sequence[float], reason: Release) -> None:
         """Counts a batch that a worker took, and how long its items had waited."""
-        self._metrics.released.labels(self._model, lane.value, reason.value).inc()
+        self._metrics.released.labels(self._model, lane.value, reason).inc()
         self._metrics.size.labels(self._model, lane.value).observe(len(queue_seconds))
         waits = self._metrics.queue.labels(self._model, lane.value)
         for seconds in queue_seconds:

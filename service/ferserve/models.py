@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ferserve.calibration import apply_power_scaling, apply_temperature
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 from ferserve.sessions import CPU, ModelError, Runtime, open_session
@@ -68,28 +67,13 @@ class Model:
 def load_models(
     folder: Path, names: Iterable[str], runtime: Runtime | None = None
 ) -> dict[str, Model]:
-    """Loads models and ensembles, each file once.
-
-    Args:
-        folder: Where the files are.
-        names: What to load; members of an ensemble need not be among them.
-        runtime: Where and how they run.
-
-    Returns:
-        By name, in the order given.
+    """Loads models and checks them; they come by name, in the order given.
 
     Raises:
         ModelError: A file is missing, damaged or breaks the contract, or the provider that was
             asked for does not work.
     """
-    cards = {name: read_card(folder, name) for name in names}
-    members = [part.name for card in cards.values() for part in card.members or ()]
-    files = dict.fromkeys([*(name for name in cards if not cards[name].members), *members])
-    loaded = {name: load_model(folder, name, runtime) for name in files}
-    return {
-        name: _ensemble(card, loaded) if card.members else loaded[name]
-        for name, card in cards.items()
-    }
+    return {name: load_model(folder, name, runtime) for name in names}
 
 
 def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model:
@@ -128,16 +112,13 @@ def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model
 def padded(run: Callable[[Faces], Scores], sizes: Sequence[int]) -> Callable[[Faces], Scores]:
     """Fills batches up with black faces to the next of a few sizes: cuDNN plans by shape."""
 
-    def pieces(faces: Faces) -> Iterator[Scores]:
+    def run_padded(faces: Faces) -> Scores:
+        scores = []
         for start in range(0, len(faces), sizes[-1]):
             piece = faces[start : start + sizes[-1]]
             missing = next(size for size in sizes if size >= len(piece)) - len(piece)
-            filled = np.pad(piece, ((0, missing), (0, 0), (0, 0))) if missing else piece
-            yield run(filled)[: len(piece)]
-
-    def run_padded(faces: Faces) -> Scores:
-        scores = list(pieces(faces))
-        return scores[0] if len(scores) == 1 else np.concatenate(scores)
+            scores.append(run(np.pad(piece, ((0, missing), (0, 0), (0, 0))))[: len(piece)])
+        return np.concatenate(scores)
 
     return run_padded
 
@@ -146,33 +127,6 @@ def padded_sizes(max_batch: int) -> tuple[int, ...]:
     """Returns 1, 2, 4 … below ``max_batch``, then ``max_batch`` itself."""
     powers = (1 << i for i in range((max_batch - 1).bit_length()))
     return (*powers, max_batch)
-
-
-def _ensemble(card: ModelCard, models: dict[str, Model]) -> Model:
-    """Returns the weighted mean of the members' probabilities, calibrated as its card says."""
-    parts = card.members or []
-    for part in parts:
-        if models[part.name].card.sha256 != part.sha256:
-            raise ModelError(
-                f"{card.name}.json was written for another {part.name}.onnx "
-                f"(sha256 {part.sha256}); make it anew: ferserve export {card.name}"
-            )
-    if card.sha256 != card.ensemble_sha256():
-        raise ModelError(f"{card.name}.json: sha256 does not belong to its members")
-    if not np.isclose(sum(part.weight for part in parts), 1, atol=1e-6):
-        raise ModelError(f"{card.name}.json: the members' weights do not sum to 1")
-    members = [(part.weight, models[part.name]) for part in parts]
-    first = members[0][1]
-
-    def predict(faces: Faces) -> Scores:
-        mean = sum(
-            weight * member.predict(faces)[:, [member.labels.index(name) for name in first.labels]]
-            for weight, member in members
-        )
-        rows = apply_temperature(np.asarray(mean), card.temperature)
-        return apply_power_scaling(rows, card.power_scaling) if card.power_scaling else rows
-
-    return Model(card, first.labels, first.provider, first.batch_sizes, predict)
 
 
 def read_card(folder: Path, name: str) -> ModelCard:
@@ -195,35 +149,28 @@ def read_card(folder: Path, name: str) -> ModelCard:
 
 
 def available_models(folder: Path) -> list[str]:
-    """Returns the names that ``folder`` has a card of, in alphabetical order.
-
-    A card beside no ONNX file counts where it is an ensemble's.
-    """
+    """Returns the names that ``folder`` has a file and a card of, in alphabetical order."""
     return sorted(
-        card.stem
-        for card in folder.glob("*.json")
-        if card.with_suffix(".onnx").is_file() or b'"members"' in card.read_bytes()
+        card.stem for card in folder.glob("*.json") if card.with_suffix(".onnx").is_file()
     )
 
 
 def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) -> tuple[str, ...]:
-    """Refuses a graph that is not ``faces`` uint8 [N,48,48] → ``probabilities`` float32 [N,7].
-
-    Returns:
-        The labels, in the model's order.
-    """
+    """Refuses a graph of another form, and returns the labels in its order."""
     faults = [
-        *_tensor_faults("input", session.get_inputs(), INPUT, "uint8", (FACE_SIDE, FACE_SIDE)),
-        *_tensor_faults("output", session.get_outputs(), OUTPUT, "float", (len(EMOTIONS),)),
+        f"its {role} is {found}, expected {expected}"
+        for role, found, expected in (
+            ("input", _shown(session.get_inputs()), f"{INPUT}: tensor(uint8) [N, 48, 48]"),
+            ("output", _shown(session.get_outputs()), f"{OUTPUT}: tensor(float) [N, 7]"),
+        )
+        if found != expected
     ]
-    stored = session.get_modelmeta().custom_metadata_map.get("labels")
+    stored = session.get_modelmeta().custom_metadata_map.get("labels", "null")
     try:
-        labels = json.loads(stored) if stored else None
+        labels = json.loads(stored)
     except ValueError:
-        labels = stored
-    if labels is None:
-        faults.append("metadata_props has no 'labels'")
-    elif not isinstance(labels, list) or sorted(map(str, labels)) != sorted(EMOTIONS):
+        labels = None
+    if not isinstance(labels, list) or sorted(map(str, labels)) != sorted(EMOTIONS):
         faults.append(f"its labels are {stored}, not a JSON list of {list(EMOTIONS)}")
     elif labels != card.labels:
         faults.append(f"its labels are {labels}, but those of the card are {card.labels}")
@@ -232,16 +179,10 @@ def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) 
     return tuple(card.labels)
 
 
-def _tensor_faults(
-    role: str, tensors: list[Any], name: str, kind: str, tail: tuple[int, ...]
-) -> list[str]:
-    expected = f"{name}: {kind} [N, {', '.join(map(str, tail))}]"
-    if [tensor.name for tensor in tensors] != [name]:
-        found = [tensor.name for tensor in tensors]
-        return [f"its {role}s are {found}, expected one, {expected}"]
-    (tensor,) = tensors
-    if tensor.type != f"tensor({kind})" or tuple(tensor.shape[1:]) != tail:
-        return [f"its {role} is {name}: {tensor.type} {tensor.shape}, expected {expected}"]
-    if isinstance(tensor.shape[0], int):
-        return [f"its {role} {name} has the fixed batch size {tensor.shape[0]}, expected any"]
-    return []
+def _shown(tensors: list[Any]) -> str:
+    """Name, type and shape of the inputs or outputs; ``N`` is any size."""
+    shapes = [[n if isinstance(n, int) else "N" for n in tensor.shape] for tensor in tensors]
+    return ", ".join(
+        f"{tensor.name}: {tensor.type} [{', '.join(map(str, shape))}]"
+        for tensor, shape in zip(tensors, shapes, strict=True)
+    )

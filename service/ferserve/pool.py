@@ -87,7 +87,11 @@ class WorkPool:
         self._under_way = 0
         self._mean_seconds = 0.0
         self._ends: dict[int, float] = {}  # when each busy thread should be free
-        metrics.watch_images(lambda: self._under_way)
+        metrics.watch(
+            "images_under_way",
+            "Images in decoding and face detection, or waiting for it.",
+            lambda: self._under_way,
+        )
 
     @property
     def under_way(self) -> int:

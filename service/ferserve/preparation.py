@@ -1,12 +1,14 @@
 """An image file → its faces, cut out as the networks want them. Blocks; keeps no state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferserve import faces
+from ferserve.crops import crop_face, whole_face
+from ferserve.faces import FaceDetector
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.images import DecodedImage, decode_image, peek_size
 from ferserve.pool import DecodeMemory
@@ -78,12 +80,12 @@ class Preparer:
 
     def __init__(
         self,
-        detector: faces.FaceDetector,
+        detector: FaceDetector,
         max_pixels: int,
         memory: DecodeMemory | None = None,
     ) -> None:
         self._detector = detector
-        self._memory = memory
+        self._reserve = memory.reserve if memory else None
         self._max_pixels = max_pixels
         self._draft_side = DRAFT * detector.max_side
 
@@ -102,7 +104,12 @@ class Preparer:
         return size is not None and max(size) <= WHOLE_FACE_SIDE
 
     def prepare(
-        self, data: bytes, options: EmotionOptions, max_faces: int, submitted: float
+        self,
+        data: bytes,
+        options: EmotionOptions,
+        max_faces: int,
+        submitted: float,
+        near: Sequence[Box] = (),
     ) -> Prepared:
         """Decodes one image and cuts out its faces, largest first.
 
@@ -111,18 +118,19 @@ class Preparer:
             options: What the caller chose.
             max_faces: Most faces to cut out.
             submitted: When the work was handed over, on the clock of ``time.monotonic``.
+            near: Where faces were a moment ago, as in ``FaceDetector.detect``.
 
         Raises:
             Refusal: The bytes are no image within the limits, or other images take the memory for
                 decoding.
         """
         begun = monotonic()
-        image = decode_image(data, self._max_pixels, self._draft_side, self._memory)
+        image = decode_image(data, self._max_pixels, self._draft_side, self._reserve)
         decoded = monotonic()
         found = (
             [_whole(image)]
             if _is_one_face(image, options.detect)
-            else self._find_faces(image, options.min_face_confidence, max_faces)
+            else self._find_faces(image, options.min_face_confidence, max_faces, near)
         )
         return Prepared(
             image=ImageInfo(
@@ -138,24 +146,25 @@ class Preparer:
         )
 
     def _find_faces(
-        self, image: DecodedImage, min_confidence: float, max_faces: int
+        self, image: DecodedImage, min_confidence: float, max_faces: int, near: Sequence[Box]
     ) -> list[FoundFace]:
         rows, columns = image.pixels.shape[:2]
         across, down = image.width / columns, image.height / rows  # 1, or what was not decoded
+        places = [_scaled(box, 1 / across, 1 / down) for box in near]
         return [
             FoundFace(
-                crop=faces.crop_face(image.pixels, face.box),
+                crop=crop_face(image.pixels, face.box),
                 side=max(face.box.width, face.box.height),
                 box=_scaled(face.box, across, down),
                 confidence=face.confidence,
                 landmarks=[Point(x=across * x, y=down * y) for x, y in face.landmarks.tolist()],
                 clipped=face.clipped,
             )
-            for face in self._detector.detect(image.pixels, min_confidence, max_faces)
+            for face in self._detector.detect(image.pixels, min_confidence, max_faces, places)
         ]
 
 
-def _scaled(box: faces.Box, across: float, down: float) -> Box:
+def _scaled(box: Box, across: float, down: float) -> Box:
     x, y = round(across * box.x), round(down * box.y)
     right, bottom = round(across * (box.x + box.width)), round(down * (box.y + box.height))
     return Box(x=x, y=y, width=right - x, height=bottom - y)
@@ -169,7 +178,7 @@ def _is_one_face(image: DecodedImage, detect: DetectMode) -> bool:
 
 def _whole(image: DecodedImage) -> FoundFace:
     return FoundFace(
-        crop=faces.whole_face(image.pixels),
+        crop=whole_face(image.pixels),
         side=max(image.pixels.shape[:2]),
         box=Box(x=0, y=0, width=image.width, height=image.height),
         confidence=None,

@@ -18,6 +18,7 @@ from ferserve.models import Model, Scores
 from ferserve.pool import DecodeMemory, WorkPool
 from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
 from ferserve.schemas import (
+    Box,
     DetectMode,
     EmotionOptions,
     FaceEmotion,
@@ -123,7 +124,11 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         self._pick_max_faces(options.max_faces)
 
     async def answer(
-        self, data: bytes, options: EmotionOptions, seconds: float | None = None
+        self,
+        data: bytes,
+        options: EmotionOptions,
+        seconds: float | None = None,
+        near: Sequence[Box] = (),
     ) -> Recognition:
         """Finds the faces of one image and their expressions, within a time.
 
@@ -133,6 +138,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
             data: An image file's bytes.
             options: What the caller chose.
             seconds: Time the caller has; without it, and at most, the request timeout.
+            near: Where faces were a moment ago, as in ``FaceDetector.detect``.
 
         Raises:
             UnknownModel: ``options.model`` is not served.
@@ -144,7 +150,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
             InternalError: The inference failed.
         """
         with self._admitted():
-            return await self._answer(data, options, self._deadline(seconds))
+            return await self._answer(data, options, self._deadline(seconds), near)
 
     async def answer_many(
         self, images: Sequence[bytes], options: EmotionOptions, seconds: float | None = None
@@ -254,12 +260,14 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         longest = self.settings.request_timeout_ms / 1000
         return monotonic() + (longest if seconds is None else min(seconds, longest))
 
-    async def _answer(self, data: bytes, options: EmotionOptions, deadline: float) -> Recognition:
+    async def _answer(
+        self, data: bytes, options: EmotionOptions, deadline: float, near: Sequence[Box] = ()
+    ) -> Recognition:
         started = monotonic()
         name = options.model or self.default_model
         served = self.served(name)
         max_faces = self._pick_max_faces(options.max_faces)
-        work = partial(self._preparer.prepare, data, options, max_faces, submitted=started)
+        work = partial(self._preparer.prepare, data, options, max_faces, started, near)
         quick = self._preparer.is_quick(data, options)
         prepared = work() if quick else await self._pool.run(work, deadline)
         self._metrics.image_prepared(

@@ -1,28 +1,27 @@
 """The API's data: what a request may ask for and what an answer holds."""
 
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from typing import Annotated, ClassVar, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ferserve.card import ModelCard
+from ferserve.fer2013.labels import EMOTIONS
 
 DetectMode = Literal["auto", "true", "false"]
+StreamDetectMode = Literal["auto", "true", "false", "every-frame"]
 FaceWarning = Literal["small_face", "low_confidence", "clipped_face"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+EXAMPLE = dict(zip(EMOTIONS, (0.01, 0.0, 0.01, 0.91, 0.02, 0.02, 0.03), strict=True))
 
-class EmotionOptions(BaseModel):
-    """What a caller can choose for one image."""
+
+class FaceOptions(BaseModel):
+    """What a caller can choose for an image or a stream."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(
         default=None, description="Name of a model of `/v1/models`; without it the default one."
-    )
-    detect: DetectMode = Field(
-        default="auto",
-        description="Whether to look for faces. `false` takes the whole image as one face; `auto` "
-        "does so for images of at most 64 pixels on their longer side.",
     )
     max_faces: int | None = Field(
         default=None,
@@ -41,19 +40,60 @@ class EmotionOptions(BaseModel):
     )
 
 
-class RecognizeOptions(TypedDict, total=False):
-    """The same as keyword arguments; what is left out is up to the service."""
+class EmotionOptions(FaceOptions):
+    """What a caller can choose for one image."""
+
+    detect: DetectMode = Field(
+        default="auto",
+        description="Whether to look for faces. `false` takes the whole image as one face; `auto` "
+        "does so for images of at most 64 pixels on their longer side.",
+    )
+
+
+class StreamOptions(FaceOptions):
+    """What a caller can choose for a stream of frames."""
+
+    detect: StreamDetectMode = Field(
+        default="auto",
+        description="As for an image. Faces are looked for near those of the frame before, and in "
+        "the whole frame about once a second and when one is lost; with `every-frame` always in "
+        "the whole frame.",
+    )
+    smoothing_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description="Time constant of `emotions_smoothed`, seconds; 0 smooths nothing.",
+    )
+
+    def of_a_frame(self) -> EmotionOptions:
+        """Returns what is chosen for each frame."""
+        shared = self.model_dump(include=set(FaceOptions.model_fields))
+        return EmotionOptions(
+            detect="auto" if self.detect == "every-frame" else self.detect, **shared
+        )
+
+
+class FaceChoices(TypedDict, total=False):
+    """``FaceOptions`` as keyword arguments; what is left out is up to the service."""
 
     model: str
-    detect: DetectMode
     max_faces: int
     min_face_confidence: float
     landmarks: bool
 
 
-class StreamingOptions(RecognizeOptions, total=False):
+class RecognizeOptions(FaceChoices, total=False):
+    """``EmotionOptions`` as keyword arguments."""
+
+    detect: DetectMode
+
+
+class StreamingOptions(FaceChoices, total=False):
     """``StreamOptions`` as keyword arguments."""
 
+    detect: StreamDetectMode
     smoothing_seconds: float
 
 
@@ -105,9 +145,11 @@ class FaceEmotion(BaseModel):
     face_confidence: Probability | None = Field(
         description="How sure the face detector is; null where it did not run."
     )
-    dominant_emotion: str
+    dominant_emotion: str = Field(examples=["happy"])
     confidence: Probability = Field(description="Probability of the dominant emotion.")
-    emotions: dict[str, Probability] = Field(description="All seven, unrounded; they sum to 1.")
+    emotions: dict[str, Probability] = Field(
+        description="All seven, unrounded; they sum to 1.", examples=[EXAMPLE]
+    )
     warnings: list[FaceWarning] = Field(
         description="`small_face`: fewer than 48 decoded pixels on its longer side, so it had to "
         "be enlarged. `low_confidence`: below the threshold of the model's card. `clipped_face`: "
@@ -148,54 +190,8 @@ class RequestIdentity(BaseModel):
     request_id: str = Field(description="Also in the header `X-Request-ID`.")
 
 
-_EMOTION_EXAMPLE: dict[str, Any] = {
-    "request_id": "0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",
-    "model": {"name": "custom_cnn", "version": "1.0.0", "sha256": "9f86d081884c7d65…"},
-    "image": {"width": 512, "height": 512, "format": "PNG", "exif_orientation": 1},
-    "faces": [
-        {
-            "box": {"x": 181, "y": 58, "width": 88, "height": 120},
-            "face_confidence": 0.93,
-            "dominant_emotion": "happy",
-            "confidence": 0.91,
-            "emotions": {
-                "angry": 0.01,
-                "disgust": 0.0,
-                "fear": 0.01,
-                "happy": 0.91,
-                "sad": 0.02,
-                "surprise": 0.02,
-                "neutral": 0.03,
-            },
-            "warnings": [],
-        }
-    ],
-    "timing_ms": {
-        "decode": 1.2,
-        "detect": 15.0,
-        "queue": 0.1,
-        "inference": 2.3,
-        "total": 18.9,
-    },
-}
-
-
 class EmotionResponse(Recognition, RequestIdentity):
     """The answer to one image."""
-
-    model_config = ConfigDict(json_schema_extra={"example": _EMOTION_EXAMPLE})
-
-
-class StreamOptions(EmotionOptions):
-    """What a caller can choose for a stream of frames."""
-
-    smoothing_seconds: float = Field(
-        default=0.5,
-        ge=0,
-        le=60,
-        allow_inf_nan=False,
-        description="Time constant of `emotions_smoothed`, seconds; 0 smooths nothing.",
-    )
 
 
 class TrackedFace(FaceEmotion):
@@ -206,7 +202,8 @@ class TrackedFace(FaceEmotion):
         "overlap of the boxes tells; from 1, and never used twice in a stream."
     )
     emotions_smoothed: dict[str, Probability] = Field(
-        description="Exponentially smoothed over the time that the track is seen; they sum to 1."
+        description="Exponentially smoothed over the time that the track is seen; they sum to 1.",
+        examples=[EXAMPLE],
     )
 
 
@@ -297,38 +294,18 @@ class ItemProblem(BaseModel):
 class BatchResponse(RequestIdentity):
     """The answer to several images."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "request_id": _EMOTION_EXAMPLE["request_id"],
-                "items": [
-                    {"result": {k: v for k, v in _EMOTION_EXAMPLE.items() if k != "request_id"}},
-                    {
-                        "problem": {
-                            "type": "urn:ferserve:problem:undecodable_image",
-                            "title": "The image cannot be decoded",
-                            "status": 422,
-                            "detail": "the JPEG file is damaged or truncated",
-                            "instance": "/v1/emotion/batch",
-                            "code": "undecodable_image",
-                            "request_id": _EMOTION_EXAMPLE["request_id"],
-                        }
-                    },
-                ],
-            }
-        }
-    )
-
     items: list[ItemResult | ItemProblem] = Field(description="In the order of the files.")
+
+
+MAX_FAULTS = 100
 
 
 def describe_faults(error: ValidationError, whole: str = "body", most: int | None = None) -> str:
     """Names the fields that are wrong and the rules they break, never the values.
 
-    Args:
-        error: Of a model here or elsewhere.
-        whole: What to call all fields together.
-        most: Faults to name; None names all.
+    All fields together are called ``whole``; at ``most`` so many faults are named.
     """
+    if error.error_count() > MAX_FAULTS:  # each takes a kilobyte to name
+        return f"{error.error_count()} fields are wrong"
     faults = error.errors(include_input=False, include_url=False)[:most]
     return "; ".join(f"{'.'.join(map(str, f['loc'])) or whole}: {f['msg']}" for f in faults)

@@ -122,10 +122,9 @@ def _open(
 
 
 def _provider_list(provider: str, runtime: Runtime) -> list[Any]:
-    options = dict(runtime.provider_options)
     if provider == CUDA:
-        return [(CUDA, {**CUDA_OPTIONS, **options}), CPU]
+        return [(CUDA, {**CUDA_OPTIONS, **runtime.provider_options}), CPU]
     if provider == TENSORRT:
         # What TensorRT does not know stays with CUDA.
-        return [(TENSORRT, options), (CUDA, dict(CUDA_OPTIONS)), CPU]
+        return [(TENSORRT, dict(runtime.provider_options)), (CUDA, dict(CUDA_OPTIONS)), CPU]
     return [CPU]

@@ -2,6 +2,8 @@
 
 import os
 import re
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -53,19 +55,9 @@ def web_origin(text: str) -> str:
     Raises:
         ValueError: It is more than scheme, host and port, or less.
     """
-    try:
-        url = AnyUrl(text.lower())
-        plain = (None, None, None, None)
-        if (
-            "://" in text
-            and url.host
-            and "*" not in url.host
-            and url.path in (None, "/")
-            and (url.username, url.password, url.query, url.fragment) == plain
-        ):
-            return str(url).removesuffix("/")
-    except ValueError:
-        pass
+    if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+/?", text.lower()):
+        with suppress(ValueError):
+            return str(AnyUrl(text.lower())).removesuffix("/")
     raise ValueError(f"{text!r} is no origin: write it as https://example.org")
 
 
@@ -136,7 +128,8 @@ class Settings(BaseSettings):
     """Largest body of such a request."""
 
     upload_memory_bytes: int = Field(default=512 * MEBI, ge=1)
-    """Most bytes of the bodies of all requests together, benchmarks apart; more is answered 429."""
+    """Most bytes of all bodies and frames together; more is answered 429. Zips to benchmark on may
+    take half of it."""
 
     max_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970)  # Pillow's own limit
     """Largest image, width × height; 178,956,970 at the most."""
@@ -152,7 +145,8 @@ class Settings(BaseSettings):
     """Images are scaled down to this longer side for face detection, in pixels."""
 
     max_streams: int = Field(default=64, ge=0)
-    """Most [streams](stream.md) open at a time; more is answered 429."""
+    """Most [streams](stream.md) open at a time, a quarter of them by one key or address; more is
+    answered 429."""
 
     stream_max_fps: float = Field(default=30, gt=0)
     """Most frames a second answered in a stream; what comes faster is dropped."""
@@ -186,11 +180,16 @@ class Settings(BaseSettings):
     ([security](security.md))."""
 
     rate_limit: str | None = None
-    """Most requests to `/v1` and `/v2` by key, or by address where there is none: `100/minute`,
-    `10/second;1000/hour`."""
+    """Most requests to `/v1` and `/v2` and frames of streams by key, or by address where there is
+    none: `100/minute`, `10/second;1000/hour`."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call, such as `https://app.example`, comma-separated; `*` is all."""
+
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names of this host that a request's `Host` may have, comma-separated, beside `localhost` and
+    addresses; `*` is all. By default all, but none where `HOST` is a loopback address
+    ([security](security.md#browsers))."""
 
     metrics_emotions: bool = False
     """Whether `/metrics` counts faces by dominant emotion."""
@@ -211,7 +210,16 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(default=20, ge=0)
     """Longest wait for requests under way at shutdown."""
 
-    @field_validator("models", "api_keys", "cors_origins", mode="before")
+    def for_listening(self) -> Self:
+        """Returns the settings of a server that listens on ``host``."""
+        try:
+            is_local = ip_address(self.host).is_loopback
+        except ValueError:
+            is_local = self.host == "localhost"
+        hosts = self.allowed_hosts or (("localhost",) if is_local else ())
+        return self.model_copy(update={"allowed_hosts": hosts})
+
+    @field_validator("models", "api_keys", "cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
@@ -268,15 +276,10 @@ class Settings(BaseSettings):
 class ClusterSettings(BaseSettings):
     """How many replicas run on Ray, and on what; field ``x`` is ``FERSERVE_CLUSTER_X``.
 
-    Processors and GPUs are what Ray keeps account of when it places replicas; a fraction lets
-    several share one.
-
     Attributes:
-        min_replicas: Fewest replicas of the service.
-        max_replicas: Most replicas of the service.
         target_requests: Requests and streams under way, a replica, that autoscaling aims at.
         replica_cpus: Processors a replica; as many workers a model, at least one, run in it.
-        replica_gpus: GPUs a replica; 0 computes on the processor.
+        replica_gpus: GPUs a replica, or a fraction of one; 0 computes on the processor.
         metrics_port: First port on which a replica shows its metrics; each takes the next free one
             of its machine.
     """
@@ -314,10 +317,5 @@ class ClusterSettings(BaseSettings):
             workers = max(1, round(self.replica_cpus))
         # Ray shows a replica only the GPUs it was given.
         options = {k: v for k, v in settings.provider_options.items() if k != "device_id"}
-        return settings.model_copy(
-            update={
-                "provider": provider,
-                "provider_options": options,
-                "inference_workers": workers,
-            }
-        )
+        changed = {"provider": provider, "provider_options": options, "inference_workers": workers}
+        return settings.model_copy(update=changed)

@@ -1,7 +1,7 @@
 """Streams of frames: the newest wins, each is answered or counted as dropped. Knows no HTTP."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ferserve.errors import MalformedRequest, NotReady, QueueFull
 from ferserve.metrics import Metrics
-from ferserve.schemas import Recognition, StreamCounts
+from ferserve.schemas import Box, Recognition, StreamCounts
 from ferserve.settings import Settings
 from ferserve.tracking import FaceTracker, SeenFace, Track
 
@@ -139,7 +139,8 @@ class FrameStream:
     """One client's frames and their answers.
 
     Args:
-        recognize: Answers a frame; what it raises becomes the frame's outcome.
+        recognize: Answers a frame, given where faces are likely; with none the whole frame is
+            looked at. What it raises becomes the frame's outcome.
         settings: The limits of a stream.
         memory: What the frames take their bytes from.
         smoothing_seconds: Time constant of the smoothing.
@@ -148,7 +149,7 @@ class FrameStream:
 
     def __init__(
         self,
-        recognize: Callable[[bytes], Awaitable[Recognition]],
+        recognize: Callable[[bytes, Sequence[Box]], Awaitable[Recognition]],
         settings: Settings,
         memory: Memory,
         smoothing_seconds: float,
@@ -266,7 +267,7 @@ class FrameStream:
         try:
             if frame.refusal:
                 raise frame.refusal
-            outcome = await self._recognize(frame.data)
+            outcome = await self._recognize(frame.data, self._tracker.near(frame.arrived))
             seen = [SeenFace(face.box, face.emotions) for face in outcome.faces]
             tracks = self._tracker.update(seen, frame.arrived)
         except Exception as error:
@@ -287,7 +288,7 @@ class Streams:
         self._max_streams = max_streams
         self._open: set[FrameStream] = set()
         self._closing = False
-        metrics.watch_streams(lambda: len(self._open))
+        metrics.watch("streams_open", "Streams open now.", lambda: len(self._open))
 
     @contextmanager
     def place(self, stream: FrameStream) -> Iterator[None]:

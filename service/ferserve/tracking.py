@@ -18,6 +18,10 @@ MAX_ABSENCE = 1.0
 """Seconds after which a face that frames do not show is forgotten: the detector may miss one now
 and then, but a box says nothing about who stands there later."""
 
+SEARCH_SECONDS = 0.8
+"""After this long a whole frame is searched again: from 5 frames a second on, a new face is seen
+within a second."""
+
 MAX_ABSENT = 64
 """Most faces remembered that the last frame did not show: bounds the work for pictures made to
 show other faces each time."""
@@ -63,8 +67,16 @@ class FaceTracker:
     def __init__(self, smoothing_seconds: float) -> None:
         self._smoothing_seconds = smoothing_seconds
         self._tracks: list[Track] = []
-        self._last_frame = -math.inf
+        self._last_frame = self._searched_at = -math.inf
         self._numbers = count(1)
+
+    def near(self, at: float) -> list[Box]:
+        """Returns where the next frame's faces are likely; where nowhere, search all of it."""
+        seen = [track.box for track in self._tracks if track.seen_at == self._last_frame]
+        if not seen or at >= self._searched_at + SEARCH_SECONDS:
+            self._searched_at = at
+            return []
+        return seen
 
     def update(self, faces: Sequence[SeenFace], at: float) -> list[Track]:
         """Takes the faces of the next frame.

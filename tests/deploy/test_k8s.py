@@ -182,6 +182,7 @@ def test_pods_have_no_more_rights_than_they_need(built, pod, container):
     assert "volumes" not in pod
     assert built["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert built["NetworkPolicy"]["spec"]["egress"] == []
+    assert all(rule["from"] for rule in built["NetworkPolicy"]["spec"]["ingress"])
     enforced = built["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
     assert enforced == "restricted"
 

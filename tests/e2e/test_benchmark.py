@@ -15,7 +15,6 @@ import pytest
 from class_folders import images, zipped
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
-from ferserve.fer2013.splits import evaluation_splits
 from synthetic_fer2013 import write_votes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -145,7 +144,7 @@ def test_uploads_that_were_broken_off_hold_no_places(server):
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(
-                b"POST /v1/benchmark HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+                b"POST /v1/benchmark HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
                 b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
             )
             time.sleep(0.05)
@@ -194,7 +193,7 @@ def test_the_trained_models_figures_are_those_of_bare_onnx_runtime(
         result = ferserve(server, "--split", "leak_free", "--limit", "200", "--json")
     assert result.returncode == 0, result.stderr
     (model,) = json.loads(result.stdout)["result"]["results"]
-    split = evaluation_splits(full_dataset)["leak_free"]
+    split = full_dataset.evaluation_splits()["leak_free"]
     chosen = split.take(np.arange(200) * len(split) // 200)
     session = onnxruntime.InferenceSession(MODELS / "custom_cnn.onnx")
     expected = score(session.run(None, {"faces": chosen.faces})[0], chosen.labels)

@@ -6,69 +6,39 @@
 import base64
 import io
 import json
-import math
 import os
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import skimage.data
+from demo_browser import (
+    CHROMIUM,
+    FACE_IN_PORTRAIT,
+    MARK,
+    PATIENCE,
+    check_accessible,
+    chromium,
+    fault,
+    last_answer,
+    start_camera,
+)
 from PIL import Image
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: apt-get install it")
 
+TITLES = {
+    "custom_cnn": "Custom CNN", "vgg16": "VGG16", "resnet50v2": "ResNet50V2",
+    "light": "Light", "crowd": "Crowd", "ensemble": "Ensemble",
+}  # fmt: skip
 KEY = "~~a-key-for-the-demo??"
 SECONDS = float(os.environ.get("DEMO_SECONDS", "3"))
-PATIENCE = 60_000
-"""Milliseconds for a busy machine; nothing is slow by itself."""
-
-FLAGS = [
-    "--no-sandbox",  # root, as in containers
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
-
-CLIP_FRAMES, CLIP_SIZE = 180, (640, 480)
-MARK = 16
-"""Pixels of the marks' sides."""
-
-PORTRAIT = (100, 0, 360, 300)
-"""What is cut out of the astronaut's photo and moves about in the clip."""
-
-FACE_IN_PORTRAIT = (181 - 100, 58)
-"""Left upper corner of the face there, as /v1/emotion sees it."""
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A round of the portrait in 6 s; marks on the border say where it is in a frame."""
-    portrait = Image.fromarray(skimage.data.astronaut()).crop(PORTRAIT)
-    path = tmp_path_factory.mktemp("camera") / "clip.mjpeg"
-    with path.open("wb") as file:
-        for number in range(CLIP_FRAMES):
-            angle = 2 * math.pi * number / CLIP_FRAMES
-            x, y = round(190 + 120 * math.cos(angle)), round(90 + 70 * math.sin(angle))
-            frame = Image.new("RGB", CLIP_SIZE, (96, 104, 112))
-            frame.paste(portrait, (x, y))
-            frame.paste("black", (0, 0, CLIP_SIZE[0], MARK))
-            frame.paste("black", (0, 0, MARK, CLIP_SIZE[1]))
-            frame.paste("white", (x, 0, x + MARK, MARK))
-            frame.paste("white", (0, y, MARK, y + MARK))
-            frame.save(file, "JPEG", quality=90)
-    return path
 
 
 def portrait_in(frame: bytes) -> tuple[float, float]:
@@ -80,13 +50,9 @@ def portrait_in(frame: bytes) -> tuple[float, float]:
 
 # Of this module only: while Playwright's loop runs in this thread, no asynchronous test can.
 @pytest.fixture(scope="module")
-def browser(clip: Path):
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(
-            executable_path=CHROMIUM, args=[*FLAGS, f"--use-file-for-fake-video-capture={clip}"]
-        )
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    with chromium(playwright, tmp_path_factory.mktemp("camera")) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -123,25 +89,9 @@ def open_page(browser) -> Iterator[Callable[..., Any]]:
     assert not faults
 
 
-def fault(message) -> bool:
-    """Chromium also reports each answer of 400 and more; those belong to the tests."""
-    return message.type == "error" and "Failed to load resource" not in message.text
-
-
 @pytest.fixture
 def page(open_page, server):
     return open_page(server, viewport={"width": 1280, "height": 800})
-
-
-def start_camera(page) -> None:
-    page.get_by_role("tab", name="Camera").click()
-    page.get_by_label("I agree").check()
-    page.get_by_role("button", name="Start the camera").click()
-    page.wait_for_selector("#camera-frame .box")
-
-
-def last_answer(page) -> dict[str, Any]:
-    return json.loads(page.locator("#json").inner_text())
 
 
 def frames_received(server) -> float:
@@ -185,7 +135,7 @@ def test_every_model_is_offered_with_its_accuracy(page, server):
     options = page.locator(".model").all_inner_texts()
     assert len(options) == len(cards)
     for card, option in zip(cards, options, strict=True):
-        assert card["name"] in option
+        assert TITLES[card["name"]] in option
         assert f"{100 * card['metrics']['private']['accuracy']:.1f} %" in option
 
 
@@ -447,15 +397,10 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off(open_page, server, sch
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = open_page(server, viewport={"width": width, "height": 844}, color_scheme=scheme)
 
-    def check() -> None:
-        found = axe.run(page).response["violations"]
-        assert [one for one in found if one["impact"] in ("serious", "critical")] == []
-        assert page.evaluate("document.scrollingElement.scrollWidth") <= width
-
     page.get_by_role("button", name="Try the sample photo").click()
     page.wait_for_selector(".face")
-    check()
+    check_accessible(axe, page)
     page.get_by_role("tab", name="Camera").click()
-    check()
+    check_accessible(axe, page)
     start_camera(page)
-    check()
+    check_accessible(axe, page)

@@ -107,7 +107,9 @@ def test_connections_are_closed_after_the_notice_of_the_end(start_server, tmp_pa
 def test_a_second_signal_stops_at_once(start_server, tmp_path, number):
     with start_server(tmp_path / "log", drain_seconds=60) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.sendall(b"POST /v1/emotion HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            connection.sendall(
+                b"POST /v1/emotion HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+            )
             server.process.send_signal(signal.SIGTERM)
             while httpx.get(f"{server.base_url}/readyz").status_code == 200:
                 pass

@@ -1,5 +1,8 @@
 """Twenty requests are answered as commit f45cf26 answered them, with the same model files.
 
+Where a face is found in a photo was recorded anew when photos came to be searched small first: the
+boxes moved by some pixels, and probabilities with them.
+
 ``python tests/e2e/test_recorded_answers.py http://localhost:8000`` records a running service.
 """
 

@@ -80,7 +80,7 @@ def counted_by_metrics(server) -> Iterator[dict[str, float]]:
 
 
 async def test_a_moving_face_keeps_its_track_and_is_answered_as_everywhere(server):
-    async with stream(server, "?landmarks=true") as socket:
+    async with stream(server, "?landmarks=true&detect=every-frame") as socket:
         answers = [await ask(socket, astronaut(shift)) for shift in range(0, 160, 20)]
     async with httpx.AsyncClient(base_url=server.base_url, timeout=60) as client:
         single = await client.post("/v1/emotion?landmarks=true", content=astronaut(140))
@@ -130,10 +130,12 @@ async def test_a_bad_frame_gets_its_problem_and_the_stream_goes_on(server):
         text = await ask(socket, b"no image")
         broken = await ask(socket, astronaut()[:5000])
         huge = await ask(socket, bytes(4 * 1024 * 1024 + 1))
-        again = await ask(socket, astronaut())
+        cut_closed = await ask(socket, astronaut()[:5000] + b"\xff\xd9")
+        again = await ask(socket, astronaut().removesuffix(b"\xff\xd9"))
     assert (text["frame"], text["problem"]["code"]) == (2, "unsupported_media_type")
     assert (broken["frame"], broken["problem"]["code"]) == (3, "undecodable_image")
     assert (huge["frame"], huge["problem"]["code"]) == (4, "payload_too_large")
+    assert (cut_closed["frame"], cut_closed["problem"]["code"]) == (5, "undecodable_image")
     assert text["problem"]["instance"] == "/v1/emotion/stream"
     assert text["problem"]["request_id"] == good["request_id"]
     assert again["faces"][0]["track"] == good["faces"][0]["track"]

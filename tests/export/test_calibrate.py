@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from ferserve.calibration import apply_power_scaling
 from ferserve.card import PowerScaling
 from ferserve.fer2013.scoring import agreement, expected_calibration_error
 from ferserve_export.calibrate import (
     EXPONENTS,
     SCALES,
+    apply_power_scaling,
     confidence_threshold,
     fit,
     fit_power_scaling,

@@ -11,12 +11,12 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 import tf2onnx
-from ferserve.calibration import apply_power_scaling
 from ferserve.card import ModelCard, PowerScaling
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve_export.calibrate import (
+    apply_power_scaling,
     confidence_threshold,
     fit_power_scaling,
     fit_temperature,
@@ -228,32 +228,6 @@ def test_int8_export_is_a_quarter_of_the_size(
     assert "int8 weights: a probability moved by up to" in result.stdout
     sizes = [(folder / "custom_cnn.onnx").stat().st_size for folder in (tmp_path, exported)]
     assert sizes[0] < 0.3 * sizes[1]
-
-
-def test_a_released_file_can_be_calibrated_anew(exported: Path, small_zip: Path, tmp_path: Path):
-    released = exported / "custom_cnn.onnx"
-    arguments = ("custom_cnn", "--data", small_zip, "--run", released, "--version", "1.0.1")
-    result = run_export(*arguments, "--out", "models", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    before = ModelCard.read(exported / "custom_cnn.json")
-    after = ModelCard.read(tmp_path / "models" / "custom_cnn.json")
-    assert (before.version, after.version) == ("1.0.0", "1.0.1")
-    assert after.training == before.training
-    assert after.temperature == pytest.approx(before.temperature, rel=1e-3)
-    faces = read_fer2013(small_zip).test.faces
-    old, new = (
-        open_onnx((folder / "custom_cnn.onnx").read_bytes())(faces)
-        for folder in (exported, tmp_path / "models")
-    )
-    assert np.abs(old - new).max() < 1e-3
-
-
-def test_a_released_file_without_a_card_is_named(exported: Path, small_zip: Path, tmp_path: Path):
-    (tmp_path / "custom_cnn.onnx").write_bytes((exported / "custom_cnn.onnx").read_bytes())
-    released = tmp_path / "custom_cnn.onnx"
-    result = run_export("custom_cnn", "--data", small_zip, "--run", released)
-    assert result.returncode == 1
-    assert "custom_cnn.json" in result.stderr
 
 
 def test_a_folder_without_a_run_is_named(small_zip: Path, tmp_path: Path):

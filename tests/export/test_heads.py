@@ -8,19 +8,23 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from ferserve.calibration import apply_power_scaling
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
 from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
-from ferserve_export.calibrate import fit_temperature, mean_probabilities
+from ferserve_export.calibrate import (
+    apply_power_scaling,
+    fit_temperature,
+    mean_probabilities,
+)
 from ferserve_export.pipeline import ExportError, export_run
 from ferserve_training.errors import TrainingError
 from ferserve_training.evaluate import open_model
 from ferserve_training.holdout import split_training
+from ferserve_training.networks import build_network
 from ferserve_training.recipes import RECIPES
-from ferserve_training.released import read_released
-from ferserve_training.run_folder import RunFolder, build_network, load_network
+from ferserve_training.released import load_start
+from ferserve_training.run_folder import RunFolder, load_network
 
 RARE = 2
 """An emotion that few people see."""
@@ -64,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def export(name: str, run: RunFolder, dataset: Fer2013, out: Path, **options: Any) -> ModelCard:
     settings = {
-        "version": "1.0.0", "predictions": out / "predictions", "mirror": True, "int8": False,
+        "version": "1.0.0", "mirror": True, "int8": False,
         "votes": None, "prior_fraction": 0.0, "train_faces": None, "results": None, "log": print,
     }  # fmt: skip
     return export_run(name, run.root, dataset, out, **(settings | options))
@@ -135,8 +139,6 @@ def test_a_fraction_of_the_prior_favours_what_people_rarely_see(
     plain, adjusted = (open_model(f / "crowd.onnx") for f in (models, tmp_path))
     found = [int((p(dataset.test.faces).argmax(axis=1) == RARE).sum()) for p in (plain, adjusted)]
     assert found[1] > found[0]
-    with pytest.raises(TrainingError, match="adjusted already"):
-        export("crowd", RunFolder(tmp_path / "crowd.onnx"), dataset, tmp_path, votes=votes)
 
 
 def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes, tmp_path: Path):
@@ -153,14 +155,8 @@ def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes,
 def test_weights_come_back_out_of_the_file(models, run, dataset, name: str, head: int):
     faces = dataset.train.faces
     network = build_network("light")
-    network.set_weights(read_released(models / f"{name}.onnx", "light", None, faces))
+    load_start(network, models / f"{name}.onnx", faces)
     rows, expected = (
         np.asarray(n(faces[:8], training=False)) for n in (network, load_network(run, head))
     )
     assert np.allclose(rows, expected, atol=1e-4)
-
-
-def test_a_released_file_is_taken_for_no_other_model(models, dataset, votes, tmp_path: Path):
-    light = RunFolder(models / "light.onnx")
-    with pytest.raises(TrainingError, match="answers with FER2013 labels, not with FER\\+ votes"):
-        export("crowd", light, dataset, tmp_path, votes=votes)

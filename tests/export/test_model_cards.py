@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ferserve.card import EnsembleMember, ModelCard, PowerScaling
+from ferserve.card import ModelCard, PowerScaling
 from ferserve.policy import policy
 from ferserve.settings import Settings
 from ferserve_export.model_cards import PAGE, page
@@ -62,19 +62,3 @@ def test_power_scaling_is_named_where_there_is_any(copy):
         card.write(path)
         (section,) = [s for s in page(copy).split("\n## ") if s.startswith("Custom CNN")]
         assert section.count("| power scaling | softmax(−0.387 (−log p)^1.676)") == times
-
-
-def test_an_ensemble_names_its_members_instead_of_a_file(copy):
-    first = ModelCard.read(copy / "models" / "custom_cnn.json")
-    members = [
-        EnsembleMember(name=name, sha256=first.sha256, weight=weight)
-        for name, weight in (("custom_cnn", 0.25), ("vgg16", 0.75))
-    ]
-    ensemble = first.model_copy(
-        update={"name": "ensemble", "members": members, "training": {}, "robustness": None}
-    )
-    ensemble.write(copy / "models" / "ensemble.json")
-    section = page(copy).split("## Ensemble")[1]
-    assert "custom_cnn × 0.250, vgg16 × 0.750" in section
-    assert "ensemble.onnx" not in section
-    assert "Weakest" not in section

@@ -90,7 +90,7 @@ def test_a_file_and_a_card_of_their_own_are_written(folder, data, precision):
     assert "train" not in converted.card.metrics  # what it was fitted to tells nothing
 
 
-def test_an_ensemble_and_a_quantized_model_are_refused(folder, data):
+def test_a_quantized_model_is_refused(folder, data):
     assert quantize("first", "--data", data, "--out", folder).exit_code == 0
     again = quantize("first_int8", "--data", data, "--out", folder)
     assert (again.exit_code, "computes in int8 already" in again.stderr) == (1, True)
@@ -180,6 +180,15 @@ class TestTheCustomCnn:
         assert halves == {TensorProto.FLOAT16}
         whole = [node for node in nodes if node.op_type in ("Softmax", "MatMul", "ReduceMean")]
         assert {types[node.output[0]] for node in whole} == {TensorProto.FLOAT}
+
+
+def test_a_tensor_that_two_nodes_read_outside_the_trunk_is_cast_once():
+    content = (MODELS / "light.onnx").read_bytes()
+    faces = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)
+    converted = to_float16(content)
+    onnx.checker.check_model(converted)
+    plain = answers(onnx.load_from_string(content), faces)
+    assert 0 < np.abs(answers(converted, faces) - plain).max() < FLOAT16_MOVED
 
 
 def answers(

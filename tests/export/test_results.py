@@ -13,7 +13,7 @@ from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
 from ferserve_export.errors import ExportError
-from ferserve_export.results import BEGIN, END, SPLITS, between_marks, pages
+from ferserve_export.results import BEGIN, END, between_marks, pages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,32 +86,6 @@ def test_a_report_of_another_model_is_refused(copy: Path):
     report["private"]["accuracy"] += 0.01
     path.write_text(json.dumps(report))
     with pytest.raises(ExportError, match=r"custom_cnn\.json is not of the model"):
-        pages(copy)
-
-
-def without_mirror(copy: Path, name: str, sha256: str) -> None:
-    path = copy / "docs" / "results" / f"{name}_no_mirror.json"
-    splits = {split: {"accuracy": 0.5 + 0.001 * i} for i, split in enumerate(SPLITS)}
-    path.write_text(json.dumps({"model_sha256": sha256} | splits))
-
-
-def test_what_the_mirror_image_adds_is_shown_of_the_models_measured_without(copy: Path):
-    for path in (copy / "docs" / "results").glob("*_no_mirror.json"):
-        path.unlink()
-    heading = "## With and without the mirror image"
-    assert heading not in results_page(copy)
-    card = ModelCard.read(copy / "models" / "vgg16.json")
-    without_mirror(copy, "vgg16", card.sha256)
-    table = results_page(copy).partition(heading)[2].partition("\n## ")[0]
-    served = [f"{100 * card.metrics[split].accuracy:.2f}" for split in SPLITS]
-    cells = f"{served[0]} | 50.00 | {served[2]} | 50.20 | {served[3]} | 50.30"
-    assert f"| VGG16 | {cells} |" in table
-    assert "Custom CNN" not in table
-
-
-def test_figures_without_mirror_of_another_file_are_refused(copy: Path):
-    without_mirror(copy, "vgg16", "0" * 64)
-    with pytest.raises(ExportError, match=r"vgg16_no_mirror\.json is not of vgg16\.onnx"):
         pages(copy)
 
 

@@ -7,11 +7,10 @@ import numpy as np
 import onnx
 import pytest
 from ferserve.card import ModelCard
-from ferserve.fer2013.duplicates import pixel_groups
+from ferserve.fer2013.dataset import pixel_groups
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013
 from ferserve.fer2013.scoring import score
-from ferserve.fer2013.splits import evaluation_splits
 from ferserve.models import load_models
 from ferserve_training.evaluate import open_model, sample
 
@@ -19,7 +18,6 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 FLOORS = {
     "crowd": 0.58,
     "custom_cnn": 0.67,
-    "ensemble": 0.68,
     "light": 0.66,
     "resnet50v2": 0.64,
     "vgg16": 0.62,
@@ -28,12 +26,6 @@ FLOORS = {
 
 QUICK = ("crowd", "light")
 """Models that score 3,589 faces within seconds on two cores."""
-
-
-def _model_file(name: str) -> Path:
-    """The ONNX file, or the card of an ensemble."""
-    path = MODELS / f"{name}.onnx"
-    return path if path.exists() else path.with_suffix(".json")
 
 
 @pytest.fixture(params=FLOORS)
@@ -51,9 +43,7 @@ def test_file_keeps_the_contract_and_belongs_to_its_card(name: str):
 
 
 def test_card_stands_in_the_file_as_well(name: str):
-    if _model_file(name).suffix != ".onnx":
-        pytest.skip("a virtual model has no file")
-    metadata = {p.key: p.value for p in onnx.load(_model_file(name)).metadata_props}
+    metadata = {p.key: p.value for p in onnx.load(MODELS / f"{name}.onnx").metadata_props}
     card = json.loads((MODELS / f"{name}.json").read_text())
     assert json.loads(metadata["metrics"]) == card["metrics"]
     assert json.loads(metadata["training"]) == card["training"]
@@ -70,7 +60,7 @@ def test_card_reports_every_test_image_and_clears_the_floor(name: str):
 
 def test_private_test_accuracy_is_what_the_card_says(name: str, full_dataset: Fer2013):
     stated = ModelCard.read(MODELS / f"{name}.json").metrics["private"]
-    predict = open_model(_model_file(name))
+    predict = open_model(MODELS / f"{name}.onnx")
     if name not in QUICK:
         # Minutes for all; these show a wrong order of labels or a wrong input at once.
         some = sample(full_dataset.private, 100)
@@ -91,7 +81,7 @@ def test_card_was_made_with_this_data_set(name: str, full_dataset: Fer2013):
 
 
 def test_the_data_set_has_the_known_counts_and_repetitions(full_dataset: Fer2013):
-    splits = evaluation_splits(full_dataset)
+    splits = full_dataset.evaluation_splits()
     assert [len(splits[s]) for s in ("train", "public", "private")] == [28709, 3589, 3589]
     assert len(splits["all"]) - len(splits["leak_free"]) == 568
     assert len(full_dataset.train) - len(set(pixel_groups(full_dataset.train.faces))) == 1236

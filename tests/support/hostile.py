@@ -41,7 +41,7 @@ def http(
     headers: tuple[str, ...] = (),
 ) -> bytes:
     """A complete HTTP/1.1 request."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *headers]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
     lines += [f"Content-Type: {content_type}"] if content_type is not None else []
     lines += [f"Content-Length: {len(body)}"] if body or method == "POST" else []
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
@@ -396,7 +396,7 @@ def request_headers() -> Named:
 
 def framing() -> Named:
     """Bodies and requests that do not keep to HTTP."""
-    head = b"POST /v1/emotion HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head = b"POST /v1/emotion HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     chunked = head + b"Transfer-Encoding: chunked\r\n\r\n"
     image = encoded("PNG")
     yield "chunks of one byte", chunked + b"".join(b"1\r\n%c\r\n" % b for b in image) + b"0\r\n\r\n"
@@ -425,7 +425,10 @@ def framing() -> Named:
     yield "no host", b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n"
     yield "zeros", bytes(5000)
     yield "nothing", b""
-    yield "a header of a megabyte", b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + MEBI * b"y"
-    yield "a folded header", b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\nA: b\r\n c\r\n\r\n"  # fmt: skip
+    yield "a header of a megabyte", b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + MEBI * b"y"
+    yield "a folded header", b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nA: b\r\n c\r\n\r\n"  # fmt: skip
     yield "a space before a colon", b"GET /livez HTTP/1.1\r\nHost : x\r\nConnection: close\r\n\r\n"
-    yield "a hundred requests at once", 99 * b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + http(image)
+    yield (
+        "a hundred requests at once",
+        99 * b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" + http(image),
+    )

@@ -3,7 +3,8 @@ import math
 import keras
 import numpy as np
 import pytest
-from ferserve_training.callbacks import AveragedWeights, Checkpoint
+from ferserve_training.callbacks import AveragedWeights, estimate_statistics
+from ferserve_training.networks.layers import BatchNormalization
 
 
 def dense_model(**optimizer) -> keras.Model:
@@ -55,17 +56,56 @@ def test_only_a_better_epoch_replaces_the_saved_weights(data, tmp_path):
     assert averaged.best > 0
 
 
-def test_a_checkpoint_is_written_once_in_an_interval_and_at_the_end(data, tmp_path):
-    clock = iter([0.0, 0.0, 30.0, 60.0, 60.0, 90.0, 91.0])  # read twice where it saves
-    saved: list[int] = []
+@pytest.fixture
+def network() -> keras.Model:
+    inputs = keras.Input((4, 4, 3))
+    inner = keras.Sequential([keras.Input((4, 4, 3)), BatchNormalization(name="bn")])
+    return keras.Model(inputs, inner(inputs))
 
-    class Watched(Checkpoint):
-        def _save_model(self) -> None:
-            saved.append(self._current_epoch)
-            super()._save_model()
 
-    model = dense_model()
-    checkpoint = Watched(tmp_path, interval=60.0, clock=lambda: next(clock))
-    model.fit(*data, batch_size=8, epochs=5, callbacks=[checkpoint], verbose=0)
-    assert saved == [1, 3, 5]
-    assert (tmp_path / "latest.weights.h5").exists()
+@pytest.fixture
+def batches() -> np.ndarray:
+    return np.random.default_rng(0).normal(5, 3, (6, 16, 4, 4, 3)).astype("float32")
+
+
+def moving(network: keras.Model) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(v) for v in network.non_trainable_variables]
+
+
+def test_statistics_become_the_mean_over_the_batches(network, batches):
+    for variable in network.non_trainable_variables:
+        variable.assign(np.full(3, 1e6))  # what stood there before does not matter
+    estimate_statistics(network, np.concatenate(batches), 16)
+    mean, variance = moving(network)
+    assert np.allclose(mean, batches.mean(axis=(0, 1, 2, 3)), atol=1e-4)
+    assert np.allclose(variance, batches.var(axis=(1, 2, 3)).mean(axis=0), rtol=0.01)
+
+
+def test_momentum_and_weights_stay(network, batches):
+    weights = [keras.ops.convert_to_numpy(v).copy() for v in network.trainable_variables]
+    estimate_statistics(network, np.concatenate(batches), 16)
+    (layer,) = [x for x in network._flatten_layers() if isinstance(x, BatchNormalization)]
+    assert layer.momentum == 0.99
+    for before, variable in zip(weights, network.trainable_variables, strict=True):
+        assert np.array_equal(before, variable)
+
+
+def test_the_trained_network_keeps_its_own_statistics(network, batches, tmp_path):
+    classifier = keras.Sequential(
+        [network, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(7)]
+    )
+    faces, labels = batches[0], np.eye(7, dtype="float32")[np.arange(16) % 7]
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    classifier.compile(keras.optimizers.AdamW(use_ema=True), loss, metrics=["accuracy"])
+    seen: list[list[np.ndarray]] = []
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_, **__: seen.append(moving(network))
+    )
+    averaged = AveragedWeights(classifier, tmp_path / "best.weights.h5", faces, 16, (faces, labels))
+    classifier.fit(
+        faces, labels, batch_size=16, epochs=1, callbacks=[watch, averaged, watch], verbose=0
+    )
+    before, after = seen
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    classifier.load_weights(tmp_path / "best.weights.h5")
+    assert np.abs(moving(network)[0] - before[0]).max() > 1  # saved with those of the batches

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ferserve.calibration import apply_power_scaling
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.votes import Votes
+from ferserve_export.calibrate import apply_power_scaling
 from ferserve_training.errors import TrainingError
-from ferserve_training.evaluate import evaluate, open_model, sample
+from ferserve_training.evaluate import BATCH, evaluate, open_model, remembering, sample
 from ferserve_training.evaluation_page import write_report
 from scipy.special import softmax
 from synthetic_fer2013 import write_votes
@@ -70,43 +70,6 @@ def test_mirroring_averages_a_run_over_both_views(jax_run: Path, small_zip: Path
     mirrored = np.ascontiguousarray(faces[:, :, ::-1])
     assert np.abs(averaged(faces) - averaged(mirrored)).max() < 1e-6
     assert np.abs(averaged(faces) - open_model(jax_run)(faces)).max() > 1e-4
-
-
-def test_an_onnx_file_averages_both_views_unless_told_not_to(exported: Path, small_zip: Path):
-    faces = read_fer2013(small_zip).public.faces
-    path = exported / "custom_cnn.onnx"
-    served, asked, cut = (open_model(path, mirror=mirror)(faces) for mirror in (None, True, False))
-    assert np.allclose(asked, served, atol=1e-6)
-    assert not np.allclose(cut, served, atol=1e-6)  # after one epoch all is nearly even
-
-
-def test_report_without_mirror_stands_beside_the_other(
-    exported: Path, small_zip: Path, tmp_path: Path
-):
-    arguments = ("--data", small_zip, "--models-dir", exported, "--out", tmp_path)
-    result = run("custom_cnn", *arguments, "--no-mirror", "--split", "public")
-    assert result.returncode == 0, result.stderr
-    (written,) = tmp_path.iterdir()
-    assert written.name == "custom_cnn_no_mirror.json"
-    report = json.loads(written.read_text())
-    card = ModelCard.read(exported / "custom_cnn.json")
-    assert report.pop("model_sha256") == card.sha256
-    assert list(report) == ["public"]
-    public = read_fer2013(small_zip).public
-    rows = open_model(exported / "custom_cnn.onnx", mirror=False)(public.faces)
-    assert report["public"]["accuracy"] == score(rows, public.labels).accuracy
-
-
-def test_without_mirror_is_refused_where_there_is_none(write_standin, tmp_path: Path):
-    path = write_standin(tmp_path, "plain")
-    with pytest.raises(TrainingError, match=r"plain\.onnx: its graph averages no face"):
-        open_model(path, mirror=False)
-
-
-def test_without_mirror_is_refused_for_an_ensemble(small_zip: Path):
-    result = run("ensemble", "--data", small_zip, "--no-mirror")
-    assert result.returncode == 1
-    assert "measure each of them with --no-mirror" in result.stderr
 
 
 def test_command_writes_figures_and_page(exported: Path, small_zip: Path, tmp_path: Path):
@@ -208,7 +171,7 @@ def test_command_completes_the_card_and_leaves_the_file(
 def test_votes_that_cannot_be_read_end_the_command(standin: Path, small_zip: Path, tmp_path: Path):
     result = run(standin, "--data", small_zip, "--votes", tmp_path / "nowhere.csv")
     assert result.returncode == 1
-    assert result.stderr.startswith("ferserve evaluate: ")
+    assert result.stderr.startswith("ferserve: ")
     assert "nowhere.csv: no such file or directory" in result.stderr
 
 
@@ -220,16 +183,50 @@ def test_unknown_split_and_missing_model_are_named(small_zip: Path, tmp_path: Pa
         open_model(tmp_path / "none.onnx")
 
 
-def test_a_page_drawn_anew_without_the_run_has_its_learning_curve(small_zip: Path, tmp_path: Path):
+def test_a_page_with_the_run_s_history_has_its_learning_curve(small_zip: Path, tmp_path: Path):
     report = evaluate(always(3), read_fer2013(small_zip), ["all"])
     history = tmp_path / "history.csv"
+
+    def page() -> bytes:
+        write_report("first", report, tmp_path / "results", history)
+        return (tmp_path / "results" / "first.png").read_bytes()
+
+    without = page()
     history.write_text("epoch,accuracy,val_accuracy\n1,0.3,0.2\n2,0.4,0.3\n")
-    results = tmp_path / "results"
+    assert page() != without
 
-    def page(history: Path | None) -> bytes:
-        write_report("first", report, results, history)
-        return (results / "first.png").read_bytes()
 
-    without, drawn = page(None), page(history)
-    history.unlink()
-    assert page(None) == drawn != without
+@pytest.fixture
+def faces() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (150, 48, 48), np.uint8)
+
+
+class Counting:
+    """Answers with the first pixels of a face, and keeps count of what it was asked."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(self, faces: np.ndarray) -> np.ndarray:
+        self.batches.append(len(faces))
+        return faces[:, 0, :7].astype(np.float32)
+
+
+def test_faces_keep_their_order_in_batches(faces: np.ndarray):
+    model = Counting()
+    rows = remembering(model)(faces)
+    assert (rows == faces[:, 0, :7]).all()
+    assert model.batches == [BATCH] * 9 + [150 - 9 * BATCH]
+
+
+def test_a_face_is_asked_about_once(faces: np.ndarray):
+    model = Counting()
+    predict = remembering(model)
+    predict(faces[:20])
+    again = faces[[5, 30, 5, 30, 19]]
+    assert (predict(again) == again[:, 0, :7]).all()
+    assert sum(model.batches) == 21
+
+
+def test_no_faces_have_no_rows():
+    assert remembering(Counting())(np.empty((0, 48, 48), np.uint8)).shape == (0, 7)

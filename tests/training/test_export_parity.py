@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ferserve_export.convert import convert
 from ferserve_export.verify import verify_parity
+from ferserve_training.networks import build_network
 from ferserve_training.networks.backbone import load_backbone
-from ferserve_training.run_folder import build_network
 from PIL import Image
 
 PRETRAINED = Path(__file__).resolve().parents[3] / "shared" / "pretrained"

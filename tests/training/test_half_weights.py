@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from ferserve_training.half_weights import halve
-from ferserve_training.run_folder import build_network
+from ferserve_training.networks import build_network
 
 
 @pytest.mark.parametrize(("name", "side"), [("custom_cnn", None), ("vgg16", 32)])

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from ferserve.fer2013.duplicates import leak_free_mask
+from ferserve.fer2013.dataset import leak_free_mask
 from ferserve.fer2013.reader import Split
 from ferserve_training.holdout import split_holdout
 from synthetic_fer2013 import face

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from ferserve_training.mixup import Mixup
+from ferserve_training.augment import Mixup
 from tiny_training import tiny_data
 
 

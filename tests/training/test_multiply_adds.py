@@ -12,7 +12,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def test_operations_are_counted_by_shape():
     weights = {
         "kernel": np.zeros((8, 2, 3, 3), np.float32),  # two groups: each value sums 2 x 3 x 3
-        "left": np.zeros((5, 8), np.float32),
         "dense": np.zeros((8, 7), np.float32),
         "bias": np.zeros(7, np.float32),
     }
@@ -22,7 +21,6 @@ def test_operations_are_counted_by_shape():
         ),
         helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("MatMul", ["left", "dense"], ["constant"]),  # known at load: not counted
         helper.make_node("Gemm", ["flat", "dense", "bias"], ["logits"]),
         helper.make_node("MatMul", ["logits", "square"], ["probabilities"]),
     ]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -16,13 +17,13 @@ from ferserve.fer2013.reader import read_fer2013
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert
 from ferserve_export.verify import verify_parity
-from ferserve_training import released
 from ferserve_training.callbacks import History
 from ferserve_training.errors import TrainingError
+from ferserve_training.model import TrainingModel
 from ferserve_training.networks import custom_cnn, light
 from ferserve_training.networks.layers import BatchNormalization
-from ferserve_training.recipes import find_recipe
-from ferserve_training.released import load_start, read_released
+from ferserve_training.recipes import Recipe, find_recipe
+from ferserve_training.released import load_start
 from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.train import train
 from synthetic_fer2013 import face
@@ -51,8 +52,7 @@ def preactivated() -> keras.Model:
 
 
 @pytest.fixture(params=[small_cnn, preactivated])
-def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Build:
-    monkeypatch.setattr(released, "build_network", lambda name, side: request.param())
+def build(request: pytest.FixtureRequest) -> Build:
     return request.param
 
 
@@ -86,7 +86,7 @@ def test_the_restored_network_answers_as_the_file(build: Build, faces, stored: s
     model = compress(model) if stored == "int8" else model
     onnx.save(model, tmp_path / "model.onnx")
     restored = build()
-    restored.set_weights(read_released(tmp_path / "model.onnx", "small", None, faces))
+    load_start(restored, tmp_path / "model.onnx", faces)
     assert verify_parity(restored, model, faces[:9], **settings) < 1e-5
 
 
@@ -102,7 +102,7 @@ def test_folded_normalisations_have_the_statistics_of_the_faces(build: Build, fa
     network = trained(build)
     onnx.save(convert(network), tmp_path / "model.onnx")
     kept = {"kept_bn"} & {layer.name for layer in network.layers}
-    network.set_weights(read_released(tmp_path / "model.onnx", "small", None, faces))
+    load_start(network, tmp_path / "model.onnx", faces)
     for layer in normalisations(network):
         values = np.asarray(keras.Model(network.input, layer.input)(faces, training=False))
         close = [
@@ -112,11 +112,10 @@ def test_folded_normalisations_have_the_statistics_of_the_faces(build: Build, fa
         assert close == [layer.name not in kept] * 2, layer.name
 
 
-def test_a_normalisation_that_was_not_folded_comes_back_as_it_was(faces, tmp_path, monkeypatch):
-    monkeypatch.setattr(released, "build_network", lambda name, side: preactivated())
+def test_a_normalisation_that_was_not_folded_comes_back_as_it_was(faces, tmp_path):
     network, restored = trained(preactivated), preactivated()
     onnx.save(convert(network), tmp_path / "model.onnx")
-    restored.set_weights(read_released(tmp_path / "model.onnx", "small", None, faces))
+    load_start(restored, tmp_path / "model.onnx", faces)
     before, after = (n.get_layer("kept_bn").get_weights() for n in (network, restored))
     for a, b in zip(before, after, strict=True):
         assert np.allclose(a, b, atol=1e-6)
@@ -127,13 +126,25 @@ def test_the_released_custom_cnn_comes_back():
     card = ModelCard.read(path.with_suffix(".json"))
     faces = np.random.default_rng(0).integers(0, 256, (32, 48, 48), np.uint8)
     network = custom_cnn.build()
-    network.set_weights(read_released(path, "custom_cnn", None, faces))
+    load_start(network, path, faces)
     settings = {
         "temperature": card.temperature,
         "mirror": card.mirror_averaging,
         "power_scaling": card.power_scaling,
     }
     assert verify_parity(network, onnx.load(path), faces[:7], **settings) < 1e-5
+
+
+def test_a_second_head_starts_as_a_copy_of_the_first(faces, tmp_path: Path):
+    path = tmp_path / "small.onnx"
+    onnx.save(convert(trained(small_cnn)), path)
+    one, two = small_cnn(), custom_cnn.build(widths=(8, 8, 128, 128), heads=2)
+    for network in (one, two):
+        load_start(network, path, faces)
+    answers = two.predict(faces[:8], verbose=0)
+    assert np.ptp(answers) > 0
+    np.testing.assert_allclose(answers[:, :7], answers[:, 7:], atol=1e-5)
+    np.testing.assert_allclose(answers[:, :7], one.predict(faces[:8], verbose=0), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -147,26 +158,28 @@ def test_the_released_custom_cnn_comes_back():
 )
 def test_what_is_no_export_of_the_network_is_refused(file: str | Path, message: str, faces):
     with pytest.raises(TrainingError, match=message):
-        read_released(Path(file), "custom_cnn", None, faces)
+        load_start(custom_cnn.build(), Path(file), faces)
 
 
 def test_an_export_of_other_widths_is_refused(faces, tmp_path: Path):
     path = tmp_path / "narrow.onnx"
     onnx.save(convert(trained(small_cnn)), path)
     with pytest.raises(TrainingError, match=r"narrow\.onnx: not the weights of custom_cnn"):
-        read_released(path, "custom_cnn", None, faces)
-    assert keras.config.dtype_policy().name == "float32"
+        load_start(custom_cnn.build(), path, faces)
 
 
-def test_the_precision_of_the_run_is_not_changed(build: Build, faces, tmp_path: Path):
-    onnx.save(convert(trained(build)), tmp_path / "model.onnx")
+def test_a_run_in_half_precision_gets_the_weights_in_full(build: Build, faces, tmp_path: Path):
+    model = convert(trained(build))
+    onnx.save(model, tmp_path / "model.onnx")
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        weights = read_released(tmp_path / "model.onnx", "small", None, faces)
-        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        half = build()
+        load_start(half, tmp_path / "model.onnx", faces)
     finally:
         keras.config.set_dtype_policy("float32")
-    assert {value.dtype for value in weights} == {np.dtype(np.float32)}
+    restored = build()
+    restored.set_weights(half.get_weights())
+    assert verify_parity(restored, model, faces[:9]) < 1e-5
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -187,7 +200,7 @@ def test_one_more_epoch_is_trained_from_the_file(small_zip: Path, tmp_path: Path
     sha256 = ModelCard.read(path.with_suffix(".json")).sha256
     assert description["started_from"] == {"model": "custom_cnn.onnx", "sha256": sha256}
     before = custom_cnn.build()
-    before.set_weights(read_released(path, "custom_cnn", None, read_fer2013(small_zip).train.faces))
+    load_start(before, path, read_fer2013(small_zip).train.faces)
     kernels = [n.get_layer("stage4_2").kernel for n in (before, load_network(RunFolder(folder)))]
     flat = [keras.ops.convert_to_numpy(kernel).ravel() for kernel in kernels]
     assert not np.array_equal(*flat)
@@ -209,9 +222,8 @@ def test_a_run_goes_on_from_the_weights_of_another(small_zip: Path, tmp_path: Pa
 
 def test_weights_of_another_network_are_refused(tmp_path: Path):
     light.build().save_weights(tmp_path / "light.weights.h5")
-    recipe = find_recipe("custom_cnn", "default")
     with pytest.raises(TrainingError, match=r"light\.weights\.h5: not the weights of custom_cnn"):
-        load_start(custom_cnn.build(), tmp_path / "light.weights.h5", recipe, np.empty(0))
+        load_start(custom_cnn.build(), tmp_path / "light.weights.h5", np.empty(0))
 
 
 def test_a_missing_file_is_told_before_anything_is_made(small_zip: Path, tmp_path: Path):
@@ -231,8 +243,18 @@ def test_another_network_s_file_leaves_no_run(small_zip: Path, tmp_path: Path):
     assert not folder.root.exists()
 
 
+class Recorded(TrainingModel):
+    """Notes the seed of each run's random draws."""
+
+    seeds: ClassVar[list[int]] = []
+
+    def __init__(self, network: keras.Model, recipe: Recipe, seed: int) -> None:
+        self.seeds.append(seed)
+        super().__init__(network, recipe, seed)
+
+
 class Interrupted(History):
-    """The second epoch is done, but no checkpoint of it."""
+    """The second epoch is done."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
@@ -251,8 +273,10 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_pat
         train(recipe, dataset, folder, start_from=tmp_path / file, limit=70, resume=resume)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("ferserve_training.train", "ferserve_training.released"):
-            patch.setattr(f"{module}.build_network", lambda name, side, heads=1: small_cnn())
+        patch.setattr(
+            "ferserve_training.train.build_network", lambda name, side, heads: small_cnn()
+        )
+        patch.setattr("ferserve_training.train.TrainingModel", Recorded)
         with pytest.MonkeyPatch.context() as interruption:
             interruption.setattr("ferserve_training.train.History", Interrupted)
             with pytest.raises(KeyboardInterrupt):
@@ -261,5 +285,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_pat
             start("other.onnx", resume=True)
         patch.delattr("ferserve_training.train.load_start")  # the checkpoint holds all weights
         start(resume=True)
+    first, second = Recorded.seeds
+    assert first != second  # else the first epochs' faces come again, changed in the same ways
     with folder.history.open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from ferserve_training.callbacks import Checkpoint
+from ferserve_training.callbacks import checkpoint
 from ferserve_training.recipes import CUSTOM_CNN, FineTuning, Recipe
 from ferserve_training.schedule import CosineSchedule, Stages
 from tiny_training import tiny_data, tiny_model, tiny_recipe
@@ -131,8 +131,8 @@ def test_faces_are_mixed_until_the_last_tenth():
 
 def test_an_interrupted_run_goes_on_in_the_phase_it_was_in(tmp_path):
     recipe = tiny_recipe(learning_rate=1e-2, fine_tuning=FineTuning(head_only=0.5))
-    begun = fit(recipe, 2, 8, Checkpoint(tmp_path, interval=0))
-    resumed = fit(recipe, 8, 8, Checkpoint(tmp_path, interval=0))
+    begun = fit(recipe, 2, 8, checkpoint(tmp_path))
+    resumed = fit(recipe, 8, 8, checkpoint(tmp_path))
     assert len(resumed.kernels) == 6  # epochs 3 to 8
     before, *alone, _, _ = resumed.kernels[:5]
     assert np.array_equal(before, begun.kernels[0])
@@ -148,7 +148,7 @@ def test_a_run_in_parts_ends_where_one_in_a_piece_does(tmp_path):
         folder = tmp_path / str(len(epochs))
         for last in epochs:
             model, schedule = tiny_model(recipe), CosineSchedule(recipe, total_steps=4)
-            callbacks = [Checkpoint(folder, interval=0), schedule, Stages(recipe, schedule)]
+            callbacks = [checkpoint(folder), schedule, Stages(recipe, schedule)]
             model.fit(*data, batch_size=8, epochs=last, callbacks=callbacks, verbose=0)
         return np.concatenate([w.ravel() for w in model.get_weights()])
 

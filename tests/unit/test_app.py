@@ -723,7 +723,7 @@ async def test_the_contract_describes_bodies_answers_and_every_problem(client):
         "multipart/form-data", "image/*", "application/octet-stream", "application/json",
     }  # fmt: skip
     assert [parameter["name"] for parameter in operation["parameters"]] == [
-        "model", "detect", "max_faces", "min_face_confidence", "landmarks", "X-Request-Timeout-Ms",
+        "model", "max_faces", "min_face_confidence", "landmarks", "detect", "X-Request-Timeout-Ms",
     ]  # fmt: skip
     codes = {
         code: example["value"]["status"]
@@ -759,7 +759,7 @@ async def test_the_start_page_is_the_demo_and_leads_to_the_documentation(client)
     assert 'href="docs"' in response.text
     policy = response.headers["content-security-policy"]
     assert policy.startswith("default-src 'none';")
-    assert "unsafe" not in policy
+    assert "unsafe" not in policy.replace("'wasm-unsafe-eval'", "")  # WebAssembly alone
     assert "/" not in (await client.get("/openapi.json")).json()["paths"]
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from ferserve.schemas import BatchResponse
+from ferserve.fer2013.labels import EMOTIONS
 from in_process import serving
 from PIL import Image
 
@@ -85,9 +85,9 @@ async def test_options_hold_for_all_images(client, grey_crop):
 
 async def test_the_faces_of_all_images_share_batches(standin_models, grey_crop):
     async with serving(standin_models, inference_workers=1, max_wait_ms=200) as client:
-        await client.post("/v1/emotion/batch", files=files(*[grey_crop] * 4))
+        await client.post("/v1/emotion/batch", files=files(*[grey_crop] * 2))
         metrics = (await client.get("/metrics")).text
-    assert 'ferserve_batch_faces_sum{lane="live",model="first"} 4.0' in metrics
+    assert 'ferserve_batch_faces_sum{lane="live",model="first"} 2.0' in metrics
     assert 'ferserve_batch_faces_count{lane="live",model="first"} 1.0' in metrics
 
 
@@ -143,7 +143,10 @@ async def test_a_batch_of_which_nothing_was_answered_in_time_is_504(standin_mode
         assert_problem(response, 504, "deadline_exceeded")
 
 
-async def test_the_example_of_an_answer_is_one(client):
-    document = (await client.get("/openapi.json")).json()
-    example = document["components"]["schemas"]["BatchResponse"]["example"]
-    assert BatchResponse.model_validate(example).model_dump(exclude_unset=True) == example
+async def test_the_documentation_shows_an_emotion_with_all_seven_shares(client):
+    schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    fields = schemas["FaceEmotion"]["properties"]
+    (shares,) = fields["emotions"]["examples"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert fields["dominant_emotion"]["examples"] == [max(shares, key=shares.get)]
+    assert set(shares) == set(EMOTIONS)

@@ -14,7 +14,6 @@ from class_folders import encoded, images, zipped
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
-from ferserve.fer2013.splits import evaluation_splits
 from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.fer2013.votes import majority, read_votes
 from in_process import queued, serving
@@ -88,7 +87,7 @@ async def occupied(client) -> asyncio.Event:
 @pytest.mark.parametrize("split", ["all", "public", "private", "leak_free", "train"])
 async def test_the_figures_are_those_of_bare_onnx_runtime(client, standin_models, small_zip, split):
     result = await result_of(client, await client.post("/v1/benchmark", json={"split": split}))
-    faces = evaluation_splits(read_fer2013(small_zip))[split]
+    faces = read_fer2013(small_zip).evaluation_splits()[split]
     expected, _ = bare_scores(standin_models, "first", faces)
     (model,) = result["results"]
     assert model["n"] == expected.n

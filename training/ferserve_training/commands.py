@@ -1,12 +1,35 @@
-"""The command ``ferserve train``."""
+"""The commands ``ferserve train`` and ``ferserve evaluate``."""
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from ferserve_training.evaluate_command import evaluate_command
+SPLITS = ("all", "public", "private", "leak_free", "train")
+
+COLUMNS = {
+    "n": ("images", ","),
+    "accuracy": ("accuracy", ".2%"),
+    "low": ("95 %:\nfrom", ".1%"),
+    "high": ("to", ".1%"),
+    "macro_f1": ("macro-F1", ".3f"),
+    "ece": ("ECE", ".3f"),
+}
+VOTES_COLUMNS = {
+    "n": ("clear\nmajority", ","),
+    "accuracy": ("accuracy", ".2%"),
+    "mean_recall": ("mean\nrecall", ".2%"),
+    "n_shares": ("with\nshares", ","),
+    "cross_entropy": ("cross-\nentropy", ".3f"),
+    "js_distance": ("JS\ndistance", ".3f"),
+}
+"""By field of a split's scores: heading and format."""
+
+Data = Annotated[Path, typer.Option(help="FER2013: Kaggle zip, its folder, or fer2013.csv.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -15,19 +38,33 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate_command)
 
 
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Ends the command with a message where the data, a run or a package is not as it must be."""
+    from ferserve.command_line import fail
+    from ferserve.fer2013.dataset import DatasetError
+
+    from ferserve_training.errors import TrainingError
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        yield
+    except (TrainingError, DatasetError) as error:
+        fail(str(error))
+    except ModuleNotFoundError as error:
+        fail(f"this needs {error.name}: pip install 'ferserve[train,cpu]'")
+
+
 def train_command(
     model: Annotated[
         str, typer.Argument(help="The model to train: light, custom_cnn, vgg16 or resnet50v2.")
     ],
-    data: Annotated[Path, typer.Option(help="FER2013: Kaggle zip, its folder, or fer2013.csv.")],
+    data: Data,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL")
     ] = None,
     recipe: Annotated[
-        str,
-        typer.Option(
-            help="default, reference, cpu or continue (big models), long, distill (Custom CNN)."
-        ),
+        str, typer.Option(help="default, reference, cpu (big models) or long (Custom CNN).")
     ] = "default",
     backbone_weights: Annotated[
         str, typer.Option(help="Where vgg16 and resnet50v2 start: imagenet, a file, or none.")
@@ -55,13 +92,6 @@ def train_command(
             show_default="the recipe's",
         ),
     ] = None,
-    trainable_from: Annotated[
-        str | None,
-        typer.Option(
-            help="First stage of the backbone that is trained, such as block4; head: none.",
-            show_default="the recipe's",
-        ),
-    ] = None,
     holdout: Annotated[
         float,
         typer.Option(
@@ -78,10 +108,6 @@ def train_command(
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of all random draws.")] = 0,
-    devices: Annotated[
-        str | None,
-        typer.Option(help="GPUs that share each batch: a number, or all.", show_default="1"),
-    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="Keras backend: tensorflow, jax or torch.")
     ] = None,
@@ -89,61 +115,133 @@ def train_command(
     """Train a model on FER2013: weights, history and description go to one folder."""
     if backend:
         os.environ["KERAS_BACKEND"] = backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from ferserve.fer2013.dataset import DatasetError
     from ferserve.fer2013.reader import read_fer2013
     from ferserve.fer2013.votes import read_votes
 
-    from ferserve_training.errors import TrainingError
     from ferserve_training.recipes import find_recipe
 
-    # What a slip of the keyboard gets wrong is told before Keras takes its seconds to load.
-    try:
-        chosen = find_recipe(
-            model,
-            recipe,
-            epochs=epochs,
-            batch_size=batch_size,
-            precision=precision,
-            sides=sides,
-            trainable_from=trainable_from,
-        )
+    with failures_told():
+        # What a slip of the keyboard gets wrong is told before Keras takes its seconds to load.
+        changes = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
+        chosen = find_recipe(model, recipe, sides=sides, **changes)
         dataset = read_fer2013(data)
-        counted = votes and read_votes(votes, dataset)
-    except (TrainingError, DatasetError) as error:
-        _fail(str(error))
-    try:
-        from ferserve_training.errors import TrainingError
+        counted = read_votes(votes, dataset) if votes else None
         from ferserve_training.train import RunFolder, train
-    except ModuleNotFoundError as error:
-        _fail(f"training needs {error.name}: pip install 'ferserve[train]'")
-    folder = RunFolder(out or Path("runs") / model)
-    try:
-        train(
-            chosen,
-            dataset,
-            folder,
-            backbone_weights=backbone_weights,
-            start_from=start_from,
-            teachers=teacher or [],
-            votes=counted,
-            holdout_share=holdout,
-            limit=limit,
-            max_minutes=max_minutes,
-            resume=resume,
-            seed=seed,
-            devices=devices,
-        )
-    except TrainingError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        typer.echo(
-            f"\nInterrupted; {folder.root} keeps its last checkpoint: use --resume.", err=True
-        )
-        raise typer.Exit(130) from None
-    typer.echo(f"{folder.weights}: the weights; {folder.history} and history.png: the course")
+
+        folder = RunFolder(out or Path("runs") / model)
+        try:
+            train(
+                chosen,
+                dataset,
+                folder,
+                backbone_weights=backbone_weights,
+                start_from=start_from,
+                teachers=teacher or [],
+                votes=counted,
+                holdout_share=holdout,
+                limit=limit,
+                max_minutes=max_minutes,
+                resume=resume,
+                seed=seed,
+            )
+        except KeyboardInterrupt:
+            typer.echo(
+                f"\nInterrupted; {folder.root} keeps its last checkpoint: use --resume.", err=True
+            )
+            raise typer.Exit(130) from None
+    typer.echo(f"{folder.weights}: the weights; {folder.history}: the course")
 
 
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"ferserve train: {message}", err=True)
-    raise typer.Exit(1)
+def evaluate_command(
+    model: Annotated[
+        str, typer.Argument(help="Name of a model, an ONNX file, or the folder of a training run.")
+    ],
+    data: Data,
+    models_dir: Annotated[Path, typer.Option(help="Where a named model is.")] = Path("models"),
+    split: Annotated[
+        list[str] | None, typer.Option(help="Only this split; may be repeated.")
+    ] = None,
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror", help="Average each face of a run with its mirror image."),
+    ] = False,
+    train_faces: Annotated[
+        int | None, typer.Option(help="Score only so many Training images, drawn at random.")
+    ] = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option(help="FER+ votes, CSV: score the model against people's answers too."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for MODEL.json and MODEL.png.")] = None,
+    update_card: Annotated[
+        bool,
+        typer.Option(
+            "--update-card", help="Note the figures of --votes and the cost of a face in the card."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
+    from ferserve.command_line import fail
+    from ferserve.fer2013.reader import read_fer2013
+    from ferserve.fer2013.votes import read_votes
+
+    path = Path(model)
+    if not path.exists():
+        path = models_dir / f"{model}.onnx"
+    if update_card and (votes is None or not path.with_suffix(".json").is_file()):
+        fail("--update-card goes with --votes and a model that has a card")
+    unknown = sorted(set(split or ()) - set(SPLITS))
+    if unknown:
+        fail(f"unknown split {', '.join(unknown)}; known: {', '.join(SPLITS)}")
+    with failures_told():
+        from ferserve_training.evaluate import evaluate, open_model
+        from ferserve_training.evaluation_page import write_report
+
+        predict = open_model(path, mirror=mirror)
+        dataset = read_fer2013(data)
+        counted = read_votes(votes, dataset) if votes else None
+        report = evaluate(predict, dataset, split, train_faces=train_faces, votes=counted)
+        if update_card:
+            _note_in_card(path.parent, path.stem, report)
+        if out:
+            write_report(path.stem, report, out, path / "history.csv")
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    intervals = {
+        name: scores | dict(zip(("low", "high"), scores["interval"], strict=True))
+        for name, scores in report.items()
+    }
+    _print(intervals, COLUMNS, "Against the labels")
+    if votes:
+        against = {name: scores["votes"] for name, scores in report.items()}
+        _print(against, VOTES_COLUMNS, "Against people's votes")
+
+
+def _note_in_card(folder: Path, name: str, report: dict[str, Any]) -> None:
+    """Completes the card; the ONNX file is not touched."""
+    import onnx
+    from ferserve.models import read_card
+
+    from ferserve_training.evaluate import vote_scores
+    from ferserve_training.multiply_adds import multiply_adds
+
+    card = read_card(folder, name)
+    card.multiply_adds = multiply_adds(onnx.load(folder / f"{name}.onnx"))
+    card.votes = (card.votes or {}) | vote_scores(report)
+    card.write(folder / f"{name}.json")
+
+
+def _print(
+    report: dict[str, dict[str, Any]], columns: dict[str, tuple[str, str]], title: str
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("split", *(heading for heading, _ in columns.values()), title=title)
+    for name, scores in report.items():
+        figures = [(scores[field], form) for field, (_, form) in columns.items()]
+        cells = ["none" if value is None else format(value, form) for value, form in figures]
+        table.add_row(name, *cells)
+    Console().print(table)

@@ -1,55 +1,66 @@
 """Measures a model on every split of FER2013, by the protocol of docs/training.md."""
 
+import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
-from ferserve.fer2013.reliability import reliability_bins
-from ferserve.fer2013.scoring import Scores, score
-from ferserve.fer2013.splits import evaluation_splits
-from ferserve.fer2013.statistics import wilson_interval
+from ferserve.fer2013.scoring import reliability_bins, score, wilson_interval
 from ferserve.fer2013.vote_scoring import VoteScores, score_votes, vote_reliability
 from ferserve.fer2013.votes import Votes
 
 from ferserve_training.errors import TrainingError
-from ferserve_training.predictions import Predict, RememberedPredictions
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Faces uint8 ``[N, 48, 48]`` to probabilities float32 ``[N, 7]``."""
+
+BATCH = 16
+"""Larger batches are no faster on a CPU; with 64 faces and their mirrors an export of VGG16 took
+7 GB."""
 
 
-def open_model(path: Path, *, mirror: bool | None = None) -> Predict:
+def open_model(path: Path, *, mirror: bool = False) -> Predict:
     """Opens an ONNX file, or the Keras weights of a training run; takes any number of faces.
 
     Args:
-        path: ``*.onnx``, the card of an ensemble, ``*.json``, or the folder of a run.
-        mirror: Whether each face is averaged with its mirror image. If None, an ONNX file does so
-            if it is served so, and a run does not.
+        path: ``*.onnx``, or the folder of a run.
+        mirror: Whether each face is averaged with its mirror image; an ONNX file says itself.
 
     Raises:
-        TrainingError: It is none of these, or has no mirror image that could be left out.
+        TrainingError: It is neither.
     """
     if path.suffix == ".onnx" and path.is_file():
-        model = path.read_bytes()
-        single = open_onnx(_without_mirror(path, model) if mirror is False else model)
-    elif path.suffix == ".json" and path.is_file():
-        if mirror is False:
-            raise TrainingError(
-                f"{path}: an ensemble's members are served with mirror images; "
-                "measure each of them with --no-mirror"
-            )
-        single = _open_ensemble(path)
+        single = open_onnx(path.read_bytes())
     elif (path / "run.json").is_file():
         single = _open_run(path)
     else:
-        raise TrainingError(
-            f"{path}: expected an ONNX file, an ensemble's card, or a run's folder with run.json"
-        )
+        raise TrainingError(f"{path}: expected an ONNX file, or a run's folder with run.json")
     if not mirror:
-        return RememberedPredictions(single)
-    return RememberedPredictions(
+        return remembering(single)
+    return remembering(
         lambda faces: (single(faces) + single(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
     )
+
+
+def remembering(predict: Predict) -> Predict:
+    """Asks a model 16 faces at a time, and about each face once: splits share test images."""
+    known: dict[bytes, np.ndarray] = {}
+
+    def ask(faces: np.ndarray) -> np.ndarray:
+        keys = [hashlib.sha256(face.tobytes()).digest() for face in faces]
+        unseen = list({key: i for i, key in enumerate(keys) if key not in known}.items())
+        for start in range(0, len(unseen), BATCH):
+            part = unseen[start : start + BATCH]
+            rows = predict(faces[[i for _, i in part]])
+            known.update(zip((key for key, _ in part), rows, strict=True))
+        return np.array([known[key] for key in keys], np.float32).reshape(-1, len(EMOTIONS))
+
+    return ask
 
 
 def evaluate(
@@ -60,7 +71,7 @@ def evaluate(
     train_faces: int | None = None,
     votes: Votes | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Scores a model on the splits of :func:`evaluation_splits`.
+    """Scores a model on the splits of :meth:`Fer2013.evaluation_splits`.
 
     Args:
         predict: The model.
@@ -74,22 +85,21 @@ def evaluate(
         reliability``; plain lists and numbers, fit for JSON. With votes also ``votes``, the
         fields of ``VoteScores`` and their ``reliability``.
     """
-    available = evaluation_splits(dataset)
+    available = dataset.evaluation_splits()
     if train_faces is not None:
         available["train"] = sample(available["train"], train_faces)
-    remembered = RememberedPredictions(predict)  # a test image belongs to several splits
+    remembered = remembering(predict)
     report = {}
     for name in splits or available:
         split = available[name]
         probabilities = remembered(split.faces)
         scores = score(probabilities, split.labels)
-        report[name] = _as_json(scores) | {
-            "reliability": [
-                asdict(b)
-                for b in reliability_bins(
-                    probabilities.max(axis=1), probabilities.argmax(axis=1) == split.labels
-                )
-            ]
+        right = probabilities.argmax(axis=1) == split.labels
+        bins = reliability_bins(probabilities.max(axis=1), right)
+        report[name] = asdict(scores) | {
+            "interval": list(wilson_interval(int(right.sum()), scores.n)),
+            "confusion": scores.confusion.tolist(),
+            "reliability": [asdict(b) for b in bins],
         }
         if votes is not None:
             counts = votes.of(split)
@@ -113,14 +123,6 @@ def sample(split: Split, count: int) -> Split:
     return split.take(np.random.default_rng(0).permutation(len(split))[:count])
 
 
-def _as_json(scores: Scores) -> dict[str, Any]:
-    hits = int(np.trace(scores.confusion))
-    return asdict(scores) | {
-        "interval": list(wilson_interval(hits, scores.n)),
-        "confusion": scores.confusion.tolist(),
-    }
-
-
 def open_onnx(model: bytes) -> Predict:
     """Opens an ONNX file's bytes on the CPU, with ONNX Runtime's default optimisations."""
     # Else ONNX Runtime, from 1.29 on, reports to its maker; it is read at the first import.
@@ -132,29 +134,6 @@ def open_onnx(model: bytes) -> Predict:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda faces: session.run(["probabilities"], {"faces": faces})[0]
-
-
-def _without_mirror(path: Path, model: bytes) -> bytes:
-    from ferserve_training.errors import TrainingError
-    from ferserve_training.mirror import without_mirror
-
-    try:
-        return without_mirror(model)
-    except TrainingError as error:
-        raise TrainingError(f"{path}: {error}") from error
-
-
-def _open_ensemble(card: Path) -> Predict:
-    from ferserve.models import load_models
-    from ferserve.sessions import ModelError, Runtime
-
-    try:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        runtime = Runtime(provider="cpu", intra_op_threads=threads)
-        models = load_models(card.parent, [card.stem], runtime)
-    except ModelError as error:
-        raise TrainingError(str(error)) from error
-    return models[card.stem].predict
 
 
 def _open_run(path: Path) -> Predict:

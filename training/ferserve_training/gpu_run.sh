@@ -81,7 +81,7 @@ carry() {  # FOLDER
         sha256sum "$folder.h5" >"../$folder/sha256"
         split -b 15m "$folder.h5" "$folder.h5."
         rm "$folder.h5"
-        tar -cf "$folder.tar" -C "../$folder" run.json history.csv history.png sha256
+        tar -cf "$folder.tar" -C "../$folder" run.json history.csv sha256
     )
 }
 
@@ -102,7 +102,7 @@ if wanted distilled; then
     for teacher in custom_cnn vgg16 resnet50v2; do
         [[ -f $out/$teacher/best.weights.h5 ]] && teachers+=(--teacher "$out/$teacher")
     done
-    train distilled custom_cnn --recipe distill "${teachers[@]}"
+    train distilled custom_cnn --recipe long "${teachers[@]}"
 fi
 tail -n 2 "$out"/*.log
 for run in $runs; do

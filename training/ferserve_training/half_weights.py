@@ -15,13 +15,12 @@ def halve(source: str, target: str) -> None:
         new.attrs.update(old.attrs)
 
         def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
-            if isinstance(item, h5py.Group):
-                copied = new.require_group(name)
+            if isinstance(item, h5py.Dataset) and item.dtype == np.float32:
+                new[name] = item[()].astype(np.float16)
+            elif isinstance(item, h5py.Dataset):
+                new[name] = item[()]
             else:
-                values = item[()]
-                small = values.astype(np.float16) if values.dtype == np.float32 else values
-                copied = new.create_dataset(name, data=small)
-            copied.attrs.update(item.attrs)
+                new.require_group(name).attrs.update(item.attrs)
 
         old.visititems(copy)
 

@@ -1,7 +1,7 @@
 """The part of Training that a recipe is tuned on."""
 
 import numpy as np
-from ferserve.fer2013.duplicates import pixel_groups
+from ferserve.fer2013.dataset import pixel_groups
 from ferserve.fer2013.reader import Split
 from sklearn.model_selection import StratifiedGroupKFold
 

@@ -1,14 +1,12 @@
-"""The model that is fitted: augmentation, mixing, network and teachers in one graph."""
+"""The model that is fitted: augmentation, mixing and network in one graph."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 from keras import ops
 
-from ferserve_training.augment import build_augmentation
-from ferserve_training.mixup import Mixup
+from ferserve_training.augment import Mixup, build_augmentation
 from ferserve_training.recipes import Recipe
 
 
@@ -16,7 +14,7 @@ class TrainingModel(keras.Model):
     """Takes ``(faces, labels)``: labels go in with the faces because both are mixed.
 
     After the labels it takes further rows for each face, if the recipe has a use for them: the
-    answers of teachers that were asked before the run, then the shares of people's votes.
+    answers of teachers, then the shares of people's votes.
     Outside training it is the network alone, so that ``evaluate`` scores what is served.
 
     Attributes:
@@ -24,41 +22,30 @@ class TrainingModel(keras.Model):
         mixup: The layer that a callback switches off towards the end.
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        recipe: Recipe,
-        teachers: Sequence[keras.Model] = (),
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, network: keras.Model, recipe: Recipe, seed: int = 0) -> None:
         super().__init__()
         self.network = network
         self.augmentation = build_augmentation(recipe.augmentation, seed)
         self.mixup = Mixup(recipe.mixup, seed + 4)
-        self.distillation = recipe.distillation
-        self.teachers = list(teachers)
-        for teacher in self.teachers:
-            teacher.trainable = False
+        self.distillation, self.votes = recipe.distillation, recipe.votes
         self.soft_loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        self.answered = recipe.distillation is not None and not recipe.distillation.same_view
-        self.votes = recipe.votes
         if self.votes:
             self.votes_accuracy = keras.metrics.CategoricalAccuracy("votes_accuracy")
-        count = 1 + self.answered + bool(self.votes)
+        count = 1 + bool(self.distillation) + bool(self.votes)
         rows = [keras.Input((len(EMOTIONS),)) for _ in range(count)]
         self((keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8"), *rows))  # builds it
 
     def call(self, inputs: tuple[Any, ...], training: bool | None = None) -> dict[str, Any]:
-        """Computes logits, the labels to compare them with, and in training the teachers' view.
+        """Computes logits, and what to compare them with.
 
         Args:
             inputs: Faces uint8 ``[N, 48, 48]``, one-hot labels float32 ``[N, 7]`` and, if the
                 recipe uses them, the teachers' answers and the shares of votes, float32
                 ``[N, 7]`` each.
-            training: Whether to augment, mix and ask the teachers.
+            training: Whether to augment and mix.
 
         Returns:
-            ``logits`` and ``labels``, with teachers ``teachers``, with votes ``shares`` and
+            ``logits`` and ``labels``, with teachers ``answers``, with votes ``shares`` and
             ``vote_logits``, each float32 ``[N, 7]``.
         """
         faces, *rows = inputs
@@ -67,12 +54,10 @@ class TrainingModel(keras.Model):
         labels, *others = ops.split(mixed, len(rows), axis=1)
         logits = self.network(faces, training=training)
         outputs = {"logits": logits[:, : len(EMOTIONS)], "labels": labels}
+        if self.distillation:
+            outputs["answers"] = others[0]
         if self.votes:
             outputs |= {"shares": others[-1], "vote_logits": logits[:, len(EMOTIONS) :]}
-        if training and self.teachers:
-            outputs["teachers"] = ops.stop_gradient(self._ask_teachers(faces))
-        elif training and self.answered:
-            outputs["teachers"] = others[0]
         return outputs
 
     def compute_loss(
@@ -84,23 +69,19 @@ class TrainingModel(keras.Model):
         training: bool = True,
     ) -> Any:
         """The compiled loss on mixed labels, blended with the teachers' and the votes'."""
-        loss = self._label_loss(x, y_pred, sample_weight, training)
-        if not self.votes:
-            return loss
-        # The shares sum to less than 1 where people saw none of the seven emotions: such a face
-        # counts for less, and one without votes for nothing.
-        votes = self.soft_loss(y_pred["shares"], y_pred["vote_logits"])
-        return (1 - self.votes) * loss + self.votes * votes
-
-    def _label_loss(self, x: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         logits = y_pred["logits"]
         loss = super().compute_loss(x, y_pred["labels"], logits, sample_weight, training=training)
-        if "teachers" not in y_pred:
-            return loss
-        temperature, weight = self.distillation.temperature, self.distillation.weight
-        # Gradients of softened logits shrink with the square of the temperature.
-        soft = temperature**2 * self.soft_loss(y_pred["teachers"], logits / temperature)
-        return (1 - weight) * loss + weight * soft
+        if training and self.distillation:
+            temperature, weight = self.distillation.temperature, self.distillation.weight
+            # Gradients of softened logits shrink with the square of the temperature.
+            soft = temperature**2 * self.soft_loss(y_pred["answers"], logits / temperature)
+            loss = (1 - weight) * loss + weight * soft
+        if self.votes:
+            # The shares sum to less than 1 where people saw none of the seven emotions: such a
+            # face counts for less, and one without votes for nothing.
+            votes = self.soft_loss(y_pred["shares"], y_pred["vote_logits"])
+            loss = (1 - self.votes) * loss + self.votes * votes
+        return loss
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
@@ -111,23 +92,3 @@ class TrainingModel(keras.Model):
             has_votes = ops.cast(ops.sum(shares, axis=1) > 0, "float32")
             self.votes_accuracy.update_state(shares, y_pred["vote_logits"], has_votes)
         return super().compute_metrics(x, y, y_pred["logits"], sample_weight)
-
-    def _ask_teachers(self, faces: Any) -> Any:
-        """Mean of the teachers' softened probabilities, float32 ``[N, 7]``."""
-        temperature = self.distillation.temperature
-        return softened_mean(
-            [teacher(faces, training=False) for teacher in self.teachers], temperature
-        )
-
-
-def softened_mean(logits: Sequence[Any], temperature: float) -> Any:
-    """Mean over several networks of the probabilities at a temperature.
-
-    Args:
-        logits: Each float32 ``[N, 7]``.
-        temperature: Divisor of the logits.
-
-    Returns:
-        float32 ``[N, 7]``, rows sum to 1.
-    """
-    return ops.mean(ops.stack([ops.softmax(part / temperature) for part in logits]), axis=0)

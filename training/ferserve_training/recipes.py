@@ -1,6 +1,7 @@
 """Every number of a training run, frozen dataclasses by model and name."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ferserve_training.errors import TrainingError
 
@@ -33,7 +34,7 @@ NO_AUGMENTATION = Augmentation(
 )
 
 HEAD = "head"
-"""As the first trained stage: all of the backbone stays as published."""
+"""As the first trained stage: none of the backbone's."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,27 @@ class FineTuning:
     head_multiple: float = 10.0
     frozen_normalisation: bool = False
 
+    def continued(self) -> "FineTuning":
+        """The same from a trained model on, whose head is no longer new.
+
+        With batches' own statistics the released ResNet50V2 is another network: in each batch of
+        64 the happiest face has 10,000 times the energy of the others behind the last stage, and
+        so rules their normalisation.
+        """
+        return replace(self, head_only=0.0, head_multiple=3.0, frozen_normalisation=True)
+
 
 @dataclass(frozen=True)
 class Distillation:
-    """Learning from teachers' answers (Hinton et al. 2015).
+    """Learning from teachers' answers (Hinton et al. 2015), each given once, before the run.
 
     Attributes:
         temperature: Both sides' logits are divided by it.
         weight: Of the teachers' part of the loss; the labels have the rest.
-        same_view: Whether teachers see every augmented face as the student does, or each face
-            once, as it is, before the run: on a CPU the teachers would take most of a step.
     """
 
     temperature: float = 4.0
     weight: float = 0.7
-    same_view: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Recipe:
         sides: Pixels that faces are upsampled to, an equal share of the run each; the last is
             what is served. Empty for a network that takes them as they are.
         fine_tuning: For a network on a pretrained backbone.
-        distillation: For a network that learns from others.
+        distillation: For a run with teachers.
         votes: Weight in the loss of a second head, which answers as the people of FER+ voted; the
             labels have the rest. 0 for a network with one head.
     """
@@ -124,6 +131,9 @@ class Recipe:
         return self.sides[-1] if self.sides else None
 
 
+VOTES_WEIGHT = 0.5
+"""Of the votes' head in the loss; the labels' head has as much."""
+
 CUSTOM_CNN = Recipe(
     network="custom_cnn",
     epochs=40,
@@ -150,6 +160,9 @@ CUSTOM_CNN_LONG = replace(
 )
 """For a GPU: as many epochs as stronger augmentation asks for."""
 
+CUSTOM_CNN_CONTINUE = replace(CUSTOM_CNN, epochs=60, learning_rate=5e-4, mixup=0.2)
+"""From a released model on, whose weights the full learning rate would undo."""
+
 LIGHT = replace(
     CUSTOM_CNN,
     network="light",
@@ -157,7 +170,7 @@ LIGHT = replace(
     warmup=0.05,
     mixup=0.2,
     augmentation=Augmentation(rotation=15.0, shift=0.08, scale=0.15, erasing=0.3),
-    votes=0.5,
+    votes=VOTES_WEIGHT,
 )
 
 VGG16 = Recipe(
@@ -203,22 +216,6 @@ RESNET50V2_CPU = replace(
     sides=(64, 96, 96, 96),  # 64 pixels take three quarters of the time of 96
 )
 
-CONTINUED = FineTuning(head_only=0.0, head_multiple=3.0, frozen_normalisation=True)
-"""From a released model on. Its head is no longer new. With batches' own statistics the released
-ResNet50V2 is another network: in each batch of 64 the happiest face has 10,000 times the energy of
-the others behind the last stage, and so rules their normalisation."""
-
-VGG16_CONTINUE = replace(
-    VGG16_CPU,
-    learning_rate=1e-4,
-    sides=(96,),
-    fine_tuning=replace(CONTINUED, trainable_from="block3"),
-)
-
-RESNET50V2_CONTINUE = replace(
-    RESNET50V2_CPU, learning_rate=1e-4, sides=(96,), fine_tuning=CONTINUED
-)
-
 
 def _reference(recipe: Recipe) -> Recipe:
     """The reference project's settings: Adam, plain cross-entropy, faces as they are."""
@@ -244,21 +241,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "custom_cnn": {
         "default": CUSTOM_CNN,
         "long": CUSTOM_CNN_LONG,
-        "distill": replace(CUSTOM_CNN_LONG, epochs=100, distillation=Distillation()),
-        "distill-cpu": replace(CUSTOM_CNN, distillation=Distillation(same_view=False)),
+        "continue": CUSTOM_CNN_CONTINUE,
         "reference": _reference(CUSTOM_CNN),
     },
     "light": {"default": LIGHT},
-    "vgg16": {
-        "default": VGG16,
-        "cpu": VGG16_CPU,
-        "continue": VGG16_CONTINUE,
-        "reference": _reference(VGG16),
-    },
+    "vgg16": {"default": VGG16, "cpu": VGG16_CPU, "reference": _reference(VGG16)},
     "resnet50v2": {
         "default": RESNET50V2,
         "cpu": RESNET50V2_CPU,
-        "continue": RESNET50V2_CONTINUE,
         "reference": _reference(RESNET50V2),
     },
 }
@@ -271,26 +261,14 @@ SMALLEST_SIDE = 32
 """Both backbones halve the side five times."""
 
 
-def find_recipe(
-    model: str,
-    name: str,
-    *,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    precision: str | None = None,
-    sides: str | None = None,
-    trainable_from: str | None = None,
-) -> Recipe:
+def find_recipe(model: str, name: str, *, sides: str | None = None, **changes: Any) -> Recipe:
     """Finds a recipe, and changes what is asked for.
 
     Args:
         model: Key of :data:`RECIPES`.
         name: The recipe's name below it.
-        epochs: Instead of the recipe's.
-        batch_size: Instead of the recipe's.
-        precision: Instead of the recipe's, one of :data:`PRECISIONS`.
         sides: Instead of the recipe's, such as ``96,160,224``.
-        trainable_from: Instead of the recipe's.
+        **changes: Other fields, such as ``epochs``; None leaves the recipe's.
 
     Raises:
         TrainingError: Unknown model or recipe, or a change that it does not allow.
@@ -299,27 +277,17 @@ def find_recipe(
         raise TrainingError(f"unknown model {model!r}; known: {', '.join(RECIPES)}")
     if name not in RECIPES[model]:
         raise TrainingError(f"{model} has no recipe {name!r}; it has {', '.join(RECIPES[model])}")
-    if precision not in (None, *PRECISIONS):
-        raise TrainingError(f"--precision {precision}: known are {', '.join(PRECISIONS)}")
     recipe = RECIPES[model][name]
-    given = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
-    recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
-    if recipe.fine_tuning is None:
-        if sides or trainable_from is not None:
-            raise TrainingError(f"{model} takes neither --sides nor --trainable-from")
+    recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
+    if recipe.precision not in PRECISIONS:
+        raise TrainingError(f"--precision {recipe.precision}: known are {', '.join(PRECISIONS)}")
+    if sides is None:
         return recipe
-    if sides:
-        recipe = replace(recipe, sides=_parse_sides(sides))
-    if trainable_from is not None:
-        stages = replace(recipe.fine_tuning, trainable_from=trainable_from)
-        recipe = replace(recipe, fine_tuning=stages)
-    return recipe
-
-
-def _parse_sides(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
+    if recipe.fine_tuning is None:
+        raise TrainingError(f"{model} takes no --sides")
+    parts = sides.split(",")
     if not all(part.isdecimal() and int(part) >= SMALLEST_SIDE for part in parts):
         raise TrainingError(
-            f"--sides {text}: numbers of at least {SMALLEST_SIDE} with commas between"
+            f"--sides {sides}: numbers of at least {SMALLEST_SIDE} with commas between"
         )
-    return tuple(int(part) for part in parts)
+    return replace(recipe, sides=tuple(int(part) for part in parts))

@@ -1,6 +1,5 @@
 """Weights to go on from: a finished run's, or those of a released ONNX file."""
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +9,15 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
-from ferserve_training.batch_statistics import temporarily
 from ferserve_training.errors import TrainingError
-from ferserve_training.recipes import Recipe
-from ferserve_training.run_folder import build_network
 
 BATCH = 64
 
 Layers = dict[str, list[np.ndarray]]
 
 
-def load_start(network: keras.Model, path: Path, recipe: Recipe, faces: np.ndarray) -> None:
+def load_start(network: keras.Model, path: Path, faces: np.ndarray) -> None:
     """Gives a new network the weights that a run goes on from.
-
-    Args:
-        network: As the recipe describes it.
-        path: A finished run's ``best.weights.h5`` or a released ONNX file.
-        recipe: The new run's.
-        faces: See :func:`read_released`.
-
-    Raises:
-        TrainingError: The file is missing or holds another network.
-    """
-    if path.suffix != ".h5":
-        network.set_weights(read_released(path, recipe.network, recipe.side, faces))
-        return
-    check_exists(path)
-    try:
-        network.load_weights(path)
-    except (ValueError, OSError) as error:
-        raise TrainingError(f"{path}: not the weights of {recipe.network} ({error})") from error
-
-
-def read_released(path: Path, name: str, side: int | None, faces: np.ndarray) -> list[np.ndarray]:
-    """Reads the weights of an exported network, so that training can go on from them.
 
     Weights stored as int8 come back as they are served. A batch normalisation that the export
     folded into the convolution in front of it stands between the two again: its statistics are
@@ -51,32 +25,24 @@ def read_released(path: Path, name: str, side: int | None, faces: np.ndarray) ->
     training from there on sees normalised activations.
 
     Args:
-        path: The ONNX file, as ``ferserve export`` writes it.
-        name: The network's module in ``ferserve_training.networks``.
-        side: Pixels that it upsamples faces to; the module's own default if None.
+        network: As the new run's recipe describes it.
+        path: A finished run's ``best.weights.h5``, or a released ONNX file.
         faces: Training faces uint8 ``[N, 48, 48]``; some thousands say enough.
 
-    Returns:
-        What ``set_weights`` of such a network takes.
-
     Raises:
-        TrainingError: No such file, no ONNX file, or one of another network.
+        TrainingError: The file is missing or holds another network.
     """
     check_exists(path)
     try:
-        graph = onnx.load_from_string(path.read_bytes()).graph
+        if path.suffix == ".h5":
+            network.load_weights(path)
+        else:
+            graph = onnx.load_from_string(path.read_bytes()).graph
+            _fill(network, _constants_by_layer(graph), faces)
     except DecodeError as error:
         raise TrainingError(f"{path}: not an ONNX file ({error})") from error
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        network = build_network(name, side)
-        _fill(network, _constants_by_layer(graph), faces)
-    except (KeyError, ValueError, IndexError) as error:
-        raise TrainingError(f"{path}: not the weights of {name} ({error})") from error
-    finally:
-        keras.config.set_dtype_policy(policy)
-    return network.get_weights()
+    except (KeyError, ValueError, IndexError, OSError) as error:
+        raise TrainingError(f"{path}: not the weights of {network.name} ({error})") from error
 
 
 def check_exists(path: Path) -> None:
@@ -133,6 +99,9 @@ def _fill(network: keras.Model, layers: Layers, faces: np.ndarray) -> None:
             if not layer.use_bias:
                 folded_biases.append(values.pop())
         shapes = [variable.shape for variable in layer.weights]
+        if layer.name == "logits" and shapes[0][1] == 2 * values[0].shape[1]:
+            # A released network has one head; another one starts as its copy.
+            values = [np.concatenate([value, value], axis=-1) for value in values]
         if len(values) == len(shapes) - 1 and getattr(layer, "use_bias", False):
             values = [*values, np.zeros(shapes[-1])]  # the export leaves a bias of zeros out
         layer.set_weights(
@@ -144,13 +113,7 @@ def _fill(network: keras.Model, layers: Layers, faces: np.ndarray) -> None:
 def _unfold(
     network: keras.Model, biases: dict[keras.layers.Layer, np.ndarray], faces: np.ndarray
 ) -> None:
-    """Makes each normalisation add its bias, whatever the scale it normalises to.
-
-    Args:
-        network: With all its other weights.
-        biases: Of the folded convolutions, by the normalisation behind each.
-        faces: uint8 ``[N, 48, 48]``.
-    """
+    """Makes each normalisation add its convolution's bias, whatever the scale it normalises to."""
     moments: dict[keras.layers.Layer, list[np.ndarray]] = {layer: [] for layer in biases}
 
     def add_bias(layer: keras.layers.Layer) -> Any:
@@ -162,13 +125,13 @@ def _unfold(
 
         return call
 
-    with ExitStack() as stack:
-        for layer in biases:
-            stack.enter_context(temporarily(layer, "call", add_bias(layer)))
-        batches = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
-        for batch in batches if biases else ():
-            network(batch, training=False)
+    batches = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
+    for layer in biases:
+        layer.call = add_bias(layer)
+    for batch in batches if biases else ():
+        network(batch, training=False)
     for layer, bias in biases.items():
+        del layer.call
         mean, square = np.average(moments[layer], axis=0, weights=[len(b) for b in batches])
         variance = np.maximum(square - mean**2, 0)
         layer.set_weights([np.sqrt(variance + layer.epsilon), bias + mean, mean, variance])

@@ -1,52 +1,36 @@
 """The files of a training run, and networks read from them."""
 
 import csv
-import importlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from ferserve_training.errors import TrainingError
+from ferserve_training.networks import build_network
 from ferserve_training.networks.head import select_head
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The files of one run, all below ``root``.
+    """The files of one run.
+
+    Args:
+        root: The run's own folder, such as ``runs/custom_cnn``.
 
     Attributes:
-        root: The run's own folder, such as ``runs/custom_cnn``.
+        weights: Best averaged weights of the network, or the last where there was no hold-out.
+        description: Recipe, data, pretrained weights and teachers as JSON.
+        history: A row an epoch.
+        checkpoint: Keras' backup: weights, optimizer and epoch.
     """
 
-    root: Path
-
-    @property
-    def weights(self) -> Path:
-        """Best averaged weights of the network, or the last where there was no hold-out."""
-        return self.root / "best.weights.h5"
-
-    @property
-    def description(self) -> Path:
-        """Recipe, data, pretrained weights, teachers and backend as JSON."""
-        return self.root / "run.json"
-
-    @property
-    def history(self) -> Path:
-        """A row an epoch."""
-        return self.root / "history.csv"
-
-    @property
-    def answers(self) -> Path:
-        """Teachers' answers to the training faces, where they were asked before the run."""
-        return self.root / "answers.npy"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Keras' backup: weights, optimizer and epoch."""
-        return self.root / "checkpoint"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.weights = root / "best.weights.h5"
+        self.description = root / "run.json"
+        self.history = root / "history.csv"
+        self.checkpoint = root / "checkpoint"
 
     def open(self, description: dict[str, Any], resume: bool) -> None:
         """Starts the folder, or checks that the run in it is the one described.
@@ -83,40 +67,6 @@ class RunFolder:
             return []
         with self.history.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
-
-    def rewind_history(self) -> list[dict[str, str]]:
-        """Drops the rows that the checkpoint does not include, and returns the others.
-
-        An epoch after the last checkpoint is made again by a resumed run.
-        """
-        rows = self.read_history()
-        metadata = self.checkpoint / "training_metadata.json"
-        epochs = (
-            json.loads(metadata.read_text(encoding="utf-8"))["epoch"] if metadata.exists() else 0
-        )
-        kept = [row for row in rows if int(row["epoch"]) <= epochs]
-        if rows and not kept:
-            self.history.unlink()
-        elif len(kept) < len(rows):
-            with self.history.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, fieldnames=list(kept[0]))
-                writer.writeheader()
-                writer.writerows(kept)
-        return kept
-
-
-def build_network(name: str, side: int | None = None, heads: int = 1) -> keras.Model:
-    """Builds the network of ``ferserve_training.networks.<name>`` with random weights.
-
-    Args:
-        name: The network's module.
-        side: Pixels that it upsamples faces to; the module's own default if None.
-        heads: Answers of seven logits each, side by side.
-    """
-    settings = {} if side is None else {"side": side}
-    return importlib.import_module(f"ferserve_training.networks.{name}").build(
-        heads=heads, **settings
-    )
 
 
 def load_network(folder: RunFolder, head: int = 0) -> keras.Model:

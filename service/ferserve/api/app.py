@@ -2,24 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from ferserve.api import (
-    benchmark,
-    deepface,
-    emotion,
-    health,
-    inference_protocol,
-    models,
-    page,
-    policy,
-    stream,
-)
-from ferserve.api import metrics as metrics_page
+from ferserve.api import benchmark, deepface, emotion, inference_protocol, pages, stream
 from ferserve.api.budget import UploadBudget
 from ferserve.api.middleware import AnswerFaults, DrainBody, RequestContext
 from ferserve.api.problems import HANDLED, handle
@@ -56,6 +45,14 @@ def create_app(
     metrics = metrics or Metrics(count_emotions=settings.metrics_emotions)
     guard = Guard(settings)
 
+    def is_ready() -> bool:
+        started: AsyncRecognizer | None = app.state.recognizer
+        return started is not None and started.not_ready_reason is None
+
+    def is_draining() -> bool:
+        started: AsyncRecognizer | None = app.state.recognizer
+        return started is not None and started.draining
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.recognizer = serving = recognizer or AsyncRecognizer(settings, metrics)
@@ -68,7 +65,7 @@ def create_app(
 
     app: FastAPI = FastAPIOffline(  # the documentation's assets come from us, not from a CDN
         title="ferserve",
-        version=_version(),
+        version=version("ferserve"),
         description=DESCRIPTION,
         lifespan=lifespan,
         swagger_ui_parameters={"validatorUrl": None},
@@ -80,8 +77,8 @@ def create_app(
     app.state.guard = guard
     app.state.streams = Streams(settings.max_streams, metrics)
     app.state.upload_budget = UploadBudget(settings.upload_memory_bytes)
-    metrics.watch_readiness(lambda: _is_ready(app))
-    app.add_middleware(AnswerFaults)
+    metrics.watch("ready", "1 while /readyz says yes.", is_ready)
+    app.add_middleware(AnswerFaults, guard=guard)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -90,34 +87,16 @@ def create_app(
             allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
             expose_headers=["Location", "Retry-After", "Server-Timing", "X-Request-ID"],
         )
-    app.add_middleware(RequestContext, metrics=metrics, is_draining=lambda: _is_draining(app))
+    app.add_middleware(RequestContext, metrics=metrics, is_draining=is_draining)
     app.add_middleware(DrainBody)
     for kind in HANDLED:
         app.add_exception_handler(kind, handle)
-    for resource in (emotion, models, benchmark, inference_protocol, deepface):
-        app.include_router(resource.router, dependencies=guard.calls)
+    resources = (emotion.router, pages.models, benchmark.router)
+    for router in (*resources, inference_protocol.router, deepface.router):
+        app.include_router(router, dependencies=guard.dependencies(counts=True))
     app.include_router(stream.router)  # asks the guard itself: its clients see no HTTP status
-    app.include_router(policy.router)
-    app.include_router(metrics_page.router, dependencies=guard.reads)
-    app.include_router(health.router)
+    app.include_router(pages.metrics, dependencies=guard.dependencies(counts=False))
     app.include_router(inference_protocol.health)
-    app.include_router(page.router)
-    app.mount("/static", page.PageFiles(), name="static")
+    app.include_router(pages.router)
+    app.mount("/static", pages.PageFiles(), name="static")
     return app
-
-
-def _is_ready(app: FastAPI) -> bool:
-    recognizer: AsyncRecognizer | None = app.state.recognizer
-    return recognizer is not None and recognizer.not_ready_reason is None
-
-
-def _is_draining(app: FastAPI) -> bool:
-    recognizer: AsyncRecognizer | None = app.state.recognizer
-    return recognizer is not None and recognizer.draining
-
-
-def _version() -> str:
-    try:
-        return version("ferserve")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "0+source"

@@ -2,18 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import ValidationError
-from python_multipart.multipart import parse_options_header
 
 from ferserve import errors
-from ferserve.api.dependencies import BenchmarksDependency
-from ferserve.api.openapi import openapi_responses
-from ferserve.api.uploads import FIELD, read_body, read_form, the_file
+from ferserve.api.budget import Charge
+from ferserve.api.calls import BenchmarksDependency, BudgetDependency
+from ferserve.api.openapi import GUARDED, UPLOADS, form_body, openapi_responses
+from ferserve.api.uploads import (
+    FIELD,
+    FORM,
+    JSON,
+    Take,
+    media_type,
+    read_form,
+    read_json,
+    the_file,
+)
 from ferserve.benchmark.jobs import Job
 from ferserve.benchmark.report import render_report
 from ferserve.benchmark.run import Benchmarks
@@ -34,9 +43,11 @@ UPLOAD_SECONDS = 600
 EVENT_SECONDS = 0.25
 """Pause between two events of a job."""
 
+BUDGET_SHARE = 0.5
+"""The part of the budget for uploads that zips may fill: they stay until their jobs have run."""
+
 router = APIRouter(prefix="/v1/benchmark", tags=["benchmark"])
 
-_UPLOAD_SCHEMA = UploadOptions.model_json_schema()
 _ZIP = {"type": "string", "format": "binary", "description": "The zip."}
 _REQUEST_BODY = {
     "requestBody": {
@@ -45,11 +56,8 @@ _REQUEST_BODY = {
         "left to the defaults. A form for one on a zip of your own: a folder for each emotion "
         "(`angry/`, `happy/`, …) with images of any format and size inside.",
         "content": {
-            "application/json": {"schema": BenchmarkRequest.model_json_schema()},
-            "multipart/form-data": {
-                "schema": _UPLOAD_SCHEMA
-                | {"required": [FIELD], "properties": {FIELD: _ZIP, **_UPLOAD_SCHEMA["properties"]}}
-            },
+            JSON: {"schema": BenchmarkRequest.model_json_schema()},
+            **form_body(UploadOptions, FIELD, _ZIP),
         },
     }
 }
@@ -60,31 +68,23 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {}},  # a schema would be one of all events together
     }
 }
-_REFUSALS = (errors.Unauthorized, errors.RateLimited, errors.NotReady)
-_PROBLEMS = openapi_responses(errors.NotFound, errors.InvalidParameter, *_REFUSALS)
+_PROBLEMS = openapi_responses(errors.NotFound, errors.InvalidParameter, *GUARDED)
 
 
 @router.post(
     "",
     status_code=202,
     responses=openapi_responses(
-        errors.MalformedRequest,
+        *UPLOADS,
         errors.DatasetNotConfigured,
-        errors.PayloadTooLarge,
         errors.TooManyImages,
-        errors.UnsupportedMediaType,
         errors.InvalidArchive,
         errors.UnknownModel,
-        errors.InvalidParameter,
-        errors.QueueFull,
-        errors.InternalError,
-        errors.DeadlineExceeded,
-        *_REFUSALS,
     ),
     openapi_extra=_REQUEST_BODY,
 )
 async def start_benchmark(
-    request: Request, response: Response, benchmarks: BenchmarksDependency
+    request: Request, response: Response, benchmarks: BenchmarksDependency, budget: BudgetDependency
 ) -> BenchmarkJob:
     """Measures accuracy: of a served model or several, on FER2013 or on a zip of your own.
 
@@ -94,68 +94,89 @@ async def start_benchmark(
     if request.query_params:
         names = ", ".join(request.query_params)
         raise errors.InvalidParameter(f"{names}: options come in the body, not in the query")
-    parsed, _ = parse_options_header(request.headers.get("content-type", ""))
-    kinds = {"": _on_dataset, "application/json": _on_dataset, "multipart/form-data": _on_upload}
-    start = kinds.get(parsed.decode("latin-1").lower())
-    if start is None:
+    kind = media_type(request)
+    if kind not in (FORM, JSON, ""):
         raise errors.UnsupportedMediaType(
             "send application/json for a benchmark on the operator's data set, or "
             f"multipart/form-data with a zip as field {FIELD!r}"
         )
+    charge = Charge(budget, BUDGET_SHARE)
     try:
         with benchmarks.queue.reserve():
-            async with asyncio.timeout(UPLOAD_SECONDS):
-                job = await start(request, benchmarks)
-    except TimeoutError:
-        raise errors.DeadlineExceeded("the upload took too long") from None
-    except ValidationError as error:
+            start = _on_upload if kind == FORM else _on_dataset
+            job = await start(request, benchmarks, charge)
+    except BaseException as error:
+        charge.give_back()
+        if not isinstance(error, ValidationError):
+            raise
         described = describe_faults(error)  # names the parameter and the rule, never the value
         if any(fault["type"] == "json_invalid" for fault in error.errors()):
             raise errors.MalformedRequest(f"the body is no JSON: {described}") from None
         raise errors.InvalidParameter(described) from None
+    job.owner, job.release = _owner(request), charge.give_back
     response.headers["Location"] = job.state.links.self
     return job.state
 
 
-@router.get("", responses=openapi_responses(*_REFUSALS))
-async def list_benchmarks(benchmarks: BenchmarksDependency) -> BenchmarkList:
-    """Lists the last 20 benchmarks, newest first, without their results."""
-    return BenchmarkList(jobs=[job.state for job in benchmarks.queue.jobs])
+async def get_job(job_id: str, request: Request, benchmarks: BenchmarksDependency) -> Job:
+    """Returns a job of the caller's.
+
+    Raises:
+        NotFound: There is none of this id, or it belongs to another key.
+    """
+    job = benchmarks.queue.get(job_id)
+    if job.owner != _owner(request):
+        raise errors.NotFound("no benchmark of this id is yours")
+    return job
+
+
+def _owner(request: Request) -> str | None:
+    """Returns the key's name; without keys all jobs are everyone's."""
+    owner: str | None = getattr(request.state, "owner", None)
+    return owner
+
+
+JobDependency = Annotated[Job, Depends(get_job)]
+
+
+@router.get("", responses=openapi_responses(*GUARDED))
+async def list_benchmarks(request: Request, benchmarks: BenchmarksDependency) -> BenchmarkList:
+    """Lists the caller's among the last 20 benchmarks, newest first, without their results."""
+    owner = _owner(request)
+    return BenchmarkList(jobs=[job.state for job in benchmarks.queue.jobs if job.owner == owner])
 
 
 @router.get("/{job_id}", responses=_PROBLEMS)
-async def get_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> BenchmarkDetails:
+async def get_benchmark(job: JobDependency) -> BenchmarkDetails:
     """Returns a benchmark: its progress, then its result."""
-    return benchmarks.queue.get(job_id).state
+    return job.state
 
 
 @router.delete("/{job_id}", responses=_PROBLEMS)
-async def cancel_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> BenchmarkJob:
+async def cancel_benchmark(job: JobDependency, benchmarks: BenchmarksDependency) -> BenchmarkJob:
     """Cancels a benchmark that waits or runs; one that has ended stays as it is."""
-    return benchmarks.queue.cancel(job_id).state
+    return benchmarks.queue.cancel(job.state.id).state
 
 
 @router.get(
     "/{job_id}/events", response_class=StreamingResponse, responses=_EVENT_STREAM | _PROBLEMS
 )
-async def follow_benchmark(job_id: str, benchmarks: BenchmarksDependency) -> StreamingResponse:
+async def follow_benchmark(job: JobDependency) -> StreamingResponse:
     """Streams a benchmark's progress as server-sent events until it ends."""
     return StreamingResponse(
-        _events(benchmarks.queue.get(job_id)),
+        _events(job),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
 @router.get("/{job_id}/report", response_class=HTMLResponse, responses=_PROBLEMS)
-async def get_report(
-    job_id: str, benchmarks: BenchmarksDependency, thumbnails: bool = False
-) -> HTMLResponse:
+async def get_report(job: JobDependency, thumbnails: bool = False) -> HTMLResponse:
     """Returns a benchmark as a page to look at and to show; it reloads itself until the end.
 
     `thumbnails=true` adds the 24 mistakes that each model was most sure of, as pictures.
     """
-    page = await run_in_threadpool(render_report, benchmarks.queue.get(job_id), thumbnails)
+    page = await run_in_threadpool(render_report, job, thumbnails)
     return HTMLResponse(page, headers={"Cache-Control": "no-store"})
 
 
@@ -169,13 +190,13 @@ async def _events(job: Job) -> AsyncIterator[str]:
             await asyncio.sleep(EVENT_SECONDS)
 
 
-async def _on_dataset(request: Request, benchmarks: Benchmarks) -> Job:
-    body = await read_body(request, MAX_JSON_BYTES)
+async def _on_dataset(request: Request, benchmarks: Benchmarks, take: Take) -> Job:
+    body = await read_json(request, MAX_JSON_BYTES, take)
     return benchmarks.on_dataset(BenchmarkRequest.model_validate_json(body or b"{}"))
 
 
-async def _on_upload(request: Request, benchmarks: Benchmarks) -> Job:
-    parts = await read_form(request, benchmarks.max_upload_bytes)
+async def _on_upload(request: Request, benchmarks: Benchmarks, take: Take) -> Job:
+    parts = await read_form(request, benchmarks.max_upload_bytes, take, UPLOAD_SECONDS)
     fields: dict[str, Any] = {}
     for name, content in parts:
         if name == FIELD:

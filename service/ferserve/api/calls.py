@@ -1,14 +1,21 @@
-"""What calls that compute have in common: limits of time, clients that leave, private answers."""
+"""What calls have in common: the application's parts, limits of time, clients that leave.
+
+What FastAPI calls is a coroutine, though it waits for nothing: plain functions go to a thread.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Header, Request
-from starlette.requests import ClientDisconnect
+from fastapi import Depends, Header, Request
+from starlette.requests import ClientDisconnect, HTTPConnection
 
-from ferserve.errors import DeadlineExceeded
+from ferserve.api.budget import UploadBudget
+from ferserve.benchmark.run import Benchmarks
+from ferserve.card import ModelCard
+from ferserve.errors import DeadlineExceeded, NotFound, NotReady
+from ferserve.recognizer import AsyncRecognizer
 
 T = TypeVar("T")
 
@@ -40,6 +47,56 @@ SERVER_TIMING: dict[int | str, dict[str, Any]] = {
 """Describes the header of an answer, for the API's description."""
 
 
+async def get_recognizer(connection: HTTPConnection) -> AsyncRecognizer:
+    """Returns the recognizer.
+
+    Raises:
+        NotReady: Start-up has not made it yet.
+    """
+    recognizer: AsyncRecognizer | None = connection.app.state.recognizer
+    return _started(recognizer)
+
+
+async def get_card(name: str, connection: HTTPConnection) -> ModelCard:
+    """Returns the card of the model that the path names.
+
+    Raises:
+        NotFound: It is not served.
+    """
+    cards = {card.name: card for card in (await get_recognizer(connection)).cards}
+    if name not in cards:
+        raise NotFound(f"there is no model {name!r}; the models are: {', '.join(cards)}")
+    return cards[name]
+
+
+async def get_benchmarks(connection: HTTPConnection) -> Benchmarks:
+    """Returns the benchmarks.
+
+    Raises:
+        NotReady: Start-up has not made them yet.
+    """
+    benchmarks: Benchmarks | None = connection.app.state.benchmarks
+    return _started(benchmarks)
+
+
+def _started(part: T | None) -> T:
+    if part is None:
+        raise NotReady("the service is starting")
+    return part
+
+
+async def get_budget(connection: HTTPConnection) -> UploadBudget:
+    """Returns the application's budget for uploads."""
+    budget: UploadBudget = connection.app.state.upload_budget
+    return budget
+
+
+BenchmarksDependency = Annotated[Benchmarks, Depends(get_benchmarks)]
+CardDependency = Annotated[ModelCard, Depends(get_card)]
+RecognizerDependency = Annotated[AsyncRecognizer, Depends(get_recognizer)]
+BudgetDependency = Annotated[UploadBudget, Depends(get_budget)]
+
+
 def seconds(timeout_ms: int | None) -> float | None:
     """Turns the header's milliseconds into seconds."""
     # However many digits it has: no setting allows a day.
@@ -53,14 +110,17 @@ def private(milliseconds: Mapping[str, float]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def upload_time() -> AsyncIterator[None]:
+async def upload_time(limit: float | None = None) -> AsyncIterator[None]:
     """Ends an upload that holds memory for too long.
 
+    Args:
+        limit: Seconds; ``UPLOAD_SECONDS`` where not given.
+
     Raises:
-        DeadlineExceeded: It took longer than ``UPLOAD_SECONDS``.
+        DeadlineExceeded: It took longer.
     """
     try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
+        async with asyncio.timeout(limit or UPLOAD_SECONDS):
             yield
     except TimeoutError:
         raise DeadlineExceeded("the upload took too long") from None

@@ -6,14 +6,30 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from python_multipart.multipart import parse_options_header
 
 from ferserve import errors
-from ferserve.api.calls import SERVER_TIMING, private, upload_time, while_connected
-from ferserve.api.dependencies import BudgetDependency, RecognizerDependency
-from ferserve.api.openapi import inline_schema, openapi_responses
+from ferserve.api.budget import Charge
+from ferserve.api.calls import (
+    SERVER_TIMING,
+    BudgetDependency,
+    RecognizerDependency,
+    private,
+    while_connected,
+)
+from ferserve.api.openapi import IMAGE, UPLOADS, form_body, inline_schema, openapi_responses
 from ferserve.api.parameters import once, read_options
-from ferserve.api.uploads import JSON_COPIES, Take, decode_base64, read_body, read_form
+from ferserve.api.uploads import (
+    FORM,
+    JSON,
+    JSON_COPIES,
+    MAX_VALUES,
+    Take,
+    decode_base64,
+    media_type,
+    read_body,
+    read_form,
+    read_json,
+)
 from ferserve.deepface import (
     PATH,
     AnalyzeDocument,
@@ -25,34 +41,21 @@ from ferserve.deepface import (
     require_faces,
 )
 
-IMAGE = "img"
-"""Name of the field that holds the image."""
+NAMES = ("img", "img_path")
+"""Of the field that holds the image; the second in DeepFace 0.0.90 to 0.0.93."""
 
-IMAGE_UNTIL_0_0_93 = "img_path"
-"""Its name in DeepFace 0.0.93 and before."""
+MAX_ESCAPES = 1 / 16
+"""Most escapes a byte of a form: base64 has one for every 30. Each takes 100 bytes to decode."""
 
-MAX_VALUES = 1000
-"""Most values in a body, beside which the image is one."""
+URLENCODED = "application/x-www-form-urlencoded"
 
 router = APIRouter(tags=["deepface"])
 
-_FORM = inline_schema(AnalyzeOptions)
 _BODY = {
     "requestBody": {
         "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": _FORM
-                | {
-                    "required": [IMAGE],
-                    "properties": {
-                        IMAGE: {"type": "string", "format": "binary"},
-                        **_FORM["properties"],
-                    },
-                }
-            },
-            "application/json": {"schema": inline_schema(AnalyzeDocument)},
-        },
+        "content": form_body(AnalyzeOptions, NAMES[0], {"type": "string", "format": "binary"})
+        | {JSON: {"schema": inline_schema(AnalyzeDocument)}},
     }
 }
 
@@ -60,24 +63,7 @@ _BODY = {
 @router.post(
     PATH,
     responses=SERVER_TIMING
-    | openapi_responses(
-        errors.MalformedRequest,
-        errors.NoFace,
-        errors.Unauthorized,
-        errors.PayloadTooLarge,
-        errors.TooManyPixels,
-        errors.UnsupportedMediaType,
-        errors.UndecodableImage,
-        errors.ImageTooSmall,
-        errors.InvalidParameter,
-        errors.QueueFull,
-        errors.RateLimited,
-        errors.InternalError,
-        errors.NotReady,
-        errors.DeadlineExceeded,
-        document=AnalyzeProblem,
-        instance=PATH,
-    ),
+    | openapi_responses(*UPLOADS, errors.NoFace, *IMAGE, document=AnalyzeProblem, instance=PATH),
     openapi_extra=_BODY,
 )
 async def analyze(
@@ -92,10 +78,9 @@ async def analyze(
     not opened. For all else there is `/v1/emotion`. The scores say how a face looks, not what the
     person feels. Nothing of the image is kept.
     """
-    with budget.request() as take:
-        async with upload_time():
-            fields = await _read(request, recognizer.settings.max_upload_bytes, take)
-        sent = [fields.pop(name, None) for name in (IMAGE, IMAGE_UNTIL_0_0_93)]
+    with Charge(budget) as take:
+        fields = await _read(request, recognizer.settings.max_upload_bytes, take)
+        sent = [fields.pop(name, None) for name in NAMES]
         options = read_options(request, AnalyzeOptions, fields.items()).require_supported()
         data = await run_in_threadpool(_image, [img for img in sent if img])
         asked = options.emotion_options()
@@ -111,20 +96,17 @@ async def analyze(
 
 async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
     """Reads the fields of a request; the image of a form is bytes, that of a document any value."""
-    parsed, _ = parse_options_header(request.headers.get("content-type", ""))
-    media_type = parsed.decode("latin-1").lower()
-    if media_type == "multipart/form-data":
-        parts = await read_form(request, max_bytes, take)
-        images = (IMAGE, IMAGE_UNTIL_0_0_93)
+    kind = media_type(request)
+    if kind == FORM:
         return once(
-            (name, content if name in images else content.decode(errors="replace"))
-            for name, content in parts
+            (name, content if name in NAMES else content.decode(errors="replace"))
+            for name, content in await read_form(request, max_bytes, take)
         )
-    body = await read_body(request, max_bytes, take)
-    take(JSON_COPIES * len(body))
-    if media_type == "application/json":
-        return await run_in_threadpool(_parse, body)
-    if media_type == "application/x-www-form-urlencoded":
+    if kind == JSON:
+        return await run_in_threadpool(_parse, await read_json(request, max_bytes, take))
+    if kind == URLENCODED:
+        body = await read_body(request, max_bytes, take)
+        take(JSON_COPIES * len(body))
         return await run_in_threadpool(_parse_form, body)
     raise errors.UnsupportedMediaType(
         "send multipart/form-data with a file 'img', or application/json"
@@ -132,17 +114,15 @@ async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
 
 
 def _parse_form(body: bytes) -> dict[str, Any]:
+    if body.count(b"%") > MAX_ESCAPES * len(body) + MAX_VALUES:
+        raise errors.MalformedRequest("the form has too many escapes")
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_VALUES)
+        return once(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_VALUES))
     except ValueError as error:
         raise errors.MalformedRequest("the body is no form") from error
-    return once(pairs)
 
 
 def _parse(body: bytes) -> dict[str, Any]:
-    # Python's objects can take thirty times the memory of the text that they are made from.
-    if sum(body.count(sign) for sign in b"[{,") > MAX_VALUES:
-        raise errors.MalformedRequest("the JSON body has too many values")
     try:
         document = json.loads(body, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
@@ -164,4 +144,4 @@ def _image(sent: list[Any]) -> bytes:
         img = img.decode("latin-1")
     if not isinstance(img, str):
         raise errors.InvalidParameter("img: one image at a time; /v1/emotion/batch takes several")
-    return decode_base64(IMAGE, require_data_uri(img))
+    return decode_base64(NAMES[0], require_data_uri(img))

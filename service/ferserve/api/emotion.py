@@ -4,12 +4,18 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from ferserve import errors
-from ferserve.api.calls import SERVER_TIMING, private, upload_time, while_connected
-from ferserve.api.dependencies import get_budget, get_recognizer
-from ferserve.api.openapi import inline_schema, openapi_responses
+from ferserve.api.budget import Charge
+from ferserve.api.calls import (
+    SERVER_TIMING,
+    get_budget,
+    get_recognizer,
+    private,
+    while_connected,
+)
+from ferserve.api.openapi import IMAGE, UPLOADS, form_body, openapi_responses
 from ferserve.api.parameters import describe_parameters, read_options, read_seconds
 from ferserve.api.problems import as_refusal, describe
-from ferserve.api.uploads import FIELD, FILES, read_image, read_images
+from ferserve.api.uploads import FIELD, FILES, JSON, read_image, read_images
 from ferserve.schemas import (
     BatchResponse,
     EmotionOptions,
@@ -23,26 +29,18 @@ from ferserve.schemas import (
 
 router = APIRouter(prefix="/v1/emotion", tags=["emotion"])
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-
-_OPTIONS = inline_schema(EmotionOptions)["properties"]
-
+_BINARY = {"type": "string", "format": "binary"}
+_IMAGES = {"type": "array", "minItems": 1, "items": _BINARY}
 _IMAGE_BODY = {
     "requestBody": {
         "required": True,
         "description": "One image: JPEG, PNG, WebP, GIF, BMP or TIFF, told by its content. "
         "Of an animation the first frame is taken.",
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: _BINARY["schema"]} | _OPTIONS,
-                }
-            },
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
-            "application/json": {
+        "content": form_body(EmotionOptions, FIELD, _BINARY)
+        | {
+            "image/*": {"schema": _BINARY},
+            "application/octet-stream": {"schema": _BINARY},
+            JSON: {
                 "schema": ImageDocument.model_json_schema(),
                 "examples": {
                     "base64": {"value": {"image": "iVBORw0KGgoAAAANSUhEUgAA…"}},
@@ -53,50 +51,15 @@ _IMAGE_BODY = {
     }
 }
 _IMAGES_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FILES],
-                    "properties": {
-                        FILES: {"type": "array", "minItems": 1, "items": _BINARY["schema"]}
-                    }
-                    | _OPTIONS,
-                }
-            }
-        },
-    }
+    "requestBody": {"required": True, "content": form_body(EmotionOptions, FILES, _IMAGES)}
 }
-
 _PARAMETERS = describe_parameters(EmotionOptions)
-
-_PROBLEMS = (
-    errors.MalformedRequest,
-    errors.Unauthorized,
-    errors.PayloadTooLarge,
-    errors.UnsupportedMediaType,
-    errors.UnknownModel,
-    errors.InvalidParameter,
-    errors.QueueFull,
-    errors.RateLimited,
-    errors.InternalError,
-    errors.NotReady,
-    errors.DeadlineExceeded,
-)
 
 
 @router.post(
     "",
     response_model=EmotionResponse,
-    responses=SERVER_TIMING
-    | openapi_responses(
-        *_PROBLEMS,
-        errors.TooManyPixels,
-        errors.UndecodableImage,
-        errors.ImageTooSmall,
-    ),
+    responses=SERVER_TIMING | openapi_responses(*UPLOADS, errors.UnknownModel, *IMAGE),
     openapi_extra=_IMAGE_BODY | _PARAMETERS,
 )
 async def recognize_emotion(request: Request) -> Response:
@@ -108,9 +71,8 @@ async def recognize_emotion(request: Request) -> Response:
     """
     recognizer, budget = await get_recognizer(request), await get_budget(request)
     options, seconds = read_options(request, EmotionOptions), read_seconds(request)
-    with budget.request() as take:
-        async with upload_time():
-            data, fields = await read_image(request, recognizer.settings.max_upload_bytes, take)
+    with Charge(budget) as take:
+        data, fields = await read_image(request, recognizer.settings.max_upload_bytes, take)
         if fields:
             options = read_options(request, EmotionOptions, fields)
         work = recognizer.answer(data, options, seconds)
@@ -122,7 +84,8 @@ async def recognize_emotion(request: Request) -> Response:
 @router.post(
     "/batch",
     response_model=BatchResponse,
-    responses=SERVER_TIMING | openapi_responses(*_PROBLEMS, errors.TooManyImages),
+    responses=SERVER_TIMING
+    | openapi_responses(*UPLOADS, errors.UnknownModel, errors.TooManyImages),
     openapi_extra=_IMAGES_BODY | _PARAMETERS,
 )
 async def recognize_emotions(request: Request) -> Response:
@@ -135,11 +98,10 @@ async def recognize_emotions(request: Request) -> Response:
     recognizer, budget = await get_recognizer(request), await get_budget(request)
     options, seconds = read_options(request, EmotionOptions), read_seconds(request)
     settings = recognizer.settings
-    with budget.request() as take:
-        async with upload_time():
-            images, fields = await read_images(
-                request, settings.max_batch_upload_bytes, settings.max_images, take
-            )
+    with Charge(budget) as take:
+        images, fields = await read_images(
+            request, settings.max_batch_upload_bytes, settings.max_images, take
+        )
         if fields:
             options = read_options(request, EmotionOptions, fields)
         work = recognizer.answer_many(images, options, seconds)
@@ -163,7 +125,7 @@ def _respond(answer: BaseModel, timing: Timing | None) -> Response:
     return Response(
         answer.model_dump_json(exclude_unset=True),
         headers=private(dict(timing)) if timing else None,
-        media_type="application/json",
+        media_type=JSON,
     )
 
 
@@ -171,7 +133,5 @@ def _refuse_if_all_failed(outcomes: list[Recognition | Exception]) -> None:
     """Lets callers see overload and faults in the status where no image was answered."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
     ours = (429, 500, 503, 504)
-    if len(failures) == len(outcomes) and all(
-        as_refusal(failure).status in ours for failure in failures
-    ):
+    if len(failures) == len(outcomes) and all(as_refusal(one).status in ours for one in failures):
         raise failures[0]

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from ferserve.api.problems import handle
+from ferserve.api.security import Guard
 from ferserve.logs import REQUEST_ID
 from ferserve.metrics import Metrics
 
@@ -53,10 +54,12 @@ class AnswerFaults:
 
     Args:
         app: What is inside.
+        guard: Is asked about each head; streams ask it themselves.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard | None = None) -> None:
         self.app = app
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -78,6 +81,9 @@ class AnswerFaults:
             await send(message)
 
         try:
+            if self._guard:
+                acts = scope["method"] not in ("GET", "OPTIONS")
+                self._guard.check_head(Headers(scope=scope), acts=acts)
             await self.app(scope, receive, send_noticed)
         except ClientDisconnect:
             pass  # nobody is left to answer

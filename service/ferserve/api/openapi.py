@@ -5,9 +5,26 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ferserve import errors
 from ferserve.api.problems import type_of
-from ferserve.errors import Refusal
 from ferserve.schemas import ProblemDetails
+
+GUARDED = (errors.Unauthorized, errors.RateLimited, errors.NotReady)
+"""What every call can be answered."""
+
+UPLOADS = (
+    *GUARDED,
+    errors.MalformedRequest,
+    errors.PayloadTooLarge,
+    errors.UnsupportedMediaType,
+    errors.InvalidParameter,
+    errors.QueueFull,
+    errors.InternalError,
+    errors.DeadlineExceeded,
+)
+"""What every call with a body can be answered."""
+
+IMAGE = (errors.TooManyPixels, errors.UndecodableImage, errors.ImageTooSmall)
 
 _REQUEST_ID_HEADER = {
     "X-Request-ID": {"description": "As sent, or made up.", "schema": {"type": "string"}}
@@ -19,7 +36,7 @@ _HEADERS = {
 
 
 def openapi_responses(
-    *kinds: type[Refusal],
+    *kinds: type[errors.Refusal],
     document: type[ProblemDetails] = ProblemDetails,
     instance: str = "/v1/emotion",
 ) -> dict[int | str, dict[str, Any]]:
@@ -30,25 +47,23 @@ def openapi_responses(
         document: What the operation answers them with.
         instance: The path in the examples.
     """
+    schema = document.model_json_schema(mode="serialization")
     responses: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
+        content: dict[str, Any] = {document.media_type: {"schema": schema, "examples": {}}}
         response = responses.setdefault(
             kind.status,
             {
                 "description": HTTPStatus(kind.status).phrase,
-                "content": {
-                    document.media_type: {
-                        "schema": document.model_json_schema(mode="serialization"),
-                        "examples": {},
-                    }
-                },
+                "content": content,
+                "headers": {**_REQUEST_ID_HEADER},
             },
         )
         example = document(
             type=type_of(kind.code),
             title=kind.title,
             status=kind.status,
-            detail=(kind.__doc__ or "").split("\n", 1)[0],
+            detail=kind.title,
             instance=instance,
             code=kind.code,
             request_id="0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",
@@ -57,9 +72,17 @@ def openapi_responses(
             "summary": kind.title,
             "value": example.model_dump(),
         }
-        response.setdefault("headers", _REQUEST_ID_HEADER | {})
         response["headers"] |= {name: _HEADERS[name] for name in kind.headers}
     return responses
+
+
+def form_body(fields: type[BaseModel], name: str, file: dict[str, Any]) -> dict[str, Any]:
+    """Describes a form with files, ``name``, and the fields of a model."""
+    schema = inline_schema(fields)
+    properties = {name: file, **schema["properties"]}
+    return {
+        "multipart/form-data": {"schema": schema | {"required": [name], "properties": properties}}
+    }
 
 
 def inline_schema(model: type[BaseModel]) -> dict[str, Any]:

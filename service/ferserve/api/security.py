@@ -1,10 +1,14 @@
-"""Who may call: API keys, and how often."""
+"""Who may call: API keys, rates, and what browsers may be made to send."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from hmac import compare_digest
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.params import Depends as Dependency
@@ -14,8 +18,20 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import HTTPConnection
 
-from ferserve.errors import ForbiddenOrigin, RateLimited, Unauthorized
+from ferserve.errors import (
+    ForbiddenOrigin,
+    QueueFull,
+    RateLimited,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from ferserve.settings import Settings, web_origin
+
+MAX_CONTENT_TYPE = 1024
+"""Most bytes of a ``Content-Type``: a long one takes long to parse."""
+
+STREAM_SHARE = 4
+"""One caller holds at most this part of all streams."""
 
 _KEY_HEADER = APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", auto_error=False)
 _BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False)
@@ -37,19 +53,75 @@ class ApiKeys:
         return f"key {matches.index(True)}" if any(matches) else None
 
 
-class RateLimiter:
-    """Counts requests in this process, by caller.
+class Guard:
+    """Lets a request pass or refuses it, before its body is read.
 
     Args:
-        limits: All hold, such as ``10/second`` and ``1000/hour``.
+        settings: Keys, limits, origins and hosts.
     """
 
-    def __init__(self, limits: Iterable[RateLimitItem]) -> None:
-        self._limits = list(limits)
+    def __init__(self, settings: Settings) -> None:
+        self._keys = ApiKeys(key.get_secret_value() for key in settings.api_keys)
+        self._needs_key = bool(settings.api_keys)
+        self._origins = frozenset(settings.cors_origins)
+        self._hosts = frozenset(settings.allowed_hosts)
+        rate = settings.rate_limit
+        self._limits: list[RateLimitItem] = parse_many(rate) if rate else []
         self._strategy = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._streams: Counter[str] = Counter()
+        self._max_streams = max(1, settings.max_streams // STREAM_SHARE)
 
-    async def hit(self, caller: str) -> None:
-        """Counts one request.
+    def dependencies(self, *, counts: bool) -> list[Dependency]:
+        """Returns dependencies of routes that ask for a key, where there are keys.
+
+        Args:
+            counts: Whether calls are counted, where there are limits.
+        """
+
+        async def with_key(
+            request: Request,
+            key: Annotated[str | None, Security(_KEY_HEADER)],
+            bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+        ) -> None:
+            presented = key or (bearer.credentials if bearer else None)
+            await self.admit(request, presented, counts=counts)
+
+        async def without_key(request: Request) -> None:
+            await self.admit(request, None)
+
+        if self._needs_key:
+            return [Depends(with_key)]
+        return [Depends(without_key)] if self._limits and counts else []
+
+    async def admit(
+        self, connection: HTTPConnection, presented: str | None, *, counts: bool = True
+    ) -> str:
+        """Counts a call and asks for its key, where there are keys.
+
+        Args:
+            connection: Tells the address of a caller without a key; its state gets ``owner``, the
+                name of the key.
+            presented: The key that the caller sent.
+            counts: Whether the call is counted.
+
+        Returns:
+            A name for the caller.
+
+        Raises:
+            RateLimited: It is one too many.
+            Unauthorized: The key is none of the service's.
+        """
+        key = self._keys.find(presented) if presented else None
+        caller = key or _address(connection)
+        if counts:
+            await self.count(caller)  # who guesses keys is counted too
+        if self._needs_key and not key:
+            raise Unauthorized("send one of the service's keys as X-API-Key or as a Bearer token")
+        connection.state.owner = key
+        return caller
+
+    async def count(self, caller: str) -> None:
+        """Counts one request, or one frame of a stream, in this process.
 
         Raises:
             RateLimited: It is one too many; the header ``Retry-After`` says when to come back.
@@ -60,104 +132,88 @@ class RateLimiter:
                 wait = max(1, round(stats.reset_time - time.time() + 0.5))
                 raise RateLimited(f"at most {limit} are allowed", {"Retry-After": str(wait)})
 
-
-class Guard:
-    """Lets a request pass or refuses it, before its body is read.
-
-    Args:
-        settings: Keys, limits and origins.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._keys = ApiKeys(key.get_secret_value() for key in settings.api_keys)
-        self._needs_key = bool(settings.api_keys)
-        self._counts = bool(settings.rate_limit)
-        self._origins = frozenset(settings.cors_origins)
-        limits = parse_many(settings.rate_limit) if settings.rate_limit else ()
-        self._limiter = RateLimiter(limits)
-
-    @property
-    def calls(self) -> list[Dependency]:
-        """Dependencies of routes that cost something: key and rate, where there are such limits."""
-        if self._needs_key:
-            return [Depends(self._check_key_and_rate)]
-        return [Depends(self._check_rate)] if self._counts else []
-
-    @property
-    def reads(self) -> list[Dependency]:
-        """Dependencies of routes that only tell something: key."""
-        return [Depends(self._check_key)] if self._needs_key else []
-
-    async def admit(self, connection: HTTPConnection, presented: str | None) -> None:
-        """Counts a call and asks for its key, where there are keys.
-
-        Args:
-            connection: Tells the address of a caller without a key.
-            presented: The key that the caller sent.
+    @contextmanager
+    def stream(self, caller: str) -> Iterator[None]:
+        """Holds a caller's place for a stream.
 
         Raises:
-            RateLimited: It is one too many.
-            Unauthorized: The key is none of the service's.
+            QueueFull: The caller has its share of them.
         """
-        caller = self._keys.find(presented) if presented else None
-        await self._limiter.hit(caller or _address(connection))  # who guesses keys is counted too
-        if self._needs_key:
-            _require(caller)
+        if self._streams[caller] >= self._max_streams:
+            raise QueueFull(f"one caller may have {self._max_streams} streams")
+        self._streams[caller] += 1
+        try:
+            yield
+        finally:
+            self._streams[caller] -= 1
+            self._streams += Counter()  # forgets those without any
 
-    def require_origin(self, headers: Mapping[str, str]) -> None:
-        """Lets pages open a WebSocket, of which browsers do not ask beforehand.
-
-        Pages of this service may, told by ``Host`` as proxies may change the scheme, and those of
-        the origins that the operator allows.
+    def check_head(self, headers: Mapping[str, str], *, acts: bool) -> None:
+        """Refuses what a page of a stranger can make a browser send, and heads that cost time.
 
         Args:
-            headers: Of the handshake. Without ``Origin`` it is no page that asks.
+            headers: Of a request or a handshake.
+            acts: Whether it does more than read.
+
+        Raises:
+            ForbiddenOrigin: It is another page, or another name of this host.
+            UnsupportedMediaType: The ``Content-Type`` is too long.
+        """
+        if len(headers.get("content-type", "")) > MAX_CONTENT_TYPE:
+            raise UnsupportedMediaType(f"a Content-Type may have {MAX_CONTENT_TYPE} characters")
+        if self._hosts and not self._is_allowed(headers.get("host", "")):
+            raise ForbiddenOrigin("FERSERVE_ALLOWED_HOSTS does not name the request's Host")
+        if acts:
+            self.require_origin(headers)
+
+    def _is_allowed(self, host: str) -> bool:
+        """Whether no page can have given this name to our address (DNS rebinding)."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        try:
+            return bool(ip_address(name))
+        except ValueError:
+            is_local = name == "localhost" or name.endswith(".localhost")
+            return not host or is_local or not self._hosts.isdisjoint((name, "*"))
+
+    def require_origin(self, headers: Mapping[str, str]) -> None:
+        """Lets pages of this service and of the allowed origins act, and whatever is no page.
+
+        A page of this service is told by its browser, or by ``Host``, as proxies may change the
+        scheme.
 
         Raises:
             ForbiddenOrigin: It is another page.
         """
-        sent = headers.get("origin")
-        if sent is None or "*" in self._origins:
+        site, sent = headers.get("sec-fetch-site"), headers.get("origin")
+        if (
+            "*" in self._origins
+            or site in ("same-origin", "none")
+            or not (site or sent is not None)
+        ):
             return
         try:
-            origin = web_origin(sent)
+            origin = web_origin(sent or "")
             host = headers.get("host", "")
-            if origin in self._origins or origin == web_origin(
-                f"{sent.partition(':')[0]}://{host}"
-            ):
+            scheme = origin.partition(":")[0]
+            if origin in self._origins or origin == web_origin(f"{scheme}://{host}"):
                 return
         except ValueError:
             pass  # it, or the host, is none
         raise ForbiddenOrigin("FERSERVE_CORS_ORIGINS does not name the page's origin")
 
-    async def _check_rate(self, request: Request) -> None:
-        await self.admit(request, None)
-
-    async def _check_key_and_rate(
-        self,
-        request: Request,
-        key: Annotated[str | None, Security(_KEY_HEADER)],
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
-    ) -> None:
-        await self.admit(request, _presented(key, bearer))
-
-    async def _check_key(
-        self,
-        key: Annotated[str | None, Security(_KEY_HEADER)],
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
-    ) -> None:
-        presented = _presented(key, bearer)
-        _require(self._keys.find(presented) if presented else None)
-
-
-def _presented(key: str | None, bearer: HTTPAuthorizationCredentials | None) -> str | None:
-    return key or (bearer.credentials if bearer else None)
-
-
-def _require(caller: str | None) -> None:
-    if caller is None:
-        raise Unauthorized("send one of the service's keys as X-API-Key or as a Bearer token")
-
 
 def _address(connection: HTTPConnection) -> str:
-    return f"address {connection.client.host if connection.client else 'unknown'}"
+    """Names a caller without a key; a household or a company has a /64 of IPv6."""
+    host = connection.client.host if connection.client else "unknown"
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return f"address {host}"
+    if isinstance(address, IPv6Address):
+        if not address.ipv4_mapped:
+            return f"address {address.exploded[:19]}::/64"
+        address = address.ipv4_mapped
+    return f"address {address}"

@@ -1,4 +1,4 @@
-"""The HTTP server: one process, and an orderly end."""
+"""The HTTP server: one process, its bounds, and an orderly end."""
 
 import asyncio
 import contextlib
@@ -8,13 +8,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import uvicorn
 
 from ferserve import logs
 from ferserve.api.app import create_app
+from ferserve.api.protocols import BoundedHttp, BoundedWebSocket
 from ferserve.garbage import give_back_large_blocks, leave_out_start_up
 from ferserve.metrics import Metrics
 from ferserve.recognizer import AsyncRecognizer
@@ -27,6 +29,14 @@ NOTICE_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 65
 """How long an idle connection stays open: longer than the minute of most load balancers, which
 would else now and then send a request over one that is just being closed."""
+
+CONNECTIONS_BESIDE_STREAMS = 512
+
+MAX_FRAME_BYTES = 8 * 1024 * 1024
+"""Largest message of a stream: a frame of a 4K camera has two megabytes or three."""
+
+FRAME_MARGIN = 64 * 1024
+"""A frame that is over the limit of uploads by less gets its problem; a larger one is not read."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +83,7 @@ def run(settings: Settings) -> None:
     give_back_large_blocks()
     # uvicorn raises the signal anew when it is done, to end as an unprepared process would.
     signal.signal(signal.SIGTERM, _exit)
+    settings = settings.for_listening()
     metrics = Metrics(count_emotions=settings.metrics_emotions)
     try:
         recognizer = AsyncRecognizer(settings, metrics)
@@ -86,17 +97,22 @@ def run(settings: Settings) -> None:
         app.state.benchmarks.queue.begin_close()  # ends the event streams, which would go on
         app.state.streams.begin_close()
 
+    max_connections = CONNECTIONS_BESIDE_STREAMS + settings.max_streams
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        # uvicorn calls them as classes
+        http=cast(Any, partial(BoundedHttp, max_connections=max_connections)),
+        ws=cast(Any, partial(BoundedWebSocket, budget=app.state.upload_budget)),
+        ws_max_size=min(settings.max_upload_bytes + FRAME_MARGIN, MAX_FRAME_BYTES),
+        ws_per_message_deflate=False,  # frames are compressed already
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,  # uvicorn believes 127.0.0.1 else
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
-        ws_max_size=2 * settings.max_upload_bytes,  # up to there a stream's frame gets its problem
-        ws_per_message_deflate=False,  # frames are compressed already
     )
     server = DrainingServer(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
     # asyncio would take only IPv6 from "::".

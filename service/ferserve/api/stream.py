@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import cast
 
@@ -11,11 +12,12 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
 from ferserve import errors
-from ferserve.api.dependencies import get_budget, get_recognizer
+from ferserve.api.calls import get_budget, get_recognizer
 from ferserve.api.parameters import read_options
 from ferserve.api.problems import as_refusal, describe
 from ferserve.api.security import Guard
 from ferserve.schemas import (
+    Box,
     Recognition,
     StreamAnswer,
     StreamEnd,
@@ -23,12 +25,7 @@ from ferserve.schemas import (
     StreamProblem,
     StreamRefusal,
 )
-from ferserve.streaming import (
-    End,
-    FrameAnswer,
-    FrameStream,
-    Streams,
-)
+from ferserve.streaming import End, FrameAnswer, FrameStream, Streams
 from ferserve.tracking import tracked
 
 SUBPROTOCOL = "ferserve.v1"
@@ -58,28 +55,35 @@ router = APIRouter(prefix="/v1/emotion")
 
 @router.websocket("/stream")
 async def stream_emotions(websocket: WebSocket) -> None:
-    """Answers frames until the client, a limit or the service ends the stream."""
+    """Answers frames until the client, a limit or the service ends the stream.
+
+    All that can refuse it is asked before the handshake is accepted, and before a frame is read.
+    It is accepted nevertheless: pages can read a message, but no failed handshake.
+    """
     guard: Guard = websocket.app.state.guard
     streams: Streams = websocket.app.state.streams
     offered = websocket.scope["subprotocols"]
-    await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
     channel = _Channel(websocket)
     with ExitStack() as held:
         try:
-            guard.require_origin(websocket.headers)
-            await guard.admit(websocket, _key(websocket))
-            stream = await _prepare(websocket, streams)
+            guard.check_head(websocket.headers, acts=True)
+            caller = await guard.admit(websocket, _key(websocket))
+            stream = await _prepare(websocket, guard, caller)
+            held.enter_context(guard.stream(caller))
             held.enter_context(streams.place(stream))
         except Exception as error:
             streams.metrics.stream_ended("refused")
+            await websocket.accept(subprotocol)
             await channel.close(*_refusal(websocket, error))
             return
+        await websocket.accept(subprotocol)
         end = await stream.run(channel.receive, channel.send)
     if end in CLOSE:
         await channel.close(StreamEnd(end=stream.counts), *CLOSE[end])
 
 
-async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
+async def _prepare(websocket: WebSocket, guard: Guard, caller: str) -> FrameStream:
     """Checks what a stream is asked for, so that a frame's problem is the frame's own.
 
     Raises:
@@ -87,20 +91,23 @@ async def _prepare(websocket: WebSocket, streams: Streams) -> FrameStream:
     """
     recognizer = await get_recognizer(websocket)
     options = read_options(websocket, StreamOptions)
-    recognizer.check(options)
+    of_a_frame = options.of_a_frame()
+    recognizer.check(of_a_frame)
     max_bytes = recognizer.settings.max_upload_bytes
 
-    async def recognize(data: bytes) -> Recognition:
+    async def recognize(data: bytes, near: Sequence[Box]) -> Recognition:
+        await guard.count(caller)
         if len(data) > max_bytes:
             raise errors.PayloadTooLarge(f"a frame may have at most {max_bytes} bytes")
-        return await recognizer.answer(data, options)
+        near = [] if options.detect == "every-frame" else near
+        return await recognizer.answer(data, of_a_frame, near=near)
 
     return FrameStream(
         recognize,
         recognizer.settings,
         await get_budget(websocket),
         options.smoothing_seconds,
-        streams.metrics,
+        websocket.app.state.metrics,
     )
 
 

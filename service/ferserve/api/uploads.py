@@ -3,8 +3,9 @@
 import base64
 import codecs
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from ferserve.api.calls import upload_time
 from ferserve.errors import (
     MalformedRequest,
     PayloadTooLarge,
@@ -30,29 +32,38 @@ FIELD = "file"
 FILES = "files"
 """Name of the multipart fields that hold the images of a batch."""
 
+FORM, JSON = "multipart/form-data", "application/json"
+
 MAX_PARTS = 1000
 """Most parts of a multipart body: each costs more memory than the body it came in."""
+
+MAX_VALUES = 1000
+"""Most values in a JSON body: they can take thirty times the memory of their text."""
 
 QUICK_BYTES = 64 * 1024
 """Up to here, parsing a body costs less than handing it to a thread."""
 
-DATA_URI = re.compile(r"data:[^,]*;base64,\s*", re.IGNORECASE)
+JSON_COPIES = 3
+"""An image in JSON is held as text, as text without blanks and decoded, beside the body."""
 
+DATA_URI = re.compile(r"data:[^,]*;base64,\s*", re.IGNORECASE)
 BLANK_INSIDE = re.compile(r"(?<=[^ \t\r\n])[ \t]+(?=[^ \t\r\n])")
 STRAY = re.compile(r"[^A-Za-z0-9+/_= \t\r\n-]")
 """What no base64 has, in lines or not."""
-
-JSON_COPIES = 3
-"""An image in JSON is held as text, as text without blanks and decoded, beside the body."""
 
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 Fields = list[tuple[str, str]]
 """Names and texts of a form's other fields, in order."""
 
-
 Take = Callable[[int], None]
 """Is told of every part of a body before it is kept, and raises where there is no room for it."""
+
+
+def media_type(request: Request) -> str:
+    """Returns the type of a request's body in small letters, without parameters."""
+    parsed, _ = parse_options_header(request.headers.get("content-type", ""))
+    return parsed.decode("latin-1").lower()
 
 
 async def read_image(request: Request, max_bytes: int, take: Take) -> tuple[bytes, Fields]:
@@ -68,19 +79,24 @@ async def read_image(request: Request, max_bytes: int, take: Take) -> tuple[byte
         PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
         MalformedRequest: The body is empty or is not what its ``Content-Type`` says.
     """
-    unpack = _unpacker(request.headers.get("content-type", ""))
-    body = await read_body(request, max_bytes, take)
-    if not body:
-        raise MalformedRequest("the request body is empty")
+    kind = media_type(request)
     fields: Fields = []
-    if unpack is _from_json:
-        take(JSON_COPIES * len(body))
-    if unpack is None:
-        image = body
-    elif len(body) <= QUICK_BYTES:
-        image, fields = unpack(body)
-    else:  # parsing megabytes takes milliseconds, in which the event loop would stand still
-        image, fields = await run_in_threadpool(unpack, body)
+    if kind == FORM:
+        parts = await read_form(request, max_bytes, take)
+        image, fields = the_file(parts), _texts(parts, FIELD)
+    elif kind == JSON:
+        body = await read_json(request, max_bytes, take)
+        if len(body) <= QUICK_BYTES:
+            image = _from_json(body)
+        else:  # parsing megabytes takes milliseconds, in which the event loop would stand still
+            image = await run_in_threadpool(_from_json, body)
+    elif kind.startswith("image/") or kind in ("", "application/octet-stream"):
+        image = await read_body(request, max_bytes, take)
+    else:
+        raise UnsupportedMediaType(
+            "send multipart/form-data with a field 'file', the image's bytes as image/* or "
+            "application/octet-stream, or application/json with base64"
+        )
     if not image:
         raise MalformedRequest("the image is empty")
     return image, fields
@@ -103,8 +119,7 @@ async def read_images(
         TooManyImages: There are more than ``max_images``.
         MalformedRequest: There is no image, or the body is not what its ``Content-Type`` says.
     """
-    media_type, _ = parse_options_header(request.headers.get("content-type", ""))
-    if media_type.lower() != b"multipart/form-data":
+    if media_type(request) != FORM:
         raise UnsupportedMediaType(f"send multipart/form-data with one or more fields {FILES!r}")
     parts = await read_form(request, max_bytes, take)
     images = [content for name, content in parts if name == FILES]
@@ -116,7 +131,7 @@ async def read_images(
 
 
 async def read_form(
-    request: Request, max_bytes: int, take: Take | None = None
+    request: Request, max_bytes: int, take: Take, seconds: float | None = None
 ) -> list[tuple[str, bytes]]:
     """Reads the parts of a ``multipart/form-data`` request: names and contents, in order.
 
@@ -124,40 +139,59 @@ async def read_form(
         request: Its body has not been read.
         max_bytes: Largest body.
         take: See ``Take``.
+        seconds: Longest time, where it is not the usual one.
 
     Raises:
         PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
         UnsupportedMediaType: The body or a part is encoded in a way that is not taken.
         MalformedRequest: The body is not what its ``Content-Type`` says.
+        DeadlineExceeded: It took too long.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
+    boundary = parameters.get(b"boundary")
+    if not boundary:
+        raise MalformedRequest("the Content-Type has no multipart boundary")
     form = _Form()
-    parser = form.parser(_boundary(parameters))
     try:
-        async for chunk in _chunks(request, max_bytes, take):
-            parser.write(chunk)
+        parser = form.parser(boundary)
+        async with upload_time(seconds):
+            async for chunk in _chunks(request, max_bytes, take):
+                parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
         raise MalformedRequest("the multipart body is broken") from error
     return form.finished()
 
 
-async def read_body(request: Request, max_bytes: int, take: Take | None = None) -> bytes:
+async def read_body(request: Request, max_bytes: int, take: Take) -> bytes:
     """Reads a body as it is, but for a byte order mark, with which some write JSON.
 
     Raises:
         PayloadTooLarge: It is larger than ``max_bytes``; the rest was not kept.
         UnsupportedMediaType: It is compressed.
+        DeadlineExceeded: It took too long.
     """
-    body = bytearray()
-    async for chunk in _chunks(request, max_bytes, take):
-        body += chunk
-    if body.startswith(codecs.BOM_UTF8):
-        del body[: len(codecs.BOM_UTF8)]
-    return bytes(body)
+    body = BytesIO()  # gives its bytes away without a copy
+    async with upload_time():
+        async for chunk in _chunks(request, max_bytes, take):
+            body.write(chunk)
+    return body.getvalue().removeprefix(codecs.BOM_UTF8)
 
 
-async def _chunks(request: Request, max_bytes: int, take: Take | None) -> AsyncIterator[bytes]:
+async def read_json(request: Request, max_bytes: int, take: Take) -> bytes:
+    """Reads a body that will be parsed, and charges what that takes.
+
+    Raises:
+        MalformedRequest: It has more than ``MAX_VALUES`` values.
+    """
+    body = await read_body(request, max_bytes, take)
+    take(JSON_COPIES * len(body))
+    if sum(body.count(sign) for sign in b"[{,") > MAX_VALUES:
+        raise MalformedRequest("the body has too many values")
+    return body
+
+
+async def _chunks(request: Request, max_bytes: int, take: Take) -> AsyncIterator[bytes]:
     coding = request.headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("identity", ""):
         raise UnsupportedMediaType(
@@ -173,48 +207,11 @@ async def _chunks(request: Request, max_bytes: int, take: Take | None) -> AsyncI
         total += len(chunk)
         if total > max_bytes:
             raise too_large
-        if take:
-            take(len(chunk))
+        take(len(chunk))
         yield chunk
 
 
-def _unpacker(content_type: str) -> Callable[[bytes], tuple[bytes, Fields]] | None:
-    """Chooses how to get image and fields out of a body; None where the body is the image."""
-    parsed, parameters = parse_options_header(content_type)
-    media_type = parsed.decode("latin-1").lower()
-    if media_type == "multipart/form-data":
-        boundary = _boundary(parameters)
-        return lambda body: _from_multipart(body, boundary)
-    if media_type == "application/json":
-        return _from_json
-    if media_type.startswith("image/") or media_type in ("", "application/octet-stream"):
-        return None
-    raise UnsupportedMediaType(
-        "send multipart/form-data with a field 'file', the image's bytes as image/* or "
-        "application/octet-stream, or application/json with base64"
-    )
-
-
-def _boundary(parameters: dict[bytes, bytes]) -> bytes:
-    boundary = parameters.get(b"boundary")
-    if not boundary:
-        raise MalformedRequest("the Content-Type has no multipart boundary")
-    return boundary
-
-
-def _from_multipart(body: bytes, boundary: bytes) -> tuple[bytes, Fields]:
-    form = _Form()
-    try:
-        parser = form.parser(boundary)
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as error:
-        raise MalformedRequest("the multipart body is broken") from error
-    parts = form.finished()
-    return the_file(parts), _texts(parts, FIELD)
-
-
-def _texts(parts: Iterable[tuple[str, bytes]], files: str) -> Fields:
+def _texts(parts: list[tuple[str, bytes]], files: str) -> Fields:
     return [(name, content.decode(errors="replace")) for name, content in parts if name != files]
 
 
@@ -234,26 +231,28 @@ def the_file(parts: list[tuple[str, bytes]]) -> bytes:
 class _Part:
     name: str = ""
     encoding: str = ""
-    content: bytearray = field(default_factory=bytearray)
+    content: BytesIO = field(default_factory=BytesIO)
 
     def decoded(self) -> bytes:
         if self.encoding in ("", "7bit", "8bit", "binary"):
-            return bytes(self.content)
+            return self.content.getvalue()
         if self.encoding == "base64":
-            return decode_base64(self.name, self.content.decode("latin-1"))
+            return decode_base64(self.name, self.content.getvalue().decode("latin-1"))
         raise UnsupportedMediaType(
             f"{self.name}: Content-Transfer-Encoding: {self.encoding[:40]} is not supported"
         )
 
 
 class _Form:
-    """Collects the parts of a multipart body; larger ones go to no temporary file."""
+    """Collects the parts of a multipart body; larger ones go to no temporary file.
+
+    The parser bounds number and length of a part's headers itself.
+    """
 
     def __init__(self) -> None:
         self._parts: list[_Part] = []
         self._complete = False
-        self._header_name = b""
-        self._header_value = b""
+        self._header_name = self._header_value = b""
 
     def parser(self, boundary: bytes) -> MultipartParser:
         """Returns a parser that fills this form.
@@ -307,19 +306,19 @@ class _Form:
         self._header_name = self._header_value = b""
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._parts[-1].content.extend(data[start:end])
+        self._parts[-1].content.write(data[start:end])
 
     def _on_end(self) -> None:
         self._complete = True
 
 
-def _from_json(body: bytes) -> tuple[bytes, Fields]:
+def _from_json(body: bytes) -> bytes:
     try:
         document = ImageDocument.model_validate_json(body)
     except ValidationError as error:
         faults = describe_faults(error)
         raise MalformedRequest(f"the JSON body is not as described: {faults}") from None
-    return decode_base64("image", document.image), []
+    return decode_base64("image", document.image)
 
 
 def decode_base64(name: str, text: str) -> bytes:

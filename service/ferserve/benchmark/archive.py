@@ -13,8 +13,9 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from ferserve import errors
+from ferserve.fer2013.containers import is_litter
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.names import emotion_label, is_litter
+from ferserve.fer2013.reader import emotion_label
 from ferserve.settings import Settings
 
 MAX_RATIO = 200

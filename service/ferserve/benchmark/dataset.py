@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ferserve.benchmark.archive import LabelledArchive, LabelledFile
 from ferserve.benchmark.schemas import BenchmarkRequest, DatasetInfo, SkippedFile
 from ferserve.errors import Refusal
+from ferserve.fer2013.dataset import DatasetError
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.reader import DatasetError, Fer2013, Split, read_fer2013
-from ferserve.fer2013.splits import evaluation_splits
+from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
 from ferserve.fer2013.votes import Votes, majority, read_votes
 
 MAX_SKIPPED_NAMES = 100
@@ -86,7 +86,7 @@ class OperatorDataset:
     @cached_property
     def _dataset(self) -> tuple[Fer2013, dict[str, Split], str]:
         dataset = read_fer2013(self._path)
-        return dataset, evaluation_splits(dataset), dataset.sha256()
+        return dataset, dataset.evaluation_splits(), dataset.sha256()
 
     @cached_property
     def _votes(self) -> Votes | None:

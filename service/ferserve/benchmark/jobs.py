@@ -22,10 +22,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Job:
-    """A benchmark: what the API shows of it, what only the report does, and what does it."""
+    """A benchmark: what the API shows of it, what only the report does, and what does it.
+
+    Attributes:
+        owner: Name of the key that may see it; without keys all may.
+        release: Is called at the end, when the upload is let go.
+    """
 
     state: BenchmarkDetails
     mistakes: Mistakes | None = None
+    owner: str | None = None
+    release: Callable[[], None] = lambda: None
     task: asyncio.Task[None] = field(init=False)
 
     @property
@@ -149,6 +156,7 @@ class JobQueue:
             job.end("failed", _problem_of(error))
         finally:
             job.end("cancelled")
+            job.release()
 
 
 def _problem_of(error: Exception) -> JobProblem:

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from ferserve.benchmark import schemas
 from ferserve.benchmark.dataset import LabelledFaces
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.reliability import reliability_bins
-from ferserve.fer2013.scoring import score
-from ferserve.fer2013.statistics import mcnemar, wilson_interval
+from ferserve.fer2013.scoring import mcnemar, reliability_bins, score, wilson_interval
 from ferserve.fer2013.vote_scoring import score_votes, vote_reliability
 from ferserve.schemas import ModelReference
 

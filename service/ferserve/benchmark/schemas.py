@@ -5,8 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ferserve.fer2013.reliability import ReliabilityBin
-from ferserve.fer2013.scoring import ClassScores
+from ferserve.fer2013.scoring import ClassScores, ReliabilityBin
 from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.schemas import DetectMode, ModelReference, Probability
 

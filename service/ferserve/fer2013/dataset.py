@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 USAGES = ("Training", "PublicTest", "PrivateTest")
 """The data set's own split names: file name prefixes, and values of the CSV column ``Usage``."""
 
+LAYOUT = "train/<emotion>/Training_*.jpg and test/<emotion>/{PublicTest,PrivateTest}_*.jpg"
+
+COLUMNS = ("emotion", "pixels", "Usage")
+
+EXPECTED = f"expected {LAYOUT}, or a CSV with {', '.join(COLUMNS)}"
+
 
 class DatasetError(ValueError):
     """The path holds no readable FER2013; the message names the file and what was expected."""
@@ -57,6 +63,20 @@ class Fer2013:
         """All test images, the reference project's measure."""
         return self.public + self.private
 
+    def evaluation_splits(self) -> dict[str, Split]:
+        """Returns the splits that every accuracy of ours is given on, by name.
+
+        ``leak_free`` are the test images that are not, pixel for pixel, training images too.
+        """
+        test = self.test
+        return {
+            "all": test,
+            "public": self.public,
+            "private": self.private,
+            "leak_free": test.take(leak_free_mask(test.faces, self.train.faces)),
+            "train": self.train,
+        }
+
     def sha256(self) -> str:
         """Hash of every labelled image, whatever order or container they came in."""
         digests = [
@@ -65,3 +85,20 @@ class Fer2013:
             for face, label in zip(split.faces, split.labels.tolist(), strict=True)
         ]
         return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+def pixel_groups(faces: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Numbers faces uint8 ``[N, 48, 48]``, those that agree in every pixel alike.
+
+    Returns:
+        int64 ``[N]``, numbers from 0 in order of first appearance.
+    """
+    numbers: dict[bytes, int] = {}
+    groups = [numbers.setdefault(face.tobytes(), len(numbers)) for face in faces]
+    return np.array(groups, np.int64)
+
+
+def leak_free_mask(test: NDArray[np.uint8], train: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tells which test faces ``[N, 48, 48]`` are not among the training faces: bool ``[N]``."""
+    seen = {face.tobytes() for face in train}
+    return np.array([face.tobytes() not in seen for face in test], np.bool_)

@@ -1,6 +1,7 @@
-"""Scores of predicted probabilities against labels."""
+"""Scores of predicted probabilities against labels, how sure they are, and who is better."""
 
 from dataclasses import dataclass
+from math import comb, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,13 @@ from ferserve.fer2013.labels import EMOTIONS
 ECE_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. 2017, On Calibration of Modern NNs."""
 
+Z_95 = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution: a two-sided 95 % interval."""
+
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of one emotion; a share of nothing counts as 0.
-
-    Attributes:
-        support: Number of images with this label.
-    """
+    """Scores of one emotion on its ``support`` images; a share of nothing counts as 0."""
 
     precision: float
     recall: float
@@ -71,57 +71,126 @@ def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Scor
     )
 
 
+def _class_scores(confusion: NDArray[np.int64], index: int) -> ClassScores:
+    hits, support = int(confusion[index, index]), int(confusion[index].sum())
+    predicted = int(confusion[:, index].sum())
+    # Without any support or prediction there are no hits, so dividing by 1 gives 0.
+    return ClassScores(
+        precision=hits / max(predicted, 1),
+        recall=hits / max(support, 1),
+        f1=2 * hits / max(support + predicted, 1),
+        support=support,
+    )
+
+
 def agreement(
     probabilities: NDArray[np.floating], targets: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Returns what share of each target the most probable emotion has.
+    """Returns what share ``[N]`` of each target ``[N, 7]`` the most probable emotion has.
 
-    Args:
-        probabilities: ``[N, 7]``.
-        targets: ``[N, 7]``, rows sum to 1: one-hot labels, or shares of people.
-
-    Returns:
-        float64 ``[N]``: whether the answer is right, or how many people agree with it.
+    Targets are one-hot labels, or shares of people; their rows sum to 1.
     """
     chosen: NDArray[np.float64] = targets[np.arange(len(targets)), probabilities.argmax(axis=1)]
     return chosen
 
 
 def expected_calibration_error(
-    confidence: NDArray[np.floating], right: NDArray[np.bool_ | np.floating], bins: int = ECE_BINS
+    confidence: NDArray[np.floating], right: NDArray[np.bool_ | np.floating]
 ) -> float:
     """Mean gap between confidence and accuracy, weighted by the images in each confidence bin.
 
-    Args:
-        confidence: ``[N]``, probability of each answer, 0..1.
-        right: ``[N]``, whether the answer is right, or the share of people who gave it, 0..1.
-        bins: Number of equal-width bins over 0..1; the upper edge belongs to a bin.
+    ``right`` says whether each answer is right, or the share of people who gave it; both ``[N]``.
     """
     exact = confidence.astype(np.float64)
-    gaps = np.bincount(confidence_bin(exact, bins), weights=right - exact, minlength=bins)
+    gaps = np.bincount(_bins(exact), weights=right - exact, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(exact))
 
 
-def confidence_bin(confidence: NDArray[np.float64], bins: int = ECE_BINS) -> NDArray[np.int64]:
-    """Returns the bin of each confidence.
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The ``n`` images whose confidence lies in (low, high], and in the first bin 0.
 
-    Bin ``i`` holds (i / bins, (i + 1) / bins]. The first bin holds 0 too.
-
-    Args:
-        confidence: float64 ``[N]``, 0..1.
-        bins: Number of equal-width bins over 0..1.
-
-    Returns:
-        int64 ``[N]``, 0..bins - 1.
+    Their mean confidence, and the share that is right or of the people who agree, are None where
+    there are none.
     """
-    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
 
 
-def _class_scores(confusion: NDArray[np.int64], index: int) -> ClassScores:
-    hits = float(confusion[index, index])
-    support = int(confusion[index].sum())
-    predicted = int(confusion[:, index].sum())
-    precision = hits / predicted if predicted else 0.0
-    recall = hits / support if support else 0.0
-    f1 = 2 * hits / (support + predicted) if support + predicted else 0.0
-    return ClassScores(precision, recall, f1, support)
+def reliability_bins(
+    confidence: NDArray[np.floating], right: NDArray[np.bool_ | np.floating]
+) -> list[ReliabilityBin]:
+    """Splits images into the bins of :func:`expected_calibration_error`; same arguments."""
+    exact = confidence.astype(np.float64)
+    bins = _bins(exact)
+    found = []
+    for index in range(ECE_BINS):
+        inside = bins == index
+        found.append(
+            ReliabilityBin(
+                low=index / ECE_BINS,
+                high=(index + 1) / ECE_BINS,
+                n=int(inside.sum()),
+                confidence=mean(exact[inside]),
+                accuracy=mean(right[inside]),
+            )
+        )
+    return found
+
+
+def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each confidence, 0..14; the upper edge belongs to a bin."""
+    return np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+
+
+def mean(values: NDArray[np.bool_ | np.floating]) -> float | None:
+    """Returns the mean; None of nothing."""
+    return float(values.mean()) if len(values) else None
+
+
+def wilson_interval(hits: int, n: int) -> tuple[float, float]:
+    """95 % confidence interval of a share (Wilson 1927, Probable Inference).
+
+    Unlike the textbook's normal interval it stays within 0..1 and holds for few images too.
+
+    Raises:
+        ValueError: ``n`` is not positive or ``hits`` not within 0..n.
+    """
+    if not 0 <= hits <= n or n == 0:
+        raise ValueError(f"expected 0 <= hits <= n and n > 0, got {hits} of {n}")
+    share, z2 = hits / n, Z_95**2
+    spread = Z_95 * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    centre, scale = share + z2 / (2 * n), 1 + z2 / n
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two models on the same images: how many only one of them gets right.
+
+    ``p_value`` is two-sided: the probability of a split at least as uneven between equal models.
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+def mcnemar(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]) -> McNemar:
+    """McNemar's test in its exact, binomial form (McNemar 1947), of where each model is right.
+
+    Raises:
+        ValueError: The shapes ``[N]`` differ.
+    """
+    if first_correct.shape != second_correct.shape:
+        raise ValueError(f"shapes differ: {first_correct.shape}, {second_correct.shape}")
+    only_first = int(np.sum(first_correct & ~second_correct))
+    only_second = int(np.sum(~first_correct & second_correct))
+    n = only_first + only_second
+    tail = sum(comb(n, k) for k in range(min(only_first, only_second) + 1))
+    # Whole numbers divided once: exact where floats would underflow.
+    return McNemar(only_first, only_second, min(1.0, 2 * tail / 2**n))

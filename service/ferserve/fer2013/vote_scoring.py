@@ -6,8 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.reliability import ReliabilityBin, reliability_bins
-from ferserve.fer2013.scoring import agreement, expected_calibration_error
+from ferserve.fer2013.scoring import (
+    ReliabilityBin,
+    agreement,
+    expected_calibration_error,
+    mean,
+    reliability_bins,
+)
 from ferserve.fer2013.votes import CHOICES, emotion_shares, majority
 
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
@@ -21,14 +26,12 @@ class VoteScores:
     Attributes:
         n: Number of faces whose majority is unique and one of the seven emotions.
         n_shares: Number of faces with at least one vote for one of the seven emotions.
-        recall: Share of the faces of each majority whose most probable emotion it is, 0..1, in the
-            order of ``EMOTIONS``.
+        recall: Share of the faces of each majority whose most probable emotion it is, 0..1.
         accuracy: The same share of all ``n`` faces.
         mean_recall: Unweighted mean of the recalls that are not None.
         cross_entropy: Mean cross-entropy to the shares of votes on the ``n_shares`` faces, in nats.
         js_distance: Mean Jensen-Shannon distance to the same shares, 0..1.
-        ece: Expected calibration error on the same faces: the gap between the highest score and
-            the share of that emotion.
+        ece: Gap between the highest score and the share of people who chose that emotion.
     """
 
     n: int
@@ -42,11 +45,7 @@ class VoteScores:
 
 
 def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -> VoteScores:
-    """Scores probabilities against votes.
-
-    Args:
-        probabilities: float32 ``[N, 7]``, rows sum to 1.
-        counts: int64 ``[N, 10]`` in the order of ``CHOICES``; zeros for a face without votes.
+    """Scores probabilities ``[N, 7]`` against votes ``[N, 10]``, zeros for a face without any.
 
     Raises:
         ValueError: The shapes do not belong together.
@@ -60,19 +59,17 @@ def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -
     people = majority(counts)
     is_clear = people >= 0
     is_right = probabilities.argmax(axis=1) == people
-    recall = {name: _mean(is_right[people == label]) for label, name in enumerate(EMOTIONS)}
+    recall = {name: mean(is_right[people == label]) for label, name in enumerate(EMOTIONS)}
     predicted, target = _with_shares(probabilities, counts)
     return VoteScores(
         n=int(is_clear.sum()),
         n_shares=len(target),
         recall=recall,
-        accuracy=_mean(is_right[is_clear]),
-        mean_recall=_mean(np.array([share for share in recall.values() if share is not None])),
-        cross_entropy=_mean(cross_entropy(predicted, target)),
-        js_distance=_mean(js_distance(predicted, target)),
-        ece=expected_calibration_error(predicted.max(axis=1), agreement(predicted, target))
-        if len(target)
-        else None,
+        accuracy=mean(is_right[is_clear]),
+        mean_recall=mean(np.array([share for share in recall.values() if share is not None])),
+        cross_entropy=mean(cross_entropy(predicted, target)),
+        js_distance=mean(js_distance(predicted, target)),
+        ece=expected_calibration_error(*_answers(predicted, target)) if len(target) else None,
     )
 
 
@@ -81,7 +78,14 @@ def vote_reliability(
 ) -> list[ReliabilityBin]:
     """Returns the bins behind ``VoteScores.ece``; arguments as in :func:`score_votes`."""
     predicted, target = _with_shares(probabilities, counts)
-    return reliability_bins(predicted.max(axis=1), agreement(predicted, target))
+    return reliability_bins(*_answers(predicted, target))
+
+
+def _answers(
+    predicted: NDArray[np.float64], target: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Confidence of each answer, and the share of people who agree with it."""
+    return predicted.max(axis=1), agreement(predicted, target)
 
 
 def _with_shares(
@@ -96,16 +100,10 @@ def _with_shares(
 def cross_entropy(
     probabilities: NDArray[np.float64], target: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Returns ``-sum(target * log(probabilities))`` of each row.
+    """Returns ``-sum(target * log(probabilities))`` of each row ``[N, 7]``: ``[N]``, in nats.
 
     Barsoum et al. 2016 (arXiv 1608.01041) train with this cross-entropy to the shares of votes.
-
-    Args:
-        probabilities: float64 ``[N, 7]``. Values below :data:`SMALLEST_PROBABILITY` count as it.
-        target: float64 ``[N, 7]``, rows sum to 1.
-
-    Returns:
-        float64 ``[N]``, in nats.
+    Probabilities below :data:`SMALLEST_PROBABILITY` count as it.
     """
     logs = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
     return -np.asarray((target * logs).sum(axis=1), np.float64)
@@ -118,25 +116,13 @@ def js_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDAr
     Divergence Measures Based on the Shannon Entropy). Its square root is a metric (Endres and
     Schindelin 2003, A New Metric for Probability Distributions).
 
-    Args:
-        first: float64 ``[N, 7]``, rows sum to 1.
-        second: float64 ``[N, 7]``, rows sum to 1.
-
     Returns:
-        float64 ``[N]``: 0 for equal rows, 1 for rows that share no emotion.
+        float64 ``[N]`` for rows of ``[N, 7]``: 0 for equal ones, 1 for those without a common
+        emotion.
     """
     middle = (first + second) / 2
-    divergence = (_relative_entropy(first, middle) + _relative_entropy(second, middle)) / 2
+    divergence = np.zeros(len(first))
+    for rows in (first, second):
+        ratio = np.divide(rows, middle, out=np.ones_like(rows), where=rows > 0)
+        divergence += (rows * np.log2(ratio)).sum(axis=1) / 2
     return np.sqrt(np.clip(divergence, 0, 1))  # rounding may leave the range
-
-
-def _relative_entropy(
-    first: NDArray[np.float64], second: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """KL divergence of rows to base 2; ``second`` is positive wherever ``first`` is."""
-    ratio = np.divide(first, second, out=np.ones_like(first), where=first > 0)
-    return np.asarray((first * np.log2(ratio)).sum(axis=1), np.float64)
-
-
-def _mean(values: NDArray[np.bool_] | NDArray[np.float64]) -> float | None:
-    return float(values.mean()) if len(values) else None

@@ -25,28 +25,14 @@ from ferserve.fer2013.reader import Fer2013, Split
 CHOICES = (*EMOTIONS, "contempt", "unknown", "not_a_face")
 """What people could choose."""
 
-PUBLISHED_COLUMNS = {
-    "angry": "anger",
-    "disgust": "disgust",
-    "fear": "fear",
-    "happy": "happiness",
-    "sad": "sadness",
-    "surprise": "surprise",
-    "neutral": "neutral",
-    "contempt": "contempt",
-    "unknown": "unknown",
-    "not_a_face": "NF",
-}
-"""The columns of ``fer2013new.csv``, by our names."""
+PUBLISHED = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral",
+             "contempt", "unknown", "NF")  # fmt: skip
+"""Their columns in ``fer2013new.csv``."""
 
 
 @dataclass(frozen=True)
 class Votes:
-    """The votes of the people who labelled each face.
-
-    Attributes:
-        counts: int64 ``[10]`` in the order of :data:`CHOICES`, by the face's id without a suffix.
-    """
+    """Votes int64 ``[10]``, in the order of :data:`CHOICES`, by the face's id without a suffix."""
 
     counts: Mapping[str, NDArray[np.int64]]
 
@@ -63,11 +49,7 @@ class Votes:
 
 
 def read_votes(path: Path, dataset: Fer2013) -> Votes:
-    """Reads the votes for a data set.
-
-    Args:
-        path: A CSV in one of the two forms.
-        dataset: The faces that the votes are about.
+    """Reads the votes about a data set's faces from a CSV in one of the two forms.
 
     Raises:
         DatasetError: No such file, other columns, a row that holds no votes, or votes about images
@@ -103,14 +85,9 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
 
 
 def shares(counts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Returns the share of people who chose each emotion.
+    """Returns the share of all people ``[N, 10]`` who chose each emotion: float32 ``[N, 7]``.
 
-    Args:
-        counts: int64 ``[N, 10]``.
-
-    Returns:
-        float32 ``[N, 7]``. A row sums to the share of people who chose one of the seven emotions:
-        1 where all did, 0 where there are no votes.
+    A row sums to the share of those who chose one of the seven, to 0 where there are no votes.
     """
     chosen: NDArray[np.float32] = counts[:, : len(EMOTIONS)].astype(np.float32)
     chosen /= np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -118,23 +95,16 @@ def shares(counts: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def emotion_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns each emotion's share of the votes for one of the seven.
+    """Returns each emotion's share of the votes ``[N, 10]`` for one of the seven: ``[N, 7]``.
 
-    Args:
-        counts: int64 ``[N, 10]``.
-
-    Returns:
-        float64 ``[N, 7]``. A row sums to 1, or to 0 where nobody chose one of the seven.
+    A row sums to 1, or to 0 where nobody chose one of the seven; float64.
     """
     chosen = counts[:, : len(EMOTIONS)].astype(np.float64)
     return np.asarray(chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1))
 
 
 def majority(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the emotion that more people chose than anything else.
-
-    Args:
-        counts: int64 ``[N, 10]``.
+    """Returns the emotion that more people ``[N, 10]`` chose than anything else.
 
     Returns:
         int64 ``[N]``, indices into ``EMOTIONS``; -1 where two choices are level or where most
@@ -148,13 +118,13 @@ def majority(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _columns(path: Path, found: Mapping[str, str]) -> list[str]:
     """Returns the names in the file of :data:`CHOICES`."""
-    ours = set(CHOICES) <= set(found) and "image" in found
-    if not ours and not set(PUBLISHED_COLUMNS.values()) <= set(found):
+    ours = "image" in found and found.keys() >= set(CHOICES)
+    if not ours and not found.keys() >= set(PUBLISHED):
         raise DatasetError(
             f"{path}: found the columns {', '.join(found) or 'none'}; expected image, "
             f"{', '.join(CHOICES)}, or those of the published fer2013new.csv"
         )
-    return [found[name if ours else PUBLISHED_COLUMNS[name]] for name in CHOICES]
+    return [found[name] for name in (CHOICES if ours else PUBLISHED)]
 
 
 def _parse_row(

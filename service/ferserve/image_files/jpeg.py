@@ -84,7 +84,7 @@ def strip_jpeg(data: bytes) -> ImageFile:
         read_orientation(exif),
         _joined_profile(profile),
         work_bytes=frame.work_bytes,
-        has_end=has_end,
+        is_doubtful=not (has_end and frame.is_complete),
     )
 
 
@@ -102,23 +102,17 @@ class _Frame:
         if len(header) < 6 or len(header) < 6 + 3 * header[5]:
             raise UndecodableImage("the JPEG file is damaged or truncated")
         bits, height, width, components = struct.unpack_from(">BHHB", header)
-        if marker > PROGRESSIVE:
-            coding = "arithmetic coding" if marker > 0xC8 else "lossless or hierarchical coding"
-            raise UnsupportedMediaType(
-                f"a JPEG with {coding} (SOF{marker - 0xC0}) is not supported"
-            )
-        if bits != 8:
-            raise UnsupportedMediaType(f"a JPEG with {bits} bits a sample is not supported")
-        if components not in (1, 3, 4):
-            raise UnsupportedMediaType(f"a JPEG with {components} components is not supported")
-        if height == 0:
-            raise UnsupportedMediaType(
-                "a JPEG that gives its height after its pixels is not supported"
-            )
-        factors = {
-            header[6 + 3 * n]: (header[7 + 3 * n] >> 4, header[7 + 3 * n] & 15)
-            for n in range(components)
-        }
+        coding = "arithmetic coding" if marker > 0xC8 else "lossless or hierarchical coding"
+        for is_unknown, kind in (
+            (marker > PROGRESSIVE, f"with {coding} (SOF{marker - 0xC0})"),
+            (bits != 8, f"with {bits} bits a sample"),
+            (components not in (1, 3, 4), f"with {components} components"),
+            (height == 0, "that gives its height after its pixels"),
+        ):
+            if is_unknown:
+                raise UnsupportedMediaType(f"a JPEG {kind} is not supported")
+        parts = struct.iter_unpack("3B", header[6 : 6 + 3 * components])
+        factors = {name: (both >> 4, both & 15) for name, both, _ in parts}
         if len(factors) < components or not all(h and v for h, v in factors.values()):
             raise UndecodableImage("the JPEG file is damaged: its components are")
         largest = max(h for h, _ in factors.values()) * max(v for _, v in factors.values())

@@ -2,14 +2,32 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 from ferserve.errors import UndecodableImage, UnsupportedMediaType
 from ferserve.image_files.file import MAX_PARTS, MAX_PROFILE_BYTES, ImageFile, sensible_profile
 from ferserve.image_files.tiff import read_orientation
 
+
+def _chunks(data: bytes, at: int, name: str) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yields kind, body and all of each chunk of a PNG or WebP file."""
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(data):
+            return
+        if name == "PNG":
+            length, kind = struct.unpack_from(">I4s", data, at)
+            end = at + 12 + length
+        else:
+            kind, length = struct.unpack_from("<4sI", data, at)
+            end = at + 8 + length + length % 2
+        yield kind, data[at + 8 : at + 8 + length], data[at:end]
+        at = end
+    raise UnsupportedMediaType(f"a {name} of more than {MAX_PARTS} chunks is not supported")
+
+
 # --- PNG (third edition, section 5) ---
 
-PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}
+PNG_KEPT = {b"PLTE", b"tRNS", b"IDAT"}
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -22,23 +40,15 @@ def strip_png(data: bytes) -> ImageFile:
     if data[12:16] == b"CgBI":
         raise UnsupportedMediaType("a PNG in the form of iOS apps (CgBI) is not supported")
     kept, orientation, profile = [data[:8]], 1, None
-    at = 8
-    for _ in range(MAX_PARTS):
-        if at + 8 > len(data):
-            break
-        length, kind = struct.unpack_from(">I4s", data, at)
-        body = slice(at + 8, at + 8 + length)
+    for kind, body, chunk in _chunks(data, 8, "PNG"):
         if kind == b"IEND":
             break
-        if kind in PNG_KEPT and (kind != b"IHDR" or at == 8):
-            kept.append(data[at : at + 12 + length])
+        if kind in PNG_KEPT or (kind == b"IHDR" and len(kept) == 1):
+            kept.append(chunk)
         elif kind == b"eXIf":
-            orientation = read_orientation(data[body])
+            orientation = read_orientation(body)
         elif kind == b"iCCP":
-            profile = _inflated_profile(data[body])
-        at += 12 + length
-    else:
-        raise UnsupportedMediaType(f"a PNG of more than {MAX_PARTS} chunks is not supported")
+            profile = _inflated_profile(body)
     return ImageFile(b"".join([*kept, PNG_END]), orientation, profile)
 
 
@@ -52,6 +62,7 @@ def _inflated_profile(chunk: bytes) -> bytes | None:
 
 # --- WebP (RFC 9649) ---
 
+WEBP_KEPT = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM"}
 WEBP_BYTES_A_PIXEL = 12
 """Two canvases and a copy of one, beside Pillow's pixels."""
 
@@ -63,26 +74,16 @@ def strip_webp(data: bytes) -> ImageFile:
         UndecodableImage: The header is damaged.
         UnsupportedMediaType: It has too many chunks.
     """
-    kept: list[bytes] = []
-    orientation, profile = 1, None
-    at = 12
-    for _ in range(MAX_PARTS):
-        if at + 8 > len(data):
-            break
-        kind, length = struct.unpack_from("<4sI", data, at)
-        end = at + 8 + length + length % 2
+    kept, orientation, profile, has_frame = [b"WEBP"], 1, None, False
+    for kind, body, chunk in _chunks(data, 12, "WebP"):
         if kind == b"EXIF":
-            orientation = read_orientation(data[at + 8 : end])
+            orientation = read_orientation(body)
         elif kind == b"ICCP":
-            profile = sensible_profile(data[at + 8 : at + 8 + length])
-        elif kind in (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM") or (
-            kind == b"ANMF" and not any(chunk.startswith(b"ANMF") for chunk in kept)
-        ):
-            kept.append(data[at:end])
-        at = end
-    else:
-        raise UnsupportedMediaType(f"a WebP of more than {MAX_PARTS} chunks is not supported")
-    rest = b"WEBP" + b"".join(kept)
+            profile = sensible_profile(body)
+        elif kind in WEBP_KEPT or (kind == b"ANMF" and not has_frame):
+            kept.append(chunk)
+            has_frame |= kind == b"ANMF"
+    rest = b"".join(kept)
     width, height = _webp_size(rest)
     return ImageFile(
         b"RIFF" + struct.pack("<I", len(rest)) + rest,
@@ -135,16 +136,18 @@ def strip_bmp(data: bytes) -> ImageFile:
     Raises:
         UnsupportedMediaType: A kind of BMP that is not decoded.
     """
-    old = data[14] == 12
     bits, compression, colours = 8, 0, 0
-    if not old and len(data) >= 50:
+    if data[14] != 12 and len(data) >= 50:
         bits, compression, colours = struct.unpack_from("<HI12xI", data, 28)
-    elif old and len(data) >= 26:
+    elif data[14] == 12 and len(data) >= 26:
         (bits,) = struct.unpack_from("<H", data, 24)
-    if bits not in (1, 4, 8, 16, 24, 32):
-        raise UnsupportedMediaType(f"a BMP with {bits} bits a pixel is not supported")
-    if compression not in (0, 3):  # Pillow takes seconds for run lengths, and knows no others
-        raise UnsupportedMediaType(f"a BMP with compression {compression} is not supported")
-    if bits > 1 and colours == 2:  # Pillow takes black and white for one bit a pixel
-        raise UnsupportedMediaType(f"a BMP of {bits} bits with two colours is not supported")
+    for is_unknown, kind in (
+        (bits not in (1, 4, 8, 16, 24, 32), f"with {bits} bits a pixel"),
+        # Pillow takes seconds for run lengths, and knows no others.
+        (compression not in (0, 3), f"with compression {compression}"),
+        # Pillow takes black and white for one bit a pixel.
+        (bits > 1 and colours == 2, f"of {bits} bits with two colours"),
+    ):
+        if is_unknown:
+            raise UnsupportedMediaType(f"a BMP {kind} is not supported")
     return ImageFile(data)

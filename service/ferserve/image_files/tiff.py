@@ -89,26 +89,24 @@ class _Directory:
         """Returns the first number of a tag."""
         return self.numbers(tag, default)[0]
 
-    def alone(self, tags: set[int], changed: dict[int, int]) -> bytes:
-        """Returns the file with a directory of these tags only, short ones changed."""
+    def make_black_zero(self) -> None:
+        """Has the decoder take grey of white-is-zero for that of black-is-zero."""
+        self.entries[PHOTOMETRIC] = (3, 1, struct.pack(self._order + "H", 1))
+
+    def alone(self, tags: set[int]) -> bytes:
+        """Returns the file with a directory of these tags only, at its end."""
         entries = [
             struct.pack(self._order + self._entry, tag, *self.entries[tag])
-            if tag not in changed
-            else struct.pack(
-                self._order + self._entry,
-                *(tag, 3, 1, struct.pack(self._order + "H", changed[tag])),
-            )
-            for tag in sorted(tags & {*self.entries, *changed})
+            for tag in sorted(tags & self.entries.keys())
         ]
-        pointer = "Q" if self._big else "I"
-        start = 8 if self._big else 4
-        place = len(self._data) + len(self._data) % 2
+        pointer, start = ("Q", 8) if self._big else ("I", 4)
+        padding = bytes(len(self._data) % 2)
         return b"".join(
             [
                 self._data[:start],
-                struct.pack(self._order + pointer, place),
+                struct.pack(self._order + pointer, len(self._data) + len(padding)),
                 self._data[start + struct.calcsize("=" + pointer) :],
-                bytes(len(self._data) % 2),
+                padding,
                 struct.pack(self._order + self._counter, len(entries)),
                 *entries,
                 bytes(8),
@@ -128,9 +126,10 @@ def strip_tiff(data: bytes) -> ImageFile:
         UndecodableImage: The first directory is damaged.
         UnsupportedMediaType: A kind of TIFF that is not decoded.
     """
+    if data.startswith(b"MM\0+"):  # Pillow takes it for another TIFF, and finds nothing in it
+        raise UnsupportedMediaType("a BigTIFF of big-endian byte order is not supported")
     try:
-        directory = _Directory(data)
-        return _strip_tiff(directory, data)
+        return _strip_tiff(_Directory(data), data)
     except (struct.error, IndexError) as error:
         raise UndecodableImage("the TIFF file is damaged or truncated") from error
 
@@ -156,8 +155,10 @@ def _strip_tiff(directory: _Directory, data: bytes) -> ImageFile:
         bits = 32  # decoded as four samples of 8 bits
     profile = directory.raw(PROFILE)[1] if PROFILE in directory.entries else b""
     white_is_zero = directory.number(PHOTOMETRIC) == 0 and directory.number(BITS, 1) == 16
+    if white_is_zero:
+        directory.make_black_zero()
     return ImageFile(
-        directory.alone(TIFF_KEPT, {PHOTOMETRIC: 1} if white_is_zero else {}),
+        directory.alone(TIFF_KEPT),
         _orientation(directory),
         sensible_profile(profile),
         part,

@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
-from ferserve.fer2013.names import is_litter
+from ferserve.fer2013.containers import is_litter
 from ferserve.images import SIGNATURES
 
 IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

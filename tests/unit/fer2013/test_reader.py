@@ -1,3 +1,4 @@
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def test_unpacked_folder_reads_like_the_zip(kaggle_zip: Path, dataset: Fer2013, 
     assert np.array_equal(folder.train.faces, dataset.train.faces)
     assert folder.test.ids == dataset.test.ids
     assert folder.sha256() == dataset.sha256()
+
+
+def test_a_tar_of_the_images_reads_like_the_zip(kaggle_zip: Path, dataset: Fer2013, tmp_path: Path):
+    with zipfile.ZipFile(kaggle_zip) as archive:
+        archive.extractall(tmp_path / "images")
+    with tarfile.open(tmp_path / "fer2013.tgz", "w:gz") as tar:
+        tar.add(tmp_path / "images", "fer2013")
+    assert read_fer2013(tmp_path / "fer2013.tgz").sha256() == dataset.sha256()
 
 
 def test_csv_reads_like_the_zip(dataset: Fer2013, tmp_path: Path):

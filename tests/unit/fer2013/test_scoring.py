@@ -1,7 +1,15 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.scoring import expected_calibration_error, score
+from ferserve.fer2013.scoring import (
+    expected_calibration_error,
+    mcnemar,
+    reliability_bins,
+    score,
+    wilson_interval,
+)
 from sklearn import metrics
 
 
@@ -58,3 +66,84 @@ def test_ece_is_the_weighted_gap_of_the_bins():
 def test_shapes_that_do_not_belong_together_are_refused(shape, count):
     with pytest.raises(ValueError, match="expected probabilities"):
         score(np.zeros(shape, np.float32), np.zeros(count, np.int64))
+
+
+# The bins belong to the calibration error that is reported beside them.
+
+
+@pytest.fixture
+def answers():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (500, 7))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = rng.integers(0, 7, 500)
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+
+
+def test_their_weighted_gap_is_the_calibration_error(answers):
+    bins = reliability_bins(*answers)
+    gap = sum(b.n * abs(b.accuracy - b.confidence) for b in bins if b.n) / 500
+    assert gap == pytest.approx(expected_calibration_error(*answers), abs=1e-12)
+
+
+def test_they_hold_every_image_once_and_span_0_to_1(answers):
+    bins = reliability_bins(*answers)
+    assert sum(b.n for b in bins) == 500
+    assert (bins[0].low, bins[-1].high) == (0, 1)
+    assert all(left.high == right.low for left, right in pairwise(bins))
+    assert all(b.low < b.confidence <= b.high for b in bins if b.n)
+
+
+def test_an_empty_bin_has_no_shares(answers):
+    first = reliability_bins(*answers)[0]  # no seven shares are all below 1/15
+    assert (first.n, first.confidence, first.accuracy) == (0, None, None)
+
+
+# Intervals and McNemar's test against published or hand-counted values.
+
+
+def test_the_interval_is_wilsons():
+    # Newcombe 1998, Two-sided confidence intervals for the single proportion, table I, method 3.
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+
+
+def test_the_interval_stays_within_0_and_1():
+    assert wilson_interval(5, 5)[1] == 1.0
+    assert wilson_interval(0, 5)[0] == 0.0
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 3), (4, 3)])
+def test_an_impossible_count_is_refused(hits, n):
+    with pytest.raises(ValueError, match="hits"):
+        wilson_interval(hits, n)
+
+
+def outcomes(both: int, only_first: int, only_second: int, neither: int):
+    first = [True] * (both + only_first) + [False] * (only_second + neither)
+    second = [True] * both + [False] * only_first + [True] * only_second + [False] * neither
+    return np.array(first), np.array(second)
+
+
+def test_only_the_images_on_which_the_models_differ_count():
+    few = mcnemar(*outcomes(0, 1, 5, 0))
+    many = mcnemar(*outcomes(1000, 1, 5, 1000))
+    assert few == many
+    assert (few.only_first, few.only_second) == (1, 5)
+    assert few.p_value == 2 * (1 + 6) / 2**6
+
+
+def test_equal_models_do_not_differ():
+    assert mcnemar(*outcomes(3, 4, 4, 3)).p_value == 1.0
+    assert mcnemar(*outcomes(3, 0, 0, 3)).p_value == 1.0
+
+
+def test_a_large_difference_does_not_underflow_to_a_wrong_value():
+    assert 0 <= mcnemar(*outcomes(0, 3000, 100, 0)).p_value < 1e-200
+
+
+def test_different_numbers_of_images_are_refused():
+    with pytest.raises(ValueError, match="shapes"):
+        mcnemar(np.array([True]), np.array([True, False]))

@@ -1,1 +1,19 @@
-"""The networks, one module each: `build(...)` takes uint8 faces and returns logits."""
+"""The networks, each a module with ``build``."""
+
+import importlib
+
+import keras
+
+
+def build_network(name: str, side: int | None = None, heads: int = 1) -> keras.Model:
+    """Builds the network of ``ferserve_training.networks.<name>`` with random weights.
+
+    Args:
+        name: The network's module.
+        side: Pixels that it upsamples faces to; the module's own default if None.
+        heads: Answers of seven logits each, side by side.
+    """
+    settings = {} if side is None else {"side": side}
+    return importlib.import_module(f"ferserve_training.networks.{name}").build(
+        heads=heads, **settings
+    )

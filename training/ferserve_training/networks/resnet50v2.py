@@ -2,15 +2,9 @@
 
 import keras
 
-from ferserve_training.networks.backbone import WeightsFile, upsampled_faces
+from ferserve_training.networks.backbone import upsampled_faces
 from ferserve_training.networks.head import new_logits
 from ferserve_training.networks.layers import BatchNormalization, ZeroBorder
-
-IMAGENET = WeightsFile(
-    "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
-    "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
-    "fac2f116257151a9d068a22e544a4917",
-)
 
 
 def build(side: int = 224, dropout: float = 0.4, heads: int = 1) -> keras.Model:

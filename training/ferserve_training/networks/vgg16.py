@@ -2,14 +2,8 @@
 
 import keras
 
-from ferserve_training.networks.backbone import WeightsFile, upsampled_faces
+from ferserve_training.networks.backbone import upsampled_faces
 from ferserve_training.networks.head import new_logits
-
-IMAGENET = WeightsFile(
-    "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
-    "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-    "6d6bbae143d832006294945121d1f1fc",
-)
 
 IMAGENET_MEANS_BGR = (103.939, 116.779, 123.68)
 """What Keras' ``caffe`` preprocessing subtracts. The channels of a grey face are equal, so that

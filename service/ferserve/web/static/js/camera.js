@@ -1,10 +1,11 @@
 import { ProblemError } from "./api.js";
 
-/** Pixels of the longer side of a frame: the service looks for faces at no more. */
+/** Pixels of the longer side of a frame: faces are looked for at no more. */
 const LONGEST_SIDE = 640;
 
 const QUALITY = 0.8;
 
+/** @type {Record<string, string>} */
 const REFUSALS = {
   NotAllowedError: "This page may not use the camera; the browser's settings say so.",
   NotFoundError: "There is no camera on this device.",
@@ -41,7 +42,7 @@ export class Camera {
       });
     } catch (error) {
       const { name, message } = /** @type {DOMException} */ (error);
-      const detail = REFUSALS[/** @type {keyof REFUSALS} */ (name)] ?? message;
+      const detail = REFUSALS[name] ?? message;
       throw new ProblemError({ title: "The camera did not start", detail });
     }
     const camera = new Camera(stream, video);
@@ -72,10 +73,6 @@ export class Camera {
     return this.track.getSettings().facingMode !== "environment";
   }
 
-  get size() {
-    return { width: this.#video.videoWidth, height: this.#video.videoHeight };
-  }
-
   /** Waits for the camera's next picture. @returns {Promise<void>} */
   nextFrame() {
     return new Promise((resolve) => {
@@ -88,14 +85,25 @@ export class Camera {
   }
 
   /** Returns the present picture as a JPEG. @returns {Promise<Blob | null>} */
-  capture() {
-    const { width, height } = this.size;
-    const scale = Math.min(1, LONGEST_SIDE / Math.max(width, height));
-    this.#canvas.width = Math.round(width * scale);
-    this.#canvas.height = Math.round(height * scale);
+  jpeg() {
+    Object.assign(this.#canvas, this.#frameSize);
     const context = this.#canvas.getContext("2d");
     context?.drawImage(this.#video, 0, 0, this.#canvas.width, this.#canvas.height);
     return new Promise((resolve) => this.#canvas.toBlob(resolve, "image/jpeg", QUALITY));
+  }
+
+  /** Returns the present picture's pixels. */
+  bitmap() {
+    const { width, height } = this.#frameSize;
+    const { videoWidth } = this.#video;
+    const options = /** @type {const} */ ({ resizeWidth: width, resizeHeight: height, resizeQuality: "medium" });
+    return createImageBitmap(this.#video, videoWidth === width ? undefined : options);
+  }
+
+  get #frameSize() {
+    const { videoWidth, videoHeight } = this.#video;
+    const scale = Math.min(1, LONGEST_SIDE / Math.max(videoWidth, videoHeight));
+    return { width: Math.round(videoWidth * scale), height: Math.round(videoHeight * scale) };
   }
 
   /** Releases the device. */

@@ -6,6 +6,7 @@ import { scoresOf, strongest } from "./drawing.js";
 /** Most faces whose bars are shown; all have their box in the picture. */
 const MOST_SHOWN = 6;
 
+/** @type {Record<string, string>} */
 const WARNINGS = {
   small_face: "Small face: it had to be enlarged.",
   low_confidence: "The model is not sure.",
@@ -103,7 +104,7 @@ function showWarnings(list, warnings) {
   list.hidden = warnings.length === 0;
   const rows = keep(list, warnings.length, () => make("li"));
   warnings.forEach((warning, index) => {
-    rows[index].textContent = WARNINGS[/** @type {keyof WARNINGS} */ (warning)] ?? warning;
+    rows[index].textContent = WARNINGS[warning] ?? warning;
   });
 }
 

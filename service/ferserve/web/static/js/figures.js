@@ -8,6 +8,8 @@ const RATE_SECONDS = 3;
 /** Times and rates, in a row. */
 export class Figures {
   #list = find("#figures");
+  /** Where the networks run, as a figure's name. */
+  place = "On the server";
 
   /**
    * @param {Answer} answer
@@ -16,7 +18,7 @@ export class Figures {
   showPicture({ timing_ms: timing }, roundTrip) {
     this.#show([
       ["Round trip", milliseconds(roundTrip), "ms"],
-      ["On the server", milliseconds(timing.total), "ms"],
+      [this.place, milliseconds(timing.total), "ms"],
       ["Finding faces", milliseconds(timing.detect), "ms"],
       ["Model", milliseconds(timing.inference), "ms"],
     ]);
@@ -31,7 +33,7 @@ export class Figures {
     this.#show([
       ["Frames a second", rate.toFixed(1), ""],
       ["Round trip", milliseconds(roundTrip), "ms"],
-      ["On the server", milliseconds(timing.total), "ms"],
+      [this.place, milliseconds(timing.total), "ms"],
       ["Frames dropped", String(dropped), ""],
     ]);
   }

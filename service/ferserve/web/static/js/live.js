@@ -1,7 +1,6 @@
 import { Camera } from "./camera.js";
-import { EmotionStream } from "./stream.js";
 
-/** @import {Api} from "./api.js" */
+/** @import {FrameStream, StreamEvents} from "./stream.js" */
 /** @import {Answer, Problem} from "./types.js" */
 
 /**
@@ -14,23 +13,23 @@ import { EmotionStream } from "./stream.js";
 
 /** The camera's pictures through a stream, from consent to stop. */
 export class Live {
-  #api;
+  #open;
   #video;
   #on;
   /** @type {Camera | null} */
   #camera = null;
-  /** @type {EmotionStream | null} */
+  /** @type {FrameStream | null} */
   #stream = null;
   /** Counts starts and stops, so that what belongs to an earlier one knows it is over. */
   #run = 0;
 
   /**
-   * @param {Api} api
+   * @param {(model: string, on: StreamEvents) => FrameStream} open
    * @param {HTMLVideoElement} video
    * @param {LiveEvents} on
    */
-  constructor(api, video, on) {
-    this.#api = api;
+  constructor(open, video, on) {
+    this.#open = open;
     this.#video = video;
     this.#on = on;
     window.addEventListener("pagehide", () => this.stop());
@@ -60,7 +59,7 @@ export class Live {
     this.#connect(model);
   }
 
-  /** Opens a stream to another model; the camera goes on. @param {string} model */
+  /** Goes on with another model. @param {string} model */
   useModel(model) {
     if (this.#camera) this.#connect(model);
   }
@@ -83,7 +82,7 @@ export class Live {
   /** @param {string} model */
   #connect(model) {
     this.#stream?.close();
-    const stream = new EmotionStream(this.#api.openStream(model), {
+    const stream = this.#open(model, {
       answer: this.#on.answer,
       frameProblem: this.#on.frameProblem,
       end: (problem) => this.stop(problem),
@@ -92,16 +91,15 @@ export class Live {
     void this.#film(stream);
   }
 
-  /** Sends pictures for as long as this stream is the present one. @param {EmotionStream} stream */
+  /** Sends pictures for as long as this stream is the present one. @param {FrameStream} stream */
   async #film(stream) {
     const camera = this.#camera;
     while (camera) {
       await stream.room();
       await camera.nextFrame();
       if (stream !== this.#stream) return;
-      const frame = await camera.capture();
+      await stream.film(camera);
       if (stream !== this.#stream) return;
-      if (frame) stream.send(frame);
     }
   }
 }

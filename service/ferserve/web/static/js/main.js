@@ -2,6 +2,7 @@
 import { Announcer } from "./announcer.js";
 import { AnswerView } from "./answer.js";
 import { Api } from "./api.js";
+import { Device } from "./device/device.js";
 import { find } from "./dom.js";
 import { Boxes } from "./drawing.js";
 import { FaceList, summarize } from "./faces.js";
@@ -10,15 +11,19 @@ import { Live } from "./live.js";
 import { ModelPicker } from "./models.js";
 import { PictureSource } from "./picture.js";
 import { ProblemView } from "./problem.js";
+import { settle } from "./site.js";
 import { Store } from "./state.js";
+import { EmotionStream } from "./stream.js";
 import { setUpTabs } from "./tabs.js";
 import { Timeline } from "./timeline.js";
 
 /** @import {Picture} from "./picture.js" */
+/** @import {State} from "./state.js" */
 /** @import {Answer, Problem} from "./types.js" */
 
 const api = new Api(document.baseURI);
-const store = new Store({ model: "", source: "picture" });
+const device = new Device();
+const store = new Store({ model: "", source: "picture", place: "server" });
 const answers = new AnswerView();
 const figures = new Figures();
 const announcer = new Announcer(find("#summary"));
@@ -39,10 +44,17 @@ let asking = new AbortController();
 
 const EMPTY = find("#summary").textContent ?? "";
 const SAMPLE = new URL("static/astronaut.jpg", api.base);
+/** @type {Blob | undefined} Loaded once. */
+let sample;
+
+async function loadSample() {
+  sample ??= await api.file(SAMPLE);
+  return sample;
+}
 
 find("#sample").addEventListener("click", async () => {
   try {
-    take({ blob: await api.file(SAMPLE), name: "astronaut.jpg", download: SAMPLE });
+    take({ blob: await loadSample(), name: "astronaut.jpg", download: SAMPLE });
   } catch (error) {
     problems.showError(error);
   }
@@ -55,9 +67,54 @@ function take(picture) {
   else find("#picture-tab").click(); // pasted while the camera runs
 }
 
+// Where the networks run
+
+const onDevice = /** @type {HTMLInputElement} */ (find("#on-device"));
+const placeNote = find("#place-note");
+
+/** What answers: the service, or this page itself. */
+function engine() {
+  return store.state.place === "device" ? device : api;
+}
+
+/** @param {State["place"]} place */
+async function moveTo(place) {
+  asking.abort();
+  live.stop();
+  problems.clear();
+  pictureBoxes.clear();
+  clearResults(EMPTY);
+  onDevice.checked = place === "device";
+  onDevice.disabled = true;
+  try {
+    if (place === "device") {
+      placeNote.textContent = "Loading the networks and what runs them, about 12 MB …";
+      await Promise.all([device.start(), loadSample()]);
+      placeNote.textContent = `Faces are found, cut out and rated in this page, by ${device.runtime}. Nothing is sent.`;
+    } else {
+      device.stop();
+      placeNote.textContent = `Faces are found, cut out and rated by the service at ${location.host}.`;
+    }
+  } catch (error) {
+    placeNote.textContent = "The networks could not be loaded.";
+    onDevice.checked = store.state.place === "device";
+    problems.showError(error, () => void moveTo(place));
+    return;
+  } finally {
+    onDevice.disabled = false;
+  }
+  store.set({ place });
+  figures.place = place === "device" ? "In this page" : "On the server";
+  document.documentElement.dataset.place = place;
+  await loadModels();
+  if (store.state.source === "picture" && last) void lookAt(last);
+}
+
+onDevice.addEventListener("change", () => void moveTo(onDevice.checked ? "device" : "server"));
+
 async function loadModels() {
   try {
-    const list = await api.models();
+    const list = await engine().models();
     const known = list.models.some(({ name }) => name === store.state.model);
     const model = known ? store.state.model : list.default;
     models.show(list, model);
@@ -81,7 +138,7 @@ async function lookAt(picture) {
   showCommand();
   const started = performance.now();
   try {
-    const answer = await api.recognize(picture.blob, store.state.model, signal);
+    const answer = await engine().recognize(picture.blob, store.state.model, signal);
     pictures.fit(answer.image);
     pictureBoxes.draw(answer.faces, answer.image);
     faces.show(answer.faces);
@@ -122,7 +179,7 @@ const start = /** @type {HTMLButtonElement} */ (find("#start"));
 const cameraFrame = find("#camera-frame");
 let rate = new Rate();
 
-const live = new Live(api, /** @type {HTMLVideoElement} */ (find("#camera")), {
+const live = new Live(openStream, /** @type {HTMLVideoElement} */ (find("#camera")), {
   started(camera) {
     cameraFrame.classList.toggle("mirrored", camera.facesUser);
     consent.hidden = true;
@@ -153,6 +210,15 @@ const live = new Live(api, /** @type {HTMLVideoElement} */ (find("#camera")), {
     else if (store.state.source === "camera") agree.focus();
   },
 });
+
+/**
+ * @param {string} model
+ * @param {import("./stream.js").StreamEvents} on
+ */
+function openStream(model, on) {
+  if (store.state.place === "device") return device.openStream(model, on);
+  return new EmotionStream(api.openStream(model), on);
+}
 
 /** Consent is for one time. */
 function askAgain() {
@@ -201,4 +267,11 @@ setUpTabs(find("[role=tablist]"), (id) => {
 });
 find("#host").textContent = location.host;
 showCommand();
-void loadModels();
+void begin();
+
+/** The site has no service behind it: there all runs in the page. */
+async function begin() {
+  if (document.documentElement.dataset.private !== "only") return moveTo("server");
+  await settle();
+  return moveTo("device");
+}

@@ -4,6 +4,7 @@
  * @typedef {Object} State
  * @property {string} model  Name of the chosen model; empty until the models are known.
  * @property {"picture" | "camera"} source
+ * @property {"server" | "device"} place  Where the networks run.
  */
 
 /** Holds the state, and tells those who asked when a part of it changes. */

@@ -1,8 +1,9 @@
+/** @import {Camera} from "./camera.js" */
 /** @import {Answer, Problem} from "./types.js" */
 
 /**
- * Milliseconds. Where the service takes less, a second frame is sent before the first is answered,
- * so that the way there and back costs no time; where it takes more, frames would only be old when
+ * Milliseconds. Where an answer takes less, a second frame is sent before the first is answered, so
+ * that the way there and back costs no time; where it takes more, frames would only be old when
  * their turn comes. The service keeps one frame waiting, so none is dropped.
  */
 const QUICK = 100;
@@ -10,9 +11,15 @@ const QUICK = 100;
 /** What to say where the service gave no reason. */
 const LOST = "The connection to the service was lost.";
 
-/** Frames to the service, and its answers; see docs/stream.md of the project. */
-export class EmotionStream {
-  #socket;
+/**
+ * @typedef {Object} StreamEvents
+ * @property {(answer: Answer, roundTrip: number) => void} answer  Milliseconds.
+ * @property {(problem: Problem) => void} frameProblem  A frame was refused; the stream goes on.
+ * @property {(problem: Problem) => void} end  It is over, and not because of `close`.
+ */
+
+/** Frames to whatever answers them: no more at a time than it can take. */
+export class FrameStream {
   #sent = 0;
   #answered = 0; // the number of the last frame answered
   #window = 1; // most frames unanswered
@@ -20,80 +27,103 @@ export class EmotionStream {
   #sentAt = new Map();
   /** @type {(() => void)[]} */
   #waiting = [];
+  isClosed = false;
+
+  /** @param {StreamEvents} on */
+  constructor(on) {
+    this.on = on;
+  }
+
+  /** Waits until a frame may be sent. @returns {Promise<void>} */
+  async room() {
+    while (!this.isReady || this.#sent - this.#answered >= this.#window) {
+      await new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
+    }
+  }
+
+  get isReady() {
+    return true;
+  }
+
+  /** Sends the camera's present picture. @param {Camera} _camera @returns {Promise<void>} */
+  async film(_camera) {
+    throw new Error("each kind of stream has its own way");
+  }
+
+  /** Gives up what is not answered. */
+  close() {
+    this.isClosed = true;
+  }
+
+  /** Notes that a frame is sent. @returns {number} Its number, from 1. */
+  count() {
+    this.#sent += 1;
+    this.#sentAt.set(this.#sent, performance.now());
+    return this.#sent;
+  }
+
+  /** @param {Answer | {frame: number, problem: Problem}} message */
+  answered(message) {
+    if (this.isClosed) return;
+    const frame = message.frame ?? this.#sent;
+    const roundTrip = performance.now() - (this.#sentAt.get(frame) ?? performance.now());
+    for (const number of this.#sentAt.keys()) if (number <= frame) this.#sentAt.delete(number);
+    this.#answered = frame;
+    this.wake();
+    if ("problem" in message) this.on.frameProblem(message.problem);
+    else {
+      this.#window = message.timing_ms.total < QUICK ? 2 : 1;
+      this.on.answer(message, roundTrip);
+    }
+  }
+
+  wake() {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+}
+
+/** Frames to the service, and its answers; see docs/stream.md of the project. */
+export class EmotionStream extends FrameStream {
+  #socket;
   /** @type {Problem | null} */
   #refusal = null;
-  #closedByUs = false;
 
   /**
    * @param {WebSocket} socket
-   * @param {Object} on
-   * @param {(answer: Answer, roundTrip: number) => void} on.answer Milliseconds.
-   * @param {(problem: Problem) => void} on.frameProblem A frame was refused; the stream goes on.
-   * @param {(problem: Problem) => void} on.end It is over, and not because of `close`.
+   * @param {StreamEvents} on
    */
   constructor(socket, on) {
+    super(on);
     this.#socket = socket;
-    socket.addEventListener("open", () => this.#wake());
+    socket.addEventListener("open", () => this.wake());
     socket.addEventListener("message", ({ data }) => {
-      if (this.#closedByUs) return;
       const message = JSON.parse(data);
-      if (message.frame !== undefined) {
-        const roundTrip = this.#count(message.frame);
-        if (message.problem) on.frameProblem(message.problem);
-        else {
-          this.#window = message.timing_ms.total < QUICK ? 2 : 1;
-          on.answer(message, roundTrip);
-        }
-      } else if (message.problem) {
+      if (message.frame !== undefined) this.answered(message);
+      else if (message.problem) {
         const wait = message.retry_after;
         this.#refusal = wait ? { ...message.problem, retryAfter: wait } : message.problem;
       }
     });
     socket.addEventListener("close", ({ reason }) => {
-      if (this.#closedByUs) return;
+      if (this.isClosed) return;
       on.end(this.#refusal ?? { title: "The stream ended", detail: reason || LOST });
     });
   }
 
-  /** Waits until a frame may be sent. @returns {Promise<void>} */
-  async room() {
-    while (this.#isFull) {
-      await new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
-    }
+  get isReady() {
+    return this.#socket.readyState === WebSocket.OPEN;
   }
 
-  get #isFull() {
-    const isOpen = this.#socket.readyState === WebSocket.OPEN;
-    return !isOpen || this.#sent - this.#answered >= this.#window;
-  }
-
-  /** @param {Blob} frame */
-  send(frame) {
-    if (this.#socket.readyState !== WebSocket.OPEN) return;
-    this.#sent += 1;
-    this.#sentAt.set(this.#sent, performance.now());
+  /** @param {Camera} camera */
+  async film(camera) {
+    const frame = await camera.jpeg();
+    if (!frame || !this.isReady) return;
+    this.count();
     this.#socket.send(frame);
   }
 
-  /** Gives up what is not answered. */
   close() {
-    this.#closedByUs = true;
+    super.close();
     this.#socket.close(1000);
-  }
-
-  /**
-   * @param {number} frame
-   * @returns {number} Milliseconds since it was sent.
-   */
-  #count(frame) {
-    const sentAt = this.#sentAt.get(frame) ?? performance.now();
-    for (const number of this.#sentAt.keys()) if (number <= frame) this.#sentAt.delete(number);
-    this.#answered = frame;
-    this.#wake();
-    return performance.now() - sentAt;
-  }
-
-  #wake() {
-    for (const wake of this.#waiting.splice(0)) wake();
   }
 }

@@ -5,6 +5,7 @@
  *
  * @typedef {Object} Face
  * @property {Box} box
+ * @property {number | null} [face_confidence]
  * @property {string} dominant_emotion
  * @property {number} confidence
  * @property {Record<string, number>} emotions  Probabilities; they sum to 1.
@@ -13,8 +14,8 @@
  * @property {Record<string, number>} [emotions_smoothed]  In a stream.
  *
  * @typedef {Object} Answer
- * @property {string} request_id
- * @property {{name: string}} model
+ * @property {string} [request_id]  Of the service's answers.
+ * @property {{name: string, version?: string, sha256?: string}} model
  * @property {{width: number, height: number}} image
  * @property {Face[]} faces  Largest first.
  * @property {{decode: number, detect: number, queue: number, inference: number, total: number}} timing_ms
@@ -31,6 +32,9 @@
  *
  * @typedef {Object} ModelCard
  * @property {string} name
+ * @property {string} version
+ * @property {string} sha256
+ * @property {number} low_confidence_threshold
  * @property {string} description
  * @property {string[]} labels
  * @property {number} parameters

@@ -1,0 +1,196 @@
+"""uvicorn's protocols, with bounds on what a connection holds before the application sees it."""
+
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from ferserve.api.budget import UploadBudget
+from ferserve.errors import QueueFull
+
+MAX_HEAD_BYTES = 32 * 1024
+MAX_HEADERS = 100
+HEAD_SECONDS = 10
+"""Longest time from the first byte of a head to its last."""
+
+MAX_PIPELINED = 16
+"""Most requests of a connection that wait for the one before them."""
+
+CHUNK_OVERHEAD = 256 * 1024
+"""Bytes that the framing of a body may take beside half of its own: chunks of a few bytes cost
+processor time, not memory."""
+
+MAX_MESSAGES = 1000
+"""Most frames of a WebSocket, pings among them, that come in a second."""
+
+SLICE_BYTES = 16 * 1024
+"""So much is parsed before they are counted."""
+
+CLOSE_SECONDS = 2.0
+"""How long a client may take to answer a close."""
+
+TIMER = "timeout_keep_alive_task"
+"""What a connection of HTTP has while no request of it is under way."""
+
+TOO_MANY, TRY_AGAIN = 1008, 1013
+"""Close codes (RFC 6455 and IANA's registry)."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """HTTP/1.1 with limits on heads, on pipelining, and on the number of connections.
+
+    Args:
+        max_connections: Most connections, those of WebSockets included.
+        **options: Those of uvicorn.
+    """
+
+    def __init__(self, *, max_connections: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._max_connections = max_connections
+        self._reads_head = False
+        self._head_bytes = 0
+        self._head_until = 0.0
+        self._framing = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Takes a connection, if need be for the one that would next be closed as idle or slow."""
+        super().connection_made(transport)
+        if len(self.connections) > self._max_connections:
+            waiting = [one for one in self.connections if getattr(one, TIMER, None)]
+            min(waiting, key=lambda one: getattr(one, TIMER).when(), default=self).transport.abort()
+        self._close_after(self.timeout_keep_alive)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses what came, then looks at what is not complete."""
+        self._framing += len(data)
+        super().data_received(data)
+        if self not in self.connections or self.transport.is_closing():
+            return  # a WebSocket now, or refused
+        if self._reads_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response("Invalid HTTP request received: its head is too large.")
+            else:
+                self._close_after(self._head_until - self.loop.time())
+        elif self.cycle is None or self.cycle.response_complete:
+            self._close_after(self.timeout_keep_alive)
+        elif self._framing > CHUNK_OVERHEAD:
+            self.send_400_response("Invalid HTTP request received: its chunks are too small.")
+
+    def on_message_begin(self) -> None:
+        """Notes that a head begins."""
+        super().on_message_begin()
+        self._reads_head, self._head_bytes = True, 0
+        self._head_until = self.loop.time() + HEAD_SECONDS
+
+    def on_headers_complete(self) -> None:
+        """Starts a request.
+
+        Raises:
+            ValueError: Its head is too large, or too many wait; uvicorn answers 400.
+        """
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            raise ValueError("the head is too large")
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests are pipelined")
+        self._reads_head, self._framing = False, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Takes a part of a body."""
+        self._framing -= len(body) + len(body) // 2
+        super().on_body(body)
+
+    def _close_after(self, seconds: float) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket whose unfinished messages are charged, with a limit on their number.
+
+    Args:
+        budget: Shared with the bodies of requests.
+        **options: Those of uvicorn.
+    """
+
+    def __init__(self, *, budget: UploadBudget, **options: Any) -> None:
+        super().__init__(**options)
+        self.close_timeout = CLOSE_SECONDS
+        self._budget = budget
+        self._charged = self._messages = 0
+        self._second = 0.0
+        self._drains = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parses what came, then charges what is not complete."""
+        for start in range(0, len(data), SLICE_BYTES):
+            if self._drains or self.transport.is_closing():
+                return
+            super().data_received(data[start : start + SLICE_BYTES])
+            if self._messages > MAX_MESSAGES:
+                self._fail(TOO_MANY, "too many messages a second")
+        held = len(self.conn.reader.buffer) + sum(map(len, self.frames))
+        if self.close_sent and held > SLICE_BYTES:
+            self._drains = True  # the client may read why until it, or the timer, closes
+            self._let_go()
+            return
+        try:
+            self._charge(held)
+        except QueueFull as refusal:
+            self._fail(TRY_AGAIN, refusal.detail)
+
+    def handle_connect(self, event: Request) -> None:
+        """Starts the application, which decides before any frame is read."""
+        super().handle_connect(event)
+        self.transport.pause_reading()
+
+    def start_keepalive(self) -> None:
+        """Reads frames, as the handshake was accepted."""
+        super().start_keepalive()
+        self.transport.resume_reading()
+
+    def handle_events(self) -> None:
+        """Counts the frames of this second."""
+        if self.loop.time() >= self._second + 1:
+            self._second, self._messages = self.loop.time(), 0
+        self._messages += len(self.conn.events)
+        super().handle_events()
+
+    def pause_writing(self) -> None:
+        """Reads nothing from a client that takes no pongs and no answers."""
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Reads on."""
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Frees what was not complete: as a cycle it would wait for the garbage collector."""
+        self._let_go()
+        super().connection_lost(exc)
+
+    def _charge(self, held: int) -> None:
+        more = held - self._charged
+        if more > 0:
+            self._budget.take(more)
+        elif more < 0:
+            self._budget.give_back(-more)
+        self._charged = held
+
+    def _fail(self, code: int, reason: str) -> None:
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.conn.reader.discard()
+        self.frames = []
+        self._charge(0)

@@ -1,0 +1,59 @@
+/**
+ * The site's service worker: keeps what was loaded, so that the site works offline and no file comes
+ * over the network twice, and adds the headers that plain web servers lack.
+ *
+ * The build puts `self.site` before this text.
+ */
+const site = /** @type {{version: string, shell: string[], policy: string}} */ (
+  /** @type {any} */ (self).site
+);
+const worker = /** @type {any} The types of pages and of service workers exclude each other. */ (self);
+
+const HEADERS = {
+  "Content-Security-Policy": site.policy,
+  // Both together let the page have threads.
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+};
+
+/** Asks the server, so that no two versions of the site mix. */
+const FRESH = /** @type {const} */ ({ cache: "no-cache" });
+
+worker.addEventListener("install", (/** @type {any} */ event) => {
+  worker.skipWaiting();
+  const shell = site.shell.map((file) => new Request(file, FRESH));
+  event.waitUntil(caches.open(site.version).then((cache) => cache.addAll(shell)));
+});
+
+worker.addEventListener("activate", (/** @type {any} */ event) => {
+  event.waitUntil(dropOthers().then(() => worker.clients.claim()));
+});
+
+worker.addEventListener("fetch", (/** @type {any} */ event) => {
+  const { request } = event;
+  if (request.method === "GET" && request.url.startsWith(worker.registration.scope)) {
+    event.respondWith(answer(request));
+  }
+});
+
+async function dropOthers() {
+  for (const name of await caches.keys()) if (name !== site.version) await caches.delete(name);
+}
+
+/** @param {Request} request */
+async function answer(request) {
+  const cache = await caches.open(site.version);
+  const kept = await cache.match(request, { ignoreSearch: true });
+  if (kept) return withHeaders(kept);
+  const fresh = await fetch(request, FRESH);
+  if (fresh.ok) await cache.put(request, fresh.clone());
+  return withHeaders(fresh);
+}
+
+/** @param {Response} response */
+function withHeaders(response) {
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
+  const { status, statusText } = response;
+  return new Response(response.body, { status, statusText, headers });
+}
