@@ -15,6 +15,7 @@ from costly import progressive
 from hostile import FORM, MEBI, http, part
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+URLENCODED = "application/x-www-form-urlencoded"
 Flood = Callable[[int], list[int]]
 """Takes the server's port; returns the statuses of its answers."""
 
@@ -67,10 +68,12 @@ def statuses(connection: socket.socket) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", received)]
 
 
-def sent(data: bytes) -> Flood:
+def sent(make: Callable[[], bytes]) -> Flood:
+    """Sends what is made when it is wanted: together the floods would fill the memory."""
+
     def flood(port: int) -> list[int]:
         with connected(port) as connection:
-            send(connection, data)
+            send(connection, make())
             return statuses(connection)
 
     return flood
@@ -94,10 +97,10 @@ def unfinished_frames(port: int) -> list[int]:
     return []
 
 
-def streamed(data: bytes, query: str = "") -> Flood:
+def streamed(make: Callable[[], bytes], query: str = "") -> Flood:
     def flood(port: int) -> list[int]:
         with stream(port, query) as connection:
-            send(connection, data)
+            send(connection, make())
         return []
 
     return flood
@@ -137,51 +140,66 @@ def benchmark(port: int) -> list[int]:
 
 def floods() -> dict[str, Flood]:
     """Each under a name of its own."""
-    image, end = 20 * MEBI * b"A", b"--x--\r\n"
+    end = b"--x--\r\n"
     tiny_chunks = http(headers=("Transfer-Encoding: chunked",)).replace(
         b"Content-Length: 0\r\n", b""
     )
-    form_header = 'form-data; name="' + 15 * MEBI * ";" + '"'
-    escapes = b"img=data:image/png;base64," + 6 * MEBI * b"%41"
-    many = {f"p{number}": [] for number in range(190_000)}
     return {
-        "a Content-Type of a megabyte": sent(posted("/v1/emotion", FORM + MEBI * ";", b"x")),
-        "a Content-Type of 30 kB": sent(posted("/v1/emotion", FORM + 30_000 * ";", b"x")),
-        "a head that does not end": sent(b"GET / HTTP/1.1\r\nX: " + 40 * MEBI * b"y"),
-        "an address that does not end": sent(b"GET /" + 40 * MEBI * b"y"),
-        "tiny headers": sent(b"GET / HTTP/1.1\r\n" + 5_000_000 * b"a:\r\n"),
-        "many heads that do not end": unfinished_heads,
-        "pipelined requests": sent(200_000 * b"GET /livez HTTP/1.1\r\n\r\n"),
-        "chunks of a byte": sent(tiny_chunks + 6_000_000 * b"1\r\nx\r\n"),
-        "a chunk's extension": sent(tiny_chunks + b"1;a=" + 40 * MEBI * b"b"),
-        "trailers": sent(tiny_chunks + b"0\r\n" + 5_000_000 * b"a:b\r\n"),
-        "frames that do not end": unfinished_frames,
-        "a frame of 40 MB": streamed(frame(40 * MEBI * b"x")),
-        "a frame of 40 MB to a refused stream": streamed(frame(40 * MEBI * b"x"), "?model=none"),
-        "many frames to a refused stream": streamed(900_000 * frame(b"x"), "?model=none"),
-        "tiny frames": streamed(2_000_000 * frame(b"x")),
-        "tiny parts of a frame": streamed(
-            frame(b"x", final=False) + 2_000_000 * frame(b"x", 0, final=False)
+        "a Content-Type of a megabyte": sent(
+            lambda: posted("/v1/emotion", FORM + MEBI * ";", b"x")
         ),
-        "pings": streamed(2_000_000 * frame(b"", 9)),
-        "compressed frames": streamed(bytes([0xC2]) + frame(MEBI * b"x")[1:]),
-        "headers of a part": sent(posted("/v1/emotion", FORM, part(b"x", form_header) + end)),
+        "a Content-Type of 30 kB": sent(lambda: posted("/v1/emotion", FORM + 30_000 * ";", b"x")),
+        "a head that does not end": sent(lambda: b"GET / HTTP/1.1\r\nX: " + 40 * MEBI * b"y"),
+        "an address that does not end": sent(lambda: b"GET /" + 40 * MEBI * b"y"),
+        "tiny headers": sent(lambda: b"GET / HTTP/1.1\r\n" + 5_000_000 * b"a:\r\n"),
+        "many heads that do not end": unfinished_heads,
+        "pipelined requests": sent(lambda: 200_000 * b"GET /livez HTTP/1.1\r\n\r\n"),
+        "chunks of a byte": sent(lambda: tiny_chunks + 6_000_000 * b"1\r\nx\r\n"),
+        "a chunk's extension": sent(lambda: tiny_chunks + b"1;a=" + 40 * MEBI * b"b"),
+        "trailers": sent(lambda: tiny_chunks + b"0\r\n" + 5_000_000 * b"a:b\r\n"),
+        "frames that do not end": unfinished_frames,
+        "a frame of 40 MB": streamed(lambda: frame(40 * MEBI * b"x")),
+        "a frame of 40 MB to a refused stream": streamed(
+            lambda: frame(40 * MEBI * b"x"), "?model=none"
+        ),
+        "many frames to a refused stream": streamed(lambda: 900_000 * frame(b"x"), "?model=none"),
+        "tiny frames": streamed(lambda: 2_000_000 * frame(b"x")),
+        "tiny parts of a frame": streamed(
+            lambda: frame(b"x", final=False) + 2_000_000 * frame(b"x", 0, final=False)
+        ),
+        "pings": streamed(lambda: 2_000_000 * frame(b"", 9)),
+        "compressed frames": streamed(lambda: bytes([0xC2]) + frame(MEBI * b"x")[1:]),
+        "headers of a part": sent(
+            lambda: posted(
+                "/v1/emotion", FORM, part(b"x", 'form-data; name="' + 15 * MEBI * ";" + '"') + end
+            )
+        ),
         "many headers of a part": sent(
-            posted("/v1/emotion", FORM, b"--x\r\n" + 3_000_000 * b"X: y\r\n")
+            lambda: posted("/v1/emotion", FORM, b"--x\r\n" + 3_000_000 * b"X: y\r\n")
         ),
         "parts": sent(
-            posted("/v1/emotion/batch", FORM, 400_000 * part(b"", "form-data; name=files") + end)
+            lambda: posted(
+                "/v1/emotion/batch", FORM, 400_000 * part(b"", "form-data; name=files") + end
+            )
         ),
         "a document of many keys": sent(
-            posted("/v1/emotion", "application/json", b"{" + 3_000_000 * b'"a":1,')
+            lambda: posted("/v1/emotion", "application/json", b"{" + 3_000_000 * b'"a":1,')
         ),
-        "a document of brackets": sent(posted("/analyze", "application/json", 19 * MEBI * b"[")),
-        "parameters of an inference": sent(inference(parameters=many)),
-        "tensors of an inference": sent(inference(inputs=190_000 * [{}])),
-        "outputs of an inference": sent(inference(outputs=190_000 * [{}])),
-        "escapes of a form": sent(posted("/analyze", "application/x-www-form-urlencoded", escapes)),
+        "a document of brackets": sent(
+            lambda: posted("/analyze", "application/json", 19 * MEBI * b"[")
+        ),
+        "parameters of an inference": sent(
+            lambda: inference(parameters={f"p{n}": [] for n in range(190_000)})
+        ),
+        "tensors of an inference": sent(lambda: inference(inputs=190_000 * [{}])),
+        "outputs of an inference": sent(lambda: inference(outputs=190_000 * [{}])),
+        "escapes of a form": sent(
+            lambda: posted(
+                "/analyze", URLENCODED, b"img=data:image/png;base64," + 6 * MEBI * b"%41"
+            )
+        ),
         "an image field of text": sent(
-            posted("/analyze", FORM, part(image[: 19 * MEBI], "form-data; name=img") + end)
+            lambda: posted("/analyze", FORM, part(19 * MEBI * b"A", "form-data; name=img") + end)
         ),
         "a zip of costly pictures": benchmark,
     }

@@ -301,6 +301,40 @@ async def test_an_unknown_job_is_not_found(client, method, tail):
         assert_problem(response, 404, "not_found")
 
 
+async def test_a_job_belongs_to_the_key_that_made_it(standin_models, small_zip):
+    mine, others = ({"X-API-Key": f"the-key-of-caller-{name}"} for name in "ab")
+    keys = tuple(key["X-API-Key"] for key in (mine, others))
+    async with serving(standin_models, dataset=small_zip, api_keys=keys) as client:
+        job = (await client.post("/v1/benchmark", headers=mine)).json()["links"]["self"]
+        for method, path in (
+            ("GET", job), ("DELETE", job), ("GET", f"{job}/events"), ("GET", f"{job}/report"),
+        ):  # fmt: skip
+            assert_problem(await client.request(method, path, headers=others), 404, "not_found")
+        assert (await client.get("/v1/benchmark", headers=others)).json()["jobs"] == []
+        assert len((await client.get("/v1/benchmark", headers=mine)).json()["jobs"]) == 1
+        assert (await client.delete(job, headers=mine)).status_code == 200
+
+
+async def test_a_zip_is_charged_until_its_job_has_ended(standin_models):
+    archive = zipped(images())
+    async with serving(standin_models) as client:
+        budget = client.app.state.upload_budget
+        accepted = await client.post("/v1/benchmark", files={"file": archive})
+        assert budget.held >= len(archive)
+        await finished(client, accepted)
+        assert budget.held == 0
+        refused = await client.post("/v1/benchmark", files={"file": b"no zip"})
+        assert refused.status_code == 415
+        assert budget.held == 0
+
+
+async def test_zips_take_half_of_the_memory_for_uploads(standin_models):
+    small = {"max_upload_bytes": 4000, "max_batch_upload_bytes": 4000, "upload_memory_bytes": 4000}
+    async with serving(standin_models, **small) as client:
+        refused = await client.post("/v1/benchmark", files={"file": bytes(3000)})
+        assert_problem(refused, 429, "queue_full")
+
+
 async def test_closing_the_service_ends_its_benchmarks(standin_models, small_zip):
     async with serving(standin_models, dataset=small_zip) as client:
         await occupied(client)

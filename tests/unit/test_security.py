@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from ferserve.api.security import ApiKeys, Guard
-from ferserve.errors import ForbiddenOrigin
+from ferserve.errors import ForbiddenOrigin, QueueFull, RateLimited
 from ferserve.settings import Settings
 from in_process import serving
 from pydantic import ValidationError
+from starlette.requests import HTTPConnection
 
 KEY, OTHER_KEY = "a-key-of-the-first-caller", "a-key-of-another-caller"
 OPEN = ["/livez", "/readyz", "/docs", "/redoc", "/openapi.json", "/v1/policy"]
@@ -238,3 +239,100 @@ def test_another_page_may_not_stream(origin, host):
     guard = Guard(Settings(cors_origins="https://app.example"))
     with pytest.raises(ForbiddenOrigin):
         guard.require_origin({"origin": origin, "host": host})
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://test", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+async def test_a_browser_may_not_be_made_to_post_for_a_strangers_page(
+    standin_models, grey_crop, headers, status
+):
+    async with serving(standin_models, cors_origins="https://app.example") as client:
+        answer = await client.post("/v1/emotion", content=grey_crop, headers=headers)
+        assert answer.status_code == status
+        assert (await client.get("/livez", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("app.localhost", 200),
+        ("127.0.0.1:8000", 200),
+        ("[::1]:8000", 200),
+        ("faces.example", 200),
+        ("rebound.example", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example:8000", 403),
+        ("[::1", 403),
+    ],
+)
+async def test_only_names_of_this_host_are_answered(standin_models, host, status):
+    async with serving(standin_models, allowed_hosts="faces.example") as client:
+        assert (await client.get("/livez", headers={"Host": host})).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "hosts"),
+    [
+        ("127.0.0.1", (), ("localhost",)),
+        ("::1", (), ("localhost",)),
+        ("localhost", (), ("localhost",)),
+        ("0.0.0.0", (), ()),
+        ("127.0.0.1", ("*",), ("*",)),
+    ],
+)
+def test_where_it_listens_on_loopback_it_knows_only_local_names(host, given, hosts):
+    settings = Settings(host=host, allowed_hosts=given).for_listening()
+    assert settings.allowed_hosts == hosts
+
+
+# Shares
+
+
+def caller(address: str) -> HTTPConnection:
+    return HTTPConnection({"type": "http", "headers": [], "client": (address, 1)})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2", True),
+    ],
+)
+async def test_an_address_of_ipv6_counts_with_its_network(one, other, same):
+    guard = Guard(Settings(rate_limit="1/hour"))
+    await guard.admit(caller(one), None)
+    if same:
+        with pytest.raises(RateLimited):
+            await guard.admit(caller(other), None)
+    else:
+        await guard.admit(caller(other), None)
+
+
+def test_one_caller_holds_a_quarter_of_the_streams():
+    guard = Guard(Settings(max_streams=8))
+    with guard.stream("a"), guard.stream("b"):
+        with guard.stream("a"), pytest.raises(QueueFull), guard.stream("a"):
+            pass
+        with guard.stream("a"):
+            pass
+
+
+async def test_a_long_content_type_is_refused_before_it_is_parsed(client):
+    kind = "multipart/form-data; boundary=" + 2000 * "x"
+    answer = await client.post("/v1/emotion", content=b"x", headers={"Content-Type": kind})
+    assert_problem(answer, 415, "unsupported_media_type")
