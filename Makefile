@@ -62,7 +62,7 @@ results: $(VENV)/.dev-$(RUNTIME)  ## The tables of README.md and docs/results.md
 	$(BIN)/python -m ferserve_export.model_cards
 
 robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: docs/robustness.md
-	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --update-card
+	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --models-dir models
 
 # A script ends with status 1 where a goal was missed, which does not keep the others from running.
 bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: under 40 minutes

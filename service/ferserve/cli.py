@@ -79,7 +79,6 @@ def score_command(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
     detect: Detect = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images handed on at a time.")] = 32,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that score.", show_default="by processors")
     ] = None,
@@ -97,7 +96,6 @@ def score_command(
         from rich.progress import MofNCompleteColumn, Progress
         from rich.table import Table
 
-        from ferserve.schemas import EmotionOptions
         from ferserve.score import score
         from ferserve.settings import ClusterSettings
 
@@ -109,11 +107,10 @@ def score_command(
                 target,
                 settings,
                 ClusterSettings(),
-                options=EmotionOptions(detect=detect),
+                lambda done, total: progress.update(bar, completed=done, total=total),
+                detect=detect,
                 column=column,
-                batch_size=batch_size,
                 workers=workers,
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )
     if as_json:
         typer.echo(json.dumps(summary, indent=2))

@@ -13,8 +13,7 @@ import signal
 import sys
 import threading
 import uuid
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 # Ray reads these when it is imported, and when it starts the processes of a node.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would else report to its maker
@@ -25,6 +24,7 @@ import ray
 from fastapi import FastAPI
 from prometheus_client import start_http_server
 from ray import serve
+from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.schema import LoggingConfig
 from starlette.datastructures import MutableHeaders
@@ -42,13 +42,7 @@ from ferserve.metrics import Metrics
 from ferserve.serving import load_detector, served_names
 from ferserve.settings import ClusterSettings, Settings, usable_cpus
 
-if TYPE_CHECKING:
-    from ray.serve import Application
-
 SERVICE, BENCHMARKS = "ferserve", "ferserve-benchmarks"
-
-CONSTRUCTOR_ATTEMPTS = 3
-"""A model that cannot be loaded should fail the start, not keep it waiting."""
 
 ONGOING_REQUESTS = 1000
 """Requests that a replica takes beside those in its queue. The application, which refuses work in
@@ -57,19 +51,11 @@ the API's own words, should reach its limits before Ray reaches this one."""
 METRICS_PORTS = 100
 """How many ports are tried, from the settings' one on."""
 
-OBJECT_STORE_BYTES = 256 * 1024 * 1024
-"""Shared memory for large uploads on their way; a mapped file where ``/dev/shm`` has too little."""
-
-RAYS_PATHS = "/-/"
-"""Health and routes of Ray's proxy itself begin so."""
-
 logger = logging.getLogger(__name__)
 
 
 def run(settings: Settings, cluster: ClusterSettings) -> None:
     """Serves until SIGTERM or SIGINT, then answers the requests under way and returns.
-
-    A second signal ends the process at once, with status 128 + the signal's number.
 
     Raises:
         ModelError: There is no model, or no face detector.
@@ -84,55 +70,49 @@ def run(settings: Settings, cluster: ClusterSettings) -> None:
         serve.RunTarget(benchmarks(dict(settings)), BENCHMARKS, "/v1/benchmark"),
         serve.RunTarget(service(dict(settings)), SERVICE, "/"),
     ]
-    stop = threading.Event()
+    http = HTTPOptions(
+        host=settings.host, port=settings.port, keep_alive_timeout_s=KEEP_ALIVE_SECONDS
+    )
+    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     try:
         start_ray((cluster.max_replicas + 1) * cluster.replica_cpus)
-        _on_signals(stop)  # not earlier: Ray sets a handler of its own
-        serve.start(
-            proxy_location="EveryNode",
-            http_options=HTTPOptions(
-                host=settings.host,
-                port=settings.port,
-                keep_alive_timeout_s=KEEP_ALIVE_SECONDS,
-            ),
-            logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
-        )
+        for number in (signal.SIGTERM, signal.SIGINT):  # not earlier: Ray sets a handler of its own
+            signal.signal(number, signal.default_int_handler)
+        serve.start(proxy_location="EveryNode", http_options=http, logging_config=quiet)
         serve.run_many(applications)
+        logger.info("ready on http://%s:%d", settings.host, settings.port)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        logger.info("stopping")
+        for name in (SERVICE, BENCHMARKS):
+            with contextlib.suppress(TimeoutError):  # Ray goes on to stop replicas that still work
+                serve.delete(name)
     except (ValueError, RuntimeError, ConnectionError) as error:
         logger.critical("cannot start: %s", error)
-        ray.shutdown()
         sys.exit(1)
-    logger.info("ready on http://%s:%d", settings.host, settings.port)
-    stop.wait()
-    logger.info("stopping")
-    for name in (SERVICE, BENCHMARKS):
-        with contextlib.suppress(TimeoutError):  # Ray goes on to stop replicas that still work
-            serve.delete(name)
-    ray.shutdown()  # with it ends what was started here
+    finally:
+        ray.shutdown()  # with it ends what was started here
 
 
-def service(args: dict[str, Any]) -> "Application":
+def service(args: dict[str, Any]) -> Application:
     """Builds the service, for the route prefix ``/``.
 
     Args:
         args: Settings by their names, as ``models=custom_cnn``; others, and those of the cluster,
             come from the environment.
     """
-    cluster = ClusterSettings()
-    return _application(Settings(**args), cluster, cluster.min_replicas, cluster.max_replicas)
+    return _application(Settings(**args), ClusterSettings())
 
 
-def benchmarks(args: dict[str, Any]) -> "Application":
+def benchmarks(args: dict[str, Any]) -> Application:
     """Builds the benchmarks, for the route prefix ``/v1/benchmark``."""
-    return _application(Settings(**args), ClusterSettings(), 1, 1)
+    return _application(Settings(**args), ClusterSettings(min_replicas=1, max_replicas=1))
 
 
 def start_ray(processors: float) -> None:
     """Joins the cluster that ``RAY_ADDRESS`` names, or else starts Ray on this machine.
 
-    Args:
-        processors: How many a Ray started here may give away, at least as many as there are. It
-            is an account only, which may exceed what is there.
+    It then may give away that many processors, though there be fewer.
     """
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(address, logging_level=logging.WARNING)
@@ -144,7 +124,7 @@ def start_ray(processors: float) -> None:
         "local",
         num_cpus=max(usable_cpus(), math.ceil(processors)),
         include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
+        object_store_memory=256 * 1024 * 1024,  # for large uploads on their way
         logging_level=logging.WARNING,
         # Images must not reach a disk, not even when memory is short.
         _system_config={"automatic_object_spilling_enabled": False},
@@ -152,8 +132,8 @@ def start_ray(processors: float) -> None:
 
 
 def middlewares() -> list[Middleware]:
-    """Returns what Ray's HTTP proxy runs around itself: see ``ProblemsForErrors``."""
-    return [Middleware(ProblemsForErrors)]
+    """Returns what Ray's HTTP proxy runs around itself."""
+    return [Middleware(problems_for_errors)]
 
 
 class Replica:
@@ -162,45 +142,27 @@ class Replica:
     app: FastAPI
 
     def check_health(self) -> None:
-        """Has Ray replace the replica while a worker of it stays dead.
-
-        Raises:
-            NotReady: ``/readyz`` says no.
-        """
+        """Has Ray replace the replica while a worker of it stays dead, as ``/readyz`` says."""
         if reason := self.app.state.recognizer.not_ready_reason:
             raise NotReady(reason)
 
 
-class WholePaths:
-    """Leaves an application its paths: Ray tells it that its route prefix is no part of them.
+def whole_paths(app: ASGIApp) -> ASGIApp:
+    """Leaves an application its paths: Ray tells it that its route prefix is no part of them."""
 
-    Args:
-        app: What is inside.
-    """
+    async def serve_whole(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "root_path": ""}, receive, send)
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request, stream or life cycle."""
-        await self._app({**scope, "root_path": ""}, receive, send)
+    return serve_whole
 
 
-class ProblemsForErrors:
-    """Answers in the API's words where Ray would answer in its own, as no replica did.
+def problems_for_errors(proxy: ASGIApp) -> ASGIApp:
+    """Answers in the API's words where Ray would answer in its own, as no replica did."""
+    refuse = RequestContext(AnswerFaults(_no_replica), Metrics(), lambda: False)
 
-    Args:
-        app: Ray's HTTP proxy.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._refuse = RequestContext(AnswerFaults(_no_replica), Metrics(), lambda: False)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
-        if scope["type"] != "http" or scope["path"].startswith(RAYS_PATHS):
-            await self._app(scope, receive, send)
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/-/"):  # the proxy's own
+            await proxy(scope, receive, send)
             return
         request_headers = MutableHeaders(scope=scope)
         if not SANE_REQUEST_ID.fullmatch(request_headers.get("x-request-id", "")):
@@ -216,39 +178,38 @@ class ProblemsForErrors:
             if passes:
                 await send(message)
 
-        await self._app(scope, receive, send_ours)
+        await proxy(scope, receive, send_ours)
         if not passes:
-            await self._refuse(scope, receive, send)
+            await refuse(scope, receive, send)
+
+    return answer
 
 
-def _application(
-    settings: Settings, cluster: ClusterSettings, least: int, most: int
-) -> "Application":
+def _application(settings: Settings, cluster: ClusterSettings) -> Application:
     settings = cluster.for_replica(settings)
-
-    def make_app() -> FastAPI:  # in the replica
-        return _make_app(settings, cluster.metrics_port)
-
     deployment = serve.deployment(
-        serve.ingress(make_app)(Replica),
+        serve.ingress(lambda: _make_app(settings, cluster.metrics_port))(Replica),
         name="replica",
         ray_actor_options={"num_cpus": cluster.replica_cpus, "num_gpus": cluster.replica_gpus},
         autoscaling_config=AutoscalingConfig(
-            min_replicas=least, max_replicas=most, target_ongoing_requests=cluster.target_requests
+            min_replicas=cluster.min_replicas,
+            max_replicas=cluster.max_replicas,
+            target_ongoing_requests=cluster.target_requests,
         ),
         max_ongoing_requests=ONGOING_REQUESTS + settings.max_queue,
         graceful_shutdown_timeout_s=settings.drain_seconds,
-        max_constructor_retry_count=CONSTRUCTOR_ATTEMPTS,
+        max_constructor_retry_count=3,  # a model that cannot be loaded should fail the start
         logging_config=LoggingConfig(enable_access_log=False),  # we have a log line of our own
     )
     return deployment.bind()
 
 
 def _make_app(settings: Settings, metrics_port: int) -> FastAPI:
+    """Makes the application of a replica, in the replica."""
     logs.configure(settings.log_format)
     metrics = Metrics(count_emotions=settings.metrics_emotions)
     app = create_app(settings, metrics=metrics)
-    app.add_middleware(WholePaths)
+    app.add_middleware(whole_paths)
     app.router.routes.insert(0, Route("/metrics", _metrics_elsewhere))
     for port in range(metrics_port, metrics_port + METRICS_PORTS):
         with contextlib.suppress(OSError):  # another replica's
@@ -265,13 +226,3 @@ async def _metrics_elsewhere(_request: Request) -> NoReturn:
 
 async def _no_replica(_scope: Scope, _receive: Receive, _send: Send) -> NoReturn:
     raise NotReady("the service is starting, is stopped, or has lost the replica of this request")
-
-
-def _on_signals(stop: threading.Event) -> None:
-    def end(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)  # Ray ends what it started when it misses this process
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)

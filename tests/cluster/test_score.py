@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def run(source: Path, target: Path, models: Path, **job) -> dict:
     settings = Settings(models_dir=models, models=job.pop("model", "first"))
     cluster = ClusterSettings(replica_cpus=0.5)
-    job = {"batch_size": 8, "workers": 1} | job
+    job = {"workers": 1, "progress": lambda done, total: None} | job
     return scoring.score(str(source), str(target), settings, cluster, **job)
 
 
@@ -94,7 +94,7 @@ async def test_every_file_is_a_row_and_a_bad_one_costs_one_row(
 def test_a_file_that_cannot_be_read_costs_one_row(standin_models, grey_crop, tmp_path):
     (tmp_path / "crop.png").write_bytes(grey_crop)
     settings = Settings(models_dir=standin_models, models="first")
-    scorer = scoring.Scorer(settings, EmotionOptions(), LocalFileSystem(), 8)
+    scorer = scoring.Scorer(settings, {"detect": "auto"}, LocalFileSystem())
     items = [{"ids": [name], "path": str(tmp_path / name)} for name in ("crop.png", "gone.png")]
     (scored,) = scorer(pa.Table.from_pylist(items))
     assert scored["problem_code"].to_pylist() == [None, "unreadable_file"]
@@ -120,7 +120,7 @@ def test_scores_of_different_makings_are_not_mixed(ray_machine, standin_models, 
     with pytest.raises(ValueError, match="another model"):
         run(source, target, standin_models, model="second")
     with pytest.raises(ValueError, match="another --detect"):
-        run(source, target, standin_models, options=EmotionOptions(detect="true"))
+        run(source, target, standin_models, detect="true")
 
 
 def test_an_input_or_output_that_cannot_be_used_is_refused(standin_models, tmp_path):
@@ -169,13 +169,12 @@ def test_rows_of_parquet_are_scored_and_resumed(
 
 
 def test_a_killed_worker_costs_no_row(ray_machine, standin_models, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "ROWS_PER_FILE", 1)  # so that progress can be seen
+    monkeypatch.setattr(scoring, "ROWS_PER_FILE", 4)  # so that progress can be seen
+    monkeypatch.setattr(scoring, "IMAGES_AT_A_TIME", 4)
     source, target = tmp_path / "in", tmp_path / "out"
     write_crops(source, 400)
     summaries: list[dict] = []
-    working = threading.Thread(
-        target=lambda: summaries.append(run(source, target, standin_models, batch_size=4))
-    )
+    working = threading.Thread(target=lambda: summaries.append(run(source, target, standin_models)))
     working.start()
     give_up = time.monotonic() + 120
     while not list(target.glob("scores-*")):

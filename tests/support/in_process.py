@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 from ferserve.api.app import create_app
+from ferserve.benchmark.schemas import BenchmarkDetails, Links
 from ferserve.settings import Settings
 
 
@@ -20,3 +22,11 @@ async def serving(models_dir: Path, **settings: object) -> AsyncIterator[httpx.A
     ):
         client.app = app
         yield client
+
+
+def queued() -> BenchmarkDetails:
+    """A benchmark that waits."""
+    job_id = uuid4().hex
+    path = f"/v1/benchmark/{job_id}"
+    links = Links(self=path, events=f"{path}/events", report=f"{path}/report")
+    return BenchmarkDetails(id=job_id, source="operator", models=["first"], links=links)

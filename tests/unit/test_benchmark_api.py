@@ -11,19 +11,18 @@ import numpy as np
 import onnxruntime
 import pytest
 from class_folders import encoded, images, zipped
-from ferserve.benchmark.jobs import JobSpec
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.fer2013.votes import majority, read_votes
-from in_process import serving
+from in_process import queued, serving
 from synthetic_fer2013 import write_votes
 
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch):
-    monkeypatch.setattr("ferserve.benchmark.jobs.EVENT_INTERVAL", 0.0)
+    monkeypatch.setattr("ferserve.api.benchmark.EVENT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ async def occupied(client) -> asyncio.Event:
         begun.set()
         await gate.wait()
 
-    client.app.state.benchmarks.queue.submit(JobSpec(("first",), "all"), work)
+    client.app.state.benchmarks.queue.submit(queued(), work)
     await begun.wait()
     return gate
 
@@ -341,7 +340,7 @@ async def test_closing_the_service_ends_its_benchmarks(standin_models, small_zip
         await occupied(client)
         await client.post("/v1/benchmark")
         queue = client.app.state.benchmarks.queue
-    assert {job.status for job in queue.jobs} == {"cancelled"}
+    assert {job.state.status for job in queue.jobs} == {"cancelled"}
 
 
 # What is refused

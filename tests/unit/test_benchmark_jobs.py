@@ -1,12 +1,16 @@
 """The queue of jobs, with plain coroutines as work."""
 
 import asyncio
+import weakref
+from types import SimpleNamespace
 
 import pytest
-from ferserve.benchmark.jobs import HISTORY, JobQueue, JobSpec
+from ferserve.benchmark.jobs import HISTORY, Job, JobQueue
 from ferserve.errors import InternalError, InvalidArchive, NotFound, NotReady, QueueFull, Refusal
+from ferserve.schemas import ModelReference
+from in_process import queued
 
-SPEC = JobSpec(("first",), "all")
+MODEL = ModelReference(name="first", version="1.0.0", sha256="0" * 64)
 
 
 class Work:
@@ -28,35 +32,33 @@ class Work:
 
 
 class Outcome:
-    accuracies = {"first": 0.5}  # noqa: RUF012
-    result = None
-
-
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch):
-    monkeypatch.setattr("ferserve.benchmark.jobs.EVENT_INTERVAL", 0.0)
+    result = SimpleNamespace(results=[SimpleNamespace(model=MODEL, accuracy=0.5)])
+    mistakes = None
 
 
 @pytest.fixture
 async def queue():
     queue = JobQueue(2)
-    queue.start()
     yield queue
     await queue.close()
 
 
+def submit(queue, work) -> Job:
+    with queue.reserve():
+        return queue.submit(queued(), work)
+
+
 async def ended(job):
-    async for state in job.follow():
-        last = state
-    return last
+    await asyncio.wait({job.task})
+    return job.state
 
 
 async def test_a_job_runs_and_leaves_its_outcome(queue):
     work = Work()
-    job = queue.submit(SPEC, work)
-    assert job.status == "queued"
+    job = submit(queue, work)
+    assert job.state.status == "queued"
     await work.begun.wait()
-    assert job.status == "running"
+    assert job.state.status == "running"
     work.gate.set()
     state = await ended(job)
     assert state.status == "succeeded"
@@ -66,33 +68,33 @@ async def test_a_job_runs_and_leaves_its_outcome(queue):
 
 async def test_one_job_runs_at_a_time_in_the_order_they_came(queue):
     first, second = Work(), Work()
-    jobs = [queue.submit(SPEC, first), queue.submit(SPEC, second)]
+    jobs = [submit(queue, first), submit(queue, second)]
     await first.begun.wait()
     await asyncio.sleep(0)
     assert not second.begun.is_set()
     first.gate.set()
     await second.begun.wait()
-    assert [job.status for job in jobs] == ["succeeded", "running"]
+    assert [job.state.status for job in jobs] == ["succeeded", "running"]
 
 
 async def test_beyond_the_queue_jobs_are_refused(queue):
     work = [Work() for _ in range(3)]
-    jobs = [queue.submit(SPEC, one) for one in work]
+    jobs = [submit(queue, one) for one in work]
     await work[0].begun.wait()
-    with pytest.raises(QueueFull, match="2 benchmarks"):
-        queue.submit(SPEC, Work())
+    with pytest.raises(QueueFull, match="at most 2 benchmarks"):
+        submit(queue, Work())
     with pytest.raises(QueueFull), queue.reserve():
         pass
     work[0].gate.set()
     await work[1].begun.wait()
-    assert queue.submit(SPEC, Work()).status == "queued"
+    assert submit(queue, Work()).state.status == "queued"
     assert len(queue.jobs) == len(jobs) + 1
 
 
 async def test_a_place_is_held_while_an_upload_is_read(queue):
     with queue.reserve(), queue.reserve(), queue.reserve(), pytest.raises(QueueFull):
-        queue.submit(SPEC, Work())
-    assert queue.submit(SPEC, Work())
+        submit(queue, Work())
+    assert submit(queue, Work())
 
 
 @pytest.mark.parametrize(
@@ -102,38 +104,39 @@ async def test_a_place_is_held_while_an_upload_is_read(queue):
         (Refusal("no luck", code="nothing_to_score"), "nothing_to_score", "no luck"),
         (ValueError("secret"), "internal_error", "the service's log has more"),
         (InternalError("secret"), "internal_error", "the service's log has more"),
+        (ExceptionGroup("", [NotReady("no luck")]), "not_ready", "no luck"),
     ],
-    ids=["refusal", "refusal of a job", "fault", "failed batch"],
+    ids=["refusal", "refusal of a job", "fault", "failed batch", "failed stream of batches"],
 )
 async def test_a_failure_is_explained_and_the_next_job_runs(queue, error, code, detail):
     async def fail(job):
         raise error
 
-    state = await ended(queue.submit(SPEC, fail))
+    state = await ended(submit(queue, fail))
     assert state.status == "failed"
     assert (state.problem.code, state.problem.detail) == (code, detail)
     work = Work()
     work.gate.set()
-    assert (await ended(queue.submit(SPEC, work))).status == "succeeded"
+    assert (await ended(submit(queue, work))).status == "succeeded"
 
 
 async def test_cancelling_ends_the_running_job_and_its_work(queue):
     work, after = Work(), Work()
-    job = queue.submit(SPEC, work)
+    job = submit(queue, work)
     await work.begun.wait()
-    queue.submit(SPEC, after)
-    assert queue.cancel(job.id).status == "cancelled"
+    submit(queue, after)
+    assert queue.cancel(job.state.id).state.status == "cancelled"
     await after.begun.wait()
     assert work.cancelled
-    assert job.status == "cancelled"
+    assert job.state.status == "cancelled"
 
 
 async def test_a_job_cancelled_while_it_waits_never_runs(queue):
     first, second, third = Work(), Work(), Work()
-    queue.submit(SPEC, first)
-    job = queue.submit(SPEC, second)
-    queue.submit(SPEC, third)
-    queue.cancel(job.id)
+    submit(queue, first)
+    job = submit(queue, second)
+    submit(queue, third)
+    queue.cancel(job.state.id)
     first.gate.set()
     await third.begun.wait()
     assert not second.begun.is_set()
@@ -142,49 +145,59 @@ async def test_a_job_cancelled_while_it_waits_never_runs(queue):
 async def test_cancelling_what_has_ended_changes_nothing(queue):
     work = Work()
     work.gate.set()
-    job = queue.submit(SPEC, work)
+    job = submit(queue, work)
     await ended(job)
-    assert queue.cancel(job.id).status == "succeeded"
+    assert queue.cancel(job.state.id).state.status == "succeeded"
 
 
 async def test_an_ended_job_holds_its_upload_no_more(queue):
     work = Work()
+    held = weakref.ref(work)
     work.gate.set()
-    job = queue.submit(SPEC, work)
-    assert job.work is work
+    job = submit(queue, work)
+    del work
     await ended(job)
-    assert job.work is None
+    assert held() is None
 
 
-async def test_a_follower_hears_of_progress_and_of_the_end(queue):
+async def test_a_job_tells_how_far_it_is_and_for_how_long(queue):
     proceed = asyncio.Event()
 
     async def work(job):
-        await proceed.wait()
         job.advance("scoring", 5, 10, model="first", rate=2.5)
-        await asyncio.sleep(0.5)
+        await proceed.wait()
         return Outcome()
 
-    job = queue.submit(SPEC, work)
-    states = []
-    async for state in job.follow():
-        states.append(state)
-        proceed.set()
-    assert states[0].status == "queued"
-    scoring = [state.progress for state in states if state.progress.stage == "scoring"]
-    assert (scoring[0].done, scoring[0].total, scoring[0].seconds_left) == (5, 10, 2.0)
-    assert states[-1].status == "succeeded"
-    assert states[-1].progress.stage == "finished"
+    job = submit(queue, work)
+    assert job.state.progress.stage == "waiting"
+    await asyncio.sleep(0)
+    progress = job.state.progress
+    assert (progress.stage, progress.model, progress.done, progress.total) == (
+        "scoring", "first", 5, 10,
+    )  # fmt: skip
+    assert progress.seconds_left == 2.0
+    proceed.set()
+    progress = (await ended(job)).progress
+    assert (progress.stage, progress.done, progress.seconds_left) == ("finished", 5, None)
 
 
-async def test_a_silent_job_is_heard_of_now_and_then(queue, monkeypatch):
-    monkeypatch.setattr("ferserve.benchmark.jobs.KEEP_ALIVE", 0.01)
-    work = Work()
-    follower = queue.submit(SPEC, work).follow()
-    await work.begun.wait()
-    while await anext(follower) is not None:
-        pass
-    await follower.aclose()
+async def test_work_that_outlives_its_cancellation_changes_nothing(queue):
+    proceed, over = asyncio.Event(), asyncio.Event()
+
+    async def deaf(job):
+        try:
+            await proceed.wait()
+        except asyncio.CancelledError:
+            job.advance("scoring", 1, 2)
+            over.set()
+        return Outcome()
+
+    job = submit(queue, deaf)
+    await asyncio.sleep(0)
+    queue.cancel(job.state.id)
+    state = await ended(job)
+    assert over.is_set()
+    assert (state.status, state.accuracy, state.progress.stage) == ("cancelled", {}, "finished")
 
 
 async def test_the_last_jobs_are_remembered_newest_first(queue):
@@ -192,29 +205,21 @@ async def test_the_last_jobs_are_remembered_newest_first(queue):
     for _ in range(HISTORY + 3):
         work = Work()
         work.gate.set()
-        job = queue.submit(SPEC, work)
+        job = submit(queue, work)
         await ended(job)
         jobs.append(job)
     assert queue.jobs == jobs[: -HISTORY - 1 : -1]
     with pytest.raises(NotFound):
-        queue.get(jobs[0].id)
+        queue.get(jobs[0].state.id)
 
 
 async def test_closing_cancels_all_and_takes_no_more():
     queue = JobQueue(2)
-    queue.start()
     running, waiting = Work(), Work()
-    jobs = [queue.submit(SPEC, running), queue.submit(SPEC, waiting)]
+    jobs = [submit(queue, running), submit(queue, waiting)]
     await running.begun.wait()
     await queue.close()
-    assert [job.status for job in jobs] == ["cancelled", "cancelled"]
+    assert [job.state.status for job in jobs] == ["cancelled", "cancelled"]
     assert running.cancelled
     with pytest.raises(NotReady):
-        queue.submit(SPEC, Work())
-
-
-async def test_a_queue_that_was_not_started_takes_nothing():
-    queue = JobQueue(2)
-    with pytest.raises(NotReady):
-        queue.submit(SPEC, Work())
-    await queue.close()
+        submit(queue, Work())

@@ -11,8 +11,8 @@ import ferserve
 import httpx
 import pytest
 from ferserve import Client
-from ferserve.benchmark.jobs import Job, JobSpec
 from ferserve.interface import AsyncInterface, Interface, each
+from in_process import queued
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ async def test_an_iterable_that_may_block_is_asked_in_a_thread():
 
 @pytest.mark.usefixtures("_interruptible")
 def test_an_interrupted_wait_cancels_the_benchmark():
-    job = Job(JobSpec(("first",), "all"), None)
+    job = queued()
     methods = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         methods.append(request.method)
-        return httpx.Response(200, content=job.details().model_dump_json())
+        return httpx.Response(200, content=job.model_dump_json())
 
     def interrupt(_: object) -> None:
         if methods == ["POST", "GET", "GET"]:  # the main thread waits by now

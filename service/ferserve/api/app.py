@@ -13,7 +13,6 @@ from ferserve.api.budget import UploadBudget
 from ferserve.api.middleware import AnswerFaults, DrainBody, RequestContext
 from ferserve.api.problems import HANDLED, handle
 from ferserve.api.security import Guard
-from ferserve.benchmark.jobs import JobQueue
 from ferserve.benchmark.run import Benchmarks
 from ferserve.metrics import Metrics
 from ferserve.recognizer import AsyncRecognizer
@@ -57,10 +56,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.recognizer = serving = recognizer or AsyncRecognizer(settings, metrics)
-        queue = JobQueue(settings.benchmark_queue, settings.root_path)
-        app.state.benchmarks = benchmarks = Benchmarks(serving, queue)
         await serving.start()
-        benchmarks.queue.start()
+        app.state.benchmarks = benchmarks = Benchmarks(serving)
         yield
         app.state.streams.begin_close()
         await benchmarks.queue.close()

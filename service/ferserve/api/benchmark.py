@@ -1,6 +1,7 @@
 """``/v1/benchmark``: accuracy jobs on the operator's FER2013 or on an uploaded zip."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -39,22 +40,15 @@ MAX_JSON_BYTES = 64 * 1024
 UPLOAD_SECONDS = 600
 """An upload holds a place in the queue while it is read, so it has to end."""
 
+EVENT_SECONDS = 0.25
+"""Pause between two events of a job."""
+
 BUDGET_SHARE = 0.5
 """The part of the budget for uploads that zips may fill: they stay until their jobs have run."""
 
 router = APIRouter(prefix="/v1/benchmark", tags=["benchmark"])
 
-_NO_DATASET = (
-    "no FER2013 is configured: the operator sets FERSERVE_DATASET to the Kaggle zip, its unpacked "
-    "folder or fer2013.csv, and restarts the service; or send a zip of class folders as "
-    "multipart/form-data"
-)
-
-_NO_VOTES = (
-    "no votes are configured: the operator sets FERSERVE_VOTES to a CSV of FER+ votes and restarts "
-    "the service"
-)
-
+_ZIP = {"type": "string", "format": "binary", "description": "The zip."}
 _REQUEST_BODY = {
     "requestBody": {
         "required": False,
@@ -62,27 +56,9 @@ _REQUEST_BODY = {
         "left to the defaults. A form for one on a zip of your own: a folder for each emotion "
         "(`angry/`, `happy/`, …) with images of any format and size inside.",
         "content": {
-            JSON: {
-                "schema": BenchmarkRequest.model_json_schema(),
-                "examples": {
-                    "one model": {"value": {"model": "custom_cnn", "split": "private"}},
-                    "people's majority": {"value": {"model": "custom_cnn", "against": "votes"}},
-                    "two models": {"value": {"compare": ["custom_cnn", "resnet50v2"]}},
-                },
-            },
-            **form_body(
-                UploadOptions,
-                FIELD,
-                {"type": "string", "format": "binary", "description": "The zip."},
-            ),
+            JSON: {"schema": BenchmarkRequest.model_json_schema()},
+            **form_body(UploadOptions, FIELD, _ZIP),
         },
-    }
-}
-
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {
-        "description": "The job, which waits or runs.",
-        "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
     }
 }
 _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
@@ -93,16 +69,12 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     }
 }
 _PROBLEMS = openapi_responses(errors.NotFound, errors.InvalidParameter, *GUARDED)
-_HTML: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A page that needs nothing else.", "content": {"text/html": {}}}
-}
 
 
 @router.post(
     "",
     status_code=202,
-    responses=_ACCEPTED
-    | openapi_responses(
+    responses=openapi_responses(
         *UPLOADS,
         errors.DatasetNotConfigured,
         errors.TooManyImages,
@@ -122,18 +94,28 @@ async def start_benchmark(
     if request.query_params:
         names = ", ".join(request.query_params)
         raise errors.InvalidParameter(f"{names}: options come in the body, not in the query")
+    kind = media_type(request)
+    if kind not in (FORM, JSON, ""):
+        raise errors.UnsupportedMediaType(
+            "send application/json for a benchmark on the operator's data set, or "
+            f"multipart/form-data with a zip as field {FIELD!r}"
+        )
     charge = Charge(budget, BUDGET_SHARE)
     try:
         with benchmarks.queue.reserve():
-            submit = await _read(request, benchmarks, charge)
-        job = submit()
-    except BaseException:
+            start = _on_upload if kind == FORM else _on_dataset
+            job = await start(request, benchmarks, charge)
+    except BaseException as error:
         charge.give_back()
-        raise
+        if not isinstance(error, ValidationError):
+            raise
+        described = describe_faults(error)  # names the parameter and the rule, never the value
+        if any(fault["type"] == "json_invalid" for fault in error.errors()):
+            raise errors.MalformedRequest(f"the body is no JSON: {described}") from None
+        raise errors.InvalidParameter(described) from None
     job.owner, job.release = _owner(request), charge.give_back
-    answer = job.describe()
-    response.headers["Location"] = answer.links.self
-    return answer
+    response.headers["Location"] = job.state.links.self
+    return job.state
 
 
 async def get_job(job_id: str, request: Request, benchmarks: BenchmarksDependency) -> Job:
@@ -161,21 +143,19 @@ JobDependency = Annotated[Job, Depends(get_job)]
 async def list_benchmarks(request: Request, benchmarks: BenchmarksDependency) -> BenchmarkList:
     """Lists the caller's among the last 20 benchmarks, newest first, without their results."""
     owner = _owner(request)
-    return BenchmarkList(
-        jobs=[job.describe() for job in benchmarks.queue.jobs if job.owner == owner]
-    )
+    return BenchmarkList(jobs=[job.state for job in benchmarks.queue.jobs if job.owner == owner])
 
 
 @router.get("/{job_id}", responses=_PROBLEMS)
 async def get_benchmark(job: JobDependency) -> BenchmarkDetails:
     """Returns a benchmark: its progress, then its result."""
-    return job.details()
+    return job.state
 
 
 @router.delete("/{job_id}", responses=_PROBLEMS)
 async def cancel_benchmark(job: JobDependency, benchmarks: BenchmarksDependency) -> BenchmarkJob:
     """Cancels a benchmark that waits or runs; one that has ended stays as it is."""
-    return benchmarks.queue.cancel(job.id).describe()
+    return benchmarks.queue.cancel(job.state.id).state
 
 
 @router.get(
@@ -190,7 +170,7 @@ async def follow_benchmark(job: JobDependency) -> StreamingResponse:
     )
 
 
-@router.get("/{job_id}/report", response_class=HTMLResponse, responses=_HTML | _PROBLEMS)
+@router.get("/{job_id}/report", response_class=HTMLResponse, responses=_PROBLEMS)
 async def get_report(job: JobDependency, thumbnails: bool = False) -> HTMLResponse:
     """Returns a benchmark as a page to look at and to show; it reloads itself until the end.
 
@@ -201,64 +181,32 @@ async def get_report(job: JobDependency, thumbnails: bool = False) -> HTMLRespon
 
 
 async def _events(job: Job) -> AsyncIterator[str]:
-    async for state in job.follow():
-        if state is None:
-            yield ": still there\n\n"
-            continue
-        name = "finished" if state.finished_at else "progress"
-        yield f"event: {name}\ndata: {state.model_dump_json()}\n\n"
+    ended = False
+    while not ended:
+        ended = job.ended
+        name = "finished" if ended else "progress"
+        yield f"event: {name}\ndata: {job.state.model_dump_json(exclude={'result'})}\n\n"
+        if not ended:
+            await asyncio.sleep(EVENT_SECONDS)
 
 
-async def _read(request: Request, benchmarks: Benchmarks, take: Take) -> Callable[[], Job]:
-    """Reads and checks the request; returns what will queue its job."""
-    kind = media_type(request)
-    if kind == FORM:
-        return await _read_upload(request, benchmarks, take)
-    if kind in (JSON, ""):
-        return await _read_request(request, benchmarks, take)
-    raise errors.UnsupportedMediaType(
-        "send application/json for a benchmark on the operator's data set, or multipart/form-data "
-        f"with a zip as field {FIELD!r}"
-    )
-
-
-async def _read_request(request: Request, benchmarks: Benchmarks, take: Take) -> Callable[[], Job]:
+async def _on_dataset(request: Request, benchmarks: Benchmarks, take: Take) -> Job:
     body = await read_json(request, MAX_JSON_BYTES, take)
-    try:
-        asked = BenchmarkRequest.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        raise _refusal(error) from None
-    benchmarks.check_models(asked)
-    if not benchmarks.has_dataset:
-        raise errors.DatasetNotConfigured(_NO_DATASET)
-    if asked.against == "votes" and not benchmarks.has_votes:
-        raise errors.DatasetNotConfigured(_NO_VOTES)
-    return lambda: benchmarks.on_dataset(asked)
+    return benchmarks.on_dataset(BenchmarkRequest.model_validate_json(body or b"{}"))
 
 
-async def _read_upload(request: Request, benchmarks: Benchmarks, take: Take) -> Callable[[], Job]:
+async def _on_upload(request: Request, benchmarks: Benchmarks, take: Take) -> Job:
     parts = await read_form(request, benchmarks.max_upload_bytes, take, UPLOAD_SECONDS)
     fields: dict[str, Any] = {}
     for name, content in parts:
-        value = content.decode("utf-8", "replace") if name != FIELD else ""
+        if name == FIELD:
+            continue
+        value = content.decode("utf-8", "replace")
         if name == "compare":  # once for each name, or once with commas
             fields.setdefault(name, []).extend(part.strip() for part in value.split(","))
-        elif name != FIELD:
-            if name in fields:
-                raise errors.InvalidParameter(f"{name}: is there twice")
+        elif name in fields:
+            raise errors.InvalidParameter(f"{name}: is there twice")
+        else:
             fields[name] = value
-    try:
-        options = UploadOptions.model_validate(fields)
-    except ValidationError as error:
-        raise _refusal(error) from None
-    benchmarks.check_models(options)
-    archive = await run_in_threadpool(benchmarks.open_archive, the_file(parts))
-    return lambda: benchmarks.on_upload(archive, options)
-
-
-def _refusal(error: ValidationError) -> errors.Refusal:
-    """Names the parameter and the rule, never the value."""
-    described = describe_faults(error)
-    if any(fault["type"] == "json_invalid" for fault in error.errors()):
-        return errors.MalformedRequest(f"the body is no JSON: {described}")
-    return errors.InvalidParameter(described)
+    options = UploadOptions.model_validate(fields)
+    return await benchmarks.on_upload(the_file(parts), options)

@@ -8,20 +8,15 @@ import io
 import stat
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
-from ferserve.errors import (
-    InvalidArchive,
-    PayloadTooLarge,
-    TooManyImages,
-    UnsupportedMediaType,
-)
+from ferserve import errors
 from ferserve.fer2013.containers import is_litter
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import emotion_label
+from ferserve.settings import Settings
 
 MAX_RATIO = 200
 """Unpacked bytes over the zip's: images hardly shrink, blank BMPs about 100-fold; bombs start at
@@ -41,29 +36,8 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImp
 """What zipfile raises on files that are no zip or a broken one."""
 
 
-@dataclass(frozen=True)
-class ArchiveLimits:
-    """What an upload may hold.
-
-    Attributes:
-        entries: Most entries, folders included.
-        unpacked_bytes: Most bytes of all files together.
-        file_bytes: Most bytes of one file.
-    """
-
-    entries: int
-    unpacked_bytes: int
-    file_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledFile:
-    """A file of the archive.
-
-    Attributes:
-        name: ``<emotion>/<file name>``.
-        label: Index into ``EMOTIONS``.
-    """
+class LabelledFile(NamedTuple):
+    """A file of the archive: ``<emotion>/<file name>`` and the index into ``EMOTIONS``."""
 
     name: str
     label: int
@@ -71,108 +45,94 @@ class LabelledFile:
 
 
 class LabelledArchive:
-    """The images of a zip, by class; to be read by one thread at a time.
-
-    Attributes:
-        files: In order of class and name.
-        sha256: Of the zip file.
+    """The images of a zip, in order of class and name; to be read by one thread at a time.
 
     Raises:
-        Refusal: One of its subclasses, if the zip is refused.
+        Refusal: One of its subclasses, if the zip is damaged, over a limit or laid out otherwise.
     """
 
-    def __init__(self, data: bytes, limits: ArchiveLimits) -> None:
+    def __init__(self, data: bytes, settings: Settings) -> None:
         if not data.startswith(b"PK"):
-            raise UnsupportedMediaType("the file is no zip")
+            raise errors.UnsupportedMediaType("the file is no zip")
+        most = settings.benchmark_max_entries
         # zipfile makes an object of every entry, so they are counted first.
-        if data.count(ENTRY_SIGNATURE) > limits.entries:
-            raise TooManyImages(f"the zip may have at most {limits.entries} entries")
+        if data.count(ENTRY_SIGNATURE) > most:
+            raise errors.TooManyImages(f"the zip may have at most {most} entries")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except DAMAGED as error:
-            raise InvalidArchive("the zip is damaged") from error
+            raise errors.InvalidArchive("the zip is damaged") from error
         entries = [entry for entry in self._zip.infolist() if not is_litter(entry.filename)]
-        _check_size(entries, len(data), limits)
-        for entry in entries:
-            _check_entry(entry)
+        _check_sizes(entries, len(data), settings)
         self.files = _sort_into_classes(entries)
         self.sha256 = hashlib.sha256(data).hexdigest()
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of files of each class."""
-        counts = Counter(file.label for file in self.files)
-        return {emotion: counts[label] for label, emotion in enumerate(EMOTIONS)}
 
     def read(self, file: LabelledFile) -> bytes:
         """Unpacks one file.
 
         Raises:
-            InvalidArchive: It is damaged.
+            Refusal: It is damaged.
         """
         try:
             # Reads no more than the directory says, which was checked.
             return self._zip.read(file.entry)
         except DAMAGED as error:
-            raise InvalidArchive(f"{file.name} is damaged in the zip") from error
+            detail = f"{file.name} is damaged in the zip"
+            raise errors.Refusal(detail, code="damaged_file") from error
 
 
-def _check_size(entries: Sequence[zipfile.ZipInfo], packed: int, limits: ArchiveLimits) -> None:
+def _check_sizes(entries: Sequence[zipfile.ZipInfo], packed: int, settings: Settings) -> None:
     total = sum(entry.file_size for entry in entries)
-    if total > limits.unpacked_bytes:
-        raise PayloadTooLarge(
-            f"the zip unpacks to {total} bytes; at most {limits.unpacked_bytes} are accepted"
-        )
-    if total > MAX_RATIO * packed:
-        raise PayloadTooLarge(
-            f"the zip unpacks to {total // packed} times its size; at most {MAX_RATIO} is accepted"
-        )
-    largest = max(entries, key=lambda entry: entry.file_size, default=None)
-    if largest and largest.file_size > limits.file_bytes:
-        raise PayloadTooLarge(
-            f"{_shown(largest)} has {largest.file_size} bytes; "
-            f"a file may have at most {limits.file_bytes}"
-        )
+    most = min(settings.benchmark_max_unpacked_bytes, MAX_RATIO * packed)
+    if total > most:
+        limit = f"at most {most} are accepted, and {MAX_RATIO} times its size"
+        raise errors.PayloadTooLarge(f"the zip unpacks to {total} bytes; {limit}")
+    for entry in entries:
+        if entry.file_size > settings.max_upload_bytes:
+            limit = f"a file may have at most {settings.max_upload_bytes}"
+            raise errors.PayloadTooLarge(f"{_shown(entry)} has {entry.file_size} bytes; {limit}")
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     name = entry.orig_filename
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or set(name) & FORBIDDEN:
-        raise InvalidArchive(f"{_shown(entry)}: a name must be a plain relative path")
-    if stat.S_ISLNK(entry.external_attr >> 16):
-        raise InvalidArchive(f"{_shown(entry)}: links are not accepted")
-    if entry.flag_bits & 0x1:
-        raise InvalidArchive(f"{_shown(entry)}: is encrypted")
-    if entry.compress_type not in METHODS:
-        raise InvalidArchive(f"{_shown(entry)}: pack it with deflate, or store it")
+    is_plain = not (path.is_absolute() or ".." in path.parts or set(name) & FORBIDDEN)
+    rules = {
+        "a name must be a plain relative path": is_plain,
+        "links are not accepted": not stat.S_ISLNK(entry.external_attr >> 16),
+        "is encrypted": not entry.flag_bits & 0x1,
+        "pack it with deflate, or store it": entry.compress_type in METHODS,
+    }
+    for fault, is_met in rules.items():
+        if not is_met:
+            raise errors.InvalidArchive(f"{_shown(entry)}: {fault}")
 
 
 def _sort_into_classes(entries: Sequence[zipfile.ZipInfo]) -> list[LabelledFile]:
     files: dict[PurePosixPath, LabelledFile] = {}
     for entry in entries:
+        _check_entry(entry)
         if entry.is_dir():
             continue
         path = PurePosixPath(entry.filename)
         label = emotion_label(path.parent.name)
         if label is None:
-            raise InvalidArchive(
-                f"{_shown(entry)}: lies in no folder named for an emotion; expected {LAYOUT}"
-            )
+            fault = f"lies in no folder named for an emotion; expected {LAYOUT}"
+            raise errors.InvalidArchive(f"{_shown(entry)}: {fault}")
         emotion = EMOTIONS[label]
         place = path.parent.parent / emotion / path.name
         if place in files:
-            raise InvalidArchive(f"{_shown(entry)}: is there twice")
+            raise errors.InvalidArchive(f"{_shown(entry)}: is there twice")
         files[place] = LabelledFile(f"{emotion}/{path.name}", label, entry)
     roots = {place.parent.parent for place in files}
     if len(roots) > 1:
-        raise InvalidArchive(
+        raise errors.InvalidArchive(
             f"the emotions' folders must lie beside each other; they are in {len(roots)} places"
         )
     present = {file.label for file in files.values()}
     missing = [emotion for label, emotion in enumerate(EMOTIONS) if label not in present]
     if missing:
-        raise InvalidArchive(f"no image of {', '.join(missing)}; expected {LAYOUT}")
+        raise errors.InvalidArchive(f"no image of {', '.join(missing)}; expected {LAYOUT}")
     return sorted(files.values(), key=lambda file: (file.label, file.name))
 
 

@@ -1,7 +1,6 @@
 """What other systems reach on FER2013, to read an accuracy by."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["reference", "measured", "published"]
 
@@ -14,53 +13,41 @@ KINDS: dict[Kind, str] = {
 """How far to trust a figure."""
 
 
-@dataclass(frozen=True)
-class Peer:
-    """Another system's accuracy.
-
-    Attributes:
-        accuracy: Share of the test images it gets right, 0..1.
-    """
+class Peer(NamedTuple):
+    """Another system, and the share of the test images that it gets right, 0..1."""
 
     name: str
     accuracy: float
     kind: Kind
 
 
-REFERENCE = (
-    Peer("Reference ResNet50V2", 0.6080, "reference"),
-    Peer("Reference Custom CNN", 0.5552, "reference"),
-    Peer("Reference VGG16", 0.5500, "reference"),
-)
+_REFERENCE = {"ResNet50V2": 0.6080, "Custom CNN": 0.5552, "VGG16": 0.5500}
+
+_MEASURED = {
+    "@vladmandic/human 3.3": {"all": 0.6604, "private": 0.6682, "leak_free": 0.6399},
+    "fer 25.10": {"all": 0.656, "private": 0.657, "leak_free": 0.639},
+    "@vladmandic/face-api 1.7": {"all": 0.5862, "private": 0.5885, "leak_free": 0.5723},
+    "facial-emotion-recognition 0.3": {"all": 0.5155, "private": 0.5210, "leak_free": 0.4826},
+    "facex 1.1": {"all": 0.439, "private": 0.437},
+}
+
+_PUBLISHED = {"EmoNeXt-XL": 0.7612, "LHC-Net": 0.7442, "VGG (Khaireddin & Chen)": 0.7328}
 
 PEERS: dict[str, tuple[Peer, ...]] = {
-    "all": (
-        *REFERENCE,
-        Peer("@vladmandic/human 3.3", 0.6604, "measured"),
-        Peer("fer 25.10", 0.656, "measured"),
-        Peer("@vladmandic/face-api 1.7", 0.5862, "measured"),
-        Peer("facial-emotion-recognition 0.3", 0.5155, "measured"),
-        Peer("facex 1.1", 0.439, "measured"),
-    ),
-    "public": REFERENCE,
-    "private": (
-        *REFERENCE,
-        Peer("@vladmandic/human 3.3", 0.6682, "measured"),
-        Peer("fer 25.10", 0.657, "measured"),
-        Peer("@vladmandic/face-api 1.7", 0.5885, "measured"),
-        Peer("facial-emotion-recognition 0.3", 0.5210, "measured"),
-        Peer("facex 1.1", 0.437, "measured"),
-        Peer("EmoNeXt-XL", 0.7612, "published"),
-        Peer("LHC-Net", 0.7442, "published"),
-        Peer("VGG (Khaireddin & Chen)", 0.7328, "published"),
-    ),
-    "leak_free": (
-        *REFERENCE,
-        Peer("@vladmandic/human 3.3", 0.6399, "measured"),
-        Peer("fer 25.10", 0.639, "measured"),
-        Peer("@vladmandic/face-api 1.7", 0.5723, "measured"),
-        Peer("facial-emotion-recognition 0.3", 0.4826, "measured"),
-    ),
+    split: (
+        *(Peer(f"Reference {name}", share, "reference") for name, share in _REFERENCE.items()),
+        *(
+            Peer(name, shares[split], "measured")
+            for name, shares in _MEASURED.items()
+            if split in shares
+        ),
+        *(
+            Peer(name, share, "published")
+            for name, share in _PUBLISHED.items()
+            if split == "private"
+        ),
+    )
+    for split in ("all", "public", "private", "leak_free")
 }
 """By split. Nothing can be compared on other data, or on images that were trained on."""
 

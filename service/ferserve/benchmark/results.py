@@ -1,23 +1,14 @@
 """Probabilities and labels → the figures of a result."""
 
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ferserve.benchmark import schemas
 from ferserve.benchmark.dataset import LabelledFaces
-from ferserve.benchmark.schemas import (
-    BatchLatency,
-    BenchmarkResult,
-    ClassResult,
-    Comparison,
-    ConfusionMatrix,
-    Interval,
-    ModelResult,
-    ReliabilityBin,
-)
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.scoring import mcnemar, reliability_bins, score, wilson_interval
 from ferserve.fer2013.vote_scoring import score_votes, vote_reliability
@@ -27,16 +18,11 @@ MAX_MISTAKES = 24
 """Mistakes kept for the report."""
 
 
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """What running one model over all faces gave.
+class Measurement(NamedTuple):
+    """What running one model over all faces gave, in all ``seconds``.
 
-    Attributes:
-        model: The model.
-        provider: ONNX Runtime's execution provider.
-        probabilities: float32 ``[N, 7]``, columns in the order of ``EMOTIONS``.
-        batch_seconds: float64 ``[N]``, for each face the duration of its batch.
-        seconds: From the first face in to the last answer out.
+    ``probabilities`` are float32 ``[N, 7]`` in the order of ``EMOTIONS``, ``batch_seconds`` float64
+    ``[N]``: for each face the duration of its batch.
     """
 
     model: ModelReference
@@ -46,14 +32,8 @@ class Measurement:
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
-class Mistake:
-    """A face that a model was sure of, and wrong.
-
-    Attributes:
-        face: uint8 ``[48, 48]``.
-        confidence: Probability of ``predicted``, 0..1.
-    """
+class Mistake(NamedTuple):
+    """A face, uint8 ``[48, 48]``, that a model was sure of, and wrong."""
 
     face: NDArray[np.uint8]
     label: str
@@ -61,73 +41,42 @@ class Mistake:
     confidence: float
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a finished job leaves.
+Mistakes = dict[str, list[Mistake]]
+"""By model, the surest first."""
 
-    Attributes:
-        mistakes: By model; None where none may be kept.
-    """
 
-    result: BenchmarkResult
-    mistakes: dict[str, list[Mistake]] | None
+class Outcome(NamedTuple):
+    """What a finished job leaves; no mistakes where none may be kept."""
 
-    @property
-    def accuracies(self) -> dict[str, float]:
-        """Accuracy by model."""
-        return {result.model.name: result.accuracy for result in self.result.results}
+    result: schemas.BenchmarkResult
+    mistakes: Mistakes | None
 
 
 def summarise(measurements: list[Measurement], data: LabelledFaces, keep_mistakes: bool) -> Outcome:
-    """Scores the measurements of several models on the same faces.
-
-    Args:
-        measurements: One a model.
-        data: The faces.
-        keep_mistakes: Whether some of the faces may be kept.
-    """
+    """Scores the measurements of several models on the same faces."""
     scored = data.labels >= 0
     faces, labels = data.faces[scored], data.labels[scored]
     answers = {one.model.name: one.probabilities[scored] for one in measurements}
-    return Outcome(
-        result=BenchmarkResult(
-            dataset=data.info,
-            results=[
-                _result(one, answers[one.model.name], labels, data.votes) for one in measurements
-            ],
-            comparisons=[
-                _compare(first, second, answers, labels)
-                for first, second in combinations(answers, 2)
-            ],
-        ),
-        mistakes={name: worst_mistakes(rows, faces, labels) for name, rows in answers.items()}
-        if keep_mistakes
-        else None,
+    right = {name: rows.argmax(axis=1) == labels for name, rows in answers.items()}
+    result = schemas.BenchmarkResult(
+        dataset=data.info,
+        results=[_result(one, answers[one.model.name], labels, data.votes) for one in measurements],
+        comparisons=[_compare(*pair, right) for pair in combinations(right, 2)],
     )
+    mistakes = {name: _worst_mistakes(rows, faces, labels) for name, rows in answers.items()}
+    return Outcome(result, mistakes if keep_mistakes else None)
 
 
-def worst_mistakes(
+def _worst_mistakes(
     probabilities: NDArray[np.float32], faces: NDArray[np.uint8], labels: NDArray[np.int64]
 ) -> list[Mistake]:
-    """Returns the mistakes that the model was most sure of, the surest first.
-
-    Args:
-        probabilities: float32 ``[N, 7]``.
-        faces: uint8 ``[N, 48, 48]``.
-        labels: int64 ``[N]``.
-    """
-    predicted = probabilities.argmax(axis=1)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
-    confidence = probabilities.max(axis=1)
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
     return [
-        Mistake(
-            face=faces[index].copy(),  # a view would keep all faces in memory
-            label=EMOTIONS[labels[index]],
-            predicted=EMOTIONS[predicted[index]],
-            confidence=float(confidence[index]),
-        )
-        for index in surest
+        # A view of the face would keep all faces in memory.
+        Mistake(faces[i].copy(), EMOTIONS[labels[i]], EMOTIONS[predicted[i]], float(confidence[i]))
+        for i in surest
     ]
 
 
@@ -136,60 +85,46 @@ def _result(
     probabilities: NDArray[np.float32],
     labels: NDArray[np.int64],
     votes: NDArray[np.int64] | None,
-) -> ModelResult:
+) -> schemas.ModelResult:
     scores = score(probabilities, labels)
-    if votes is None:
-        against_votes, ece = None, scores.ece
-        bins = reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
-    else:
-        against_votes = score_votes(measurement.probabilities, votes)
-        ece = against_votes.ece or 0.0
+    bins = reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    against_votes = None if votes is None else score_votes(measurement.probabilities, votes)
+    if votes is not None:
         bins = vote_reliability(measurement.probabilities, votes)
+    # Faces of one batch share its duration, and two batches never take equally long to the
+    # nanosecond but by chance: so the distinct values are the batches.
+    durations = 1000 * np.unique(measurement.batch_seconds)
+    p50, p90, p95, p99, longest = np.percentile(durations, [50, 90, 95, 99, 100]).tolist()
     correct = int(np.trace(scores.confusion))
     low, high = wilson_interval(correct, scores.n)
-    return ModelResult(
+    return schemas.ModelResult(
         model=measurement.model,
         provider=measurement.provider,
         n=scores.n,
         correct=correct,
         accuracy=scores.accuracy,
-        accuracy_interval=Interval(low=low, high=high),
+        accuracy_interval=schemas.Interval(low=low, high=high),
         macro_f1=scores.macro_f1,
-        ece=ece,
-        per_class={
-            emotion: ClassResult(**asdict(of_class))
-            for emotion, of_class in scores.per_class.items()
-        },
-        confusion=ConfusionMatrix(labels=list(EMOTIONS), counts=scores.confusion.tolist()),
-        reliability=[ReliabilityBin(**asdict(one)) for one in bins],
+        ece=scores.ece if against_votes is None else against_votes.ece or 0.0,
+        per_class=scores.per_class,
+        confusion=schemas.ConfusionMatrix(labels=list(EMOTIONS), counts=scores.confusion.tolist()),
+        reliability=bins,
         votes=against_votes,
         seconds=measurement.seconds,
         faces_per_second=len(measurement.probabilities) / measurement.seconds,
-        batch_latency_ms=_latency(measurement.batch_seconds),
+        batch_latency_ms=schemas.BatchLatency(
+            batches=len(durations), p50=p50, p90=p90, p95=p95, p99=p99, max=longest
+        ),
         finished_at=datetime.now(UTC),
     )
 
 
-def _latency(batch_seconds: NDArray[np.float64]) -> BatchLatency:
-    # Faces of one batch share its duration, and two batches never take equally long to the
-    # nanosecond but by chance: so the distinct values are the batches.
-    durations = 1000 * np.unique(batch_seconds)
-    p50, p90, p95, p99 = np.percentile(durations, [50, 90, 95, 99]).tolist()
-    return BatchLatency(
-        batches=len(durations), p50=p50, p90=p90, p95=p95, p99=p99, max=float(durations[-1])
-    )
-
-
-def _compare(
-    first: str, second: str, answers: dict[str, NDArray[np.float32]], labels: NDArray[np.int64]
-) -> Comparison:
-    first_correct = answers[first].argmax(axis=1) == labels
-    second_correct = answers[second].argmax(axis=1) == labels
-    test = mcnemar(first_correct, second_correct)
-    return Comparison(
+def _compare(first: str, second: str, right: dict[str, NDArray[np.bool_]]) -> schemas.Comparison:
+    test = mcnemar(right[first], right[second])
+    return schemas.Comparison(
         first=first,
         second=second,
-        accuracy_difference=(test.only_first - test.only_second) / len(labels),
+        accuracy_difference=(test.only_first - test.only_second) / len(right[first]),
         only_first_correct=test.only_first,
         only_second_correct=test.only_second,
         p_value=test.p_value,

@@ -1,108 +1,72 @@
 """The benchmark API's data."""
 
-from datetime import datetime
-from typing import Annotated, Literal
+from datetime import UTC, datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ferserve.fer2013.scoring import ClassScores, ReliabilityBin
 from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.schemas import DetectMode, ModelReference, Probability
 
 SplitName = Literal["all", "public", "private", "leak_free", "train"]
 Against = Literal["labels", "votes"]
+Source = Literal["operator", "upload"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["waiting", "reading", "preparing", "scoring", "finished"]
 
-MAX_MODELS = 8
-"""Most models in one job: each runs over all faces."""
 
-
-class _Choice(BaseModel):
+class Choice(BaseModel):
     """What both kinds of benchmark can choose."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    model: str | None = Field(
-        default=None,
-        description="Name of a model of `/v1/models`; without it, and without `compare`, the "
-        "default one.",
-    )
-    compare: tuple[str, ...] = Field(
-        default=(),
-        max_length=MAX_MODELS,
-        description="Names of more models to score on the same faces. Every pair is compared with "
-        "McNemar's test.",
-    )
-    limit: int | None = Field(
-        default=None,
-        ge=1,
-        description="Score only that many faces, spread evenly over the data, so that the shares "
-        "of the emotions stay.",
-    )
+    model: str | None = None
+    """Name of a model of `/v1/models`; without it, and without `compare`, the default one."""
+
+    compare: tuple[str, ...] = Field(default=(), max_length=8)
+    """More models to score on the same faces. Every pair is compared with McNemar's test."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Score only that many faces, spread evenly over the data, so that the shares of the emotions
+    stay."""
 
 
-class BenchmarkRequest(_Choice):
+class BenchmarkRequest(Choice):
     """A benchmark on the operator's FER2013."""
 
-    split: SplitName = Field(
-        default="all",
-        description="`all` test images, `public` or `private` (PublicTest, PrivateTest), "
-        "`leak_free` (test images that are not, pixel for pixel, training images too), `train`.",
-    )
-    against: Against = Field(
-        default="labels",
-        description="What a right answer is: FER2013's `labels`, or by the `votes` of FER+ what "
-        "most people said of the face. Faces without a clear majority then count neither way. "
-        "Votes need FERSERVE_VOTES.",
-    )
+    split: SplitName = "all"
+    """`all` test images, `public` or `private` (PublicTest, PrivateTest), `leak_free` (test images
+    that are not, pixel for pixel, training images too), `train`."""
+
+    against: Against = "labels"
+    """What a right answer is: FER2013's `labels`, or by the `votes` of FER+ what most people said
+    of the face. Faces without a clear majority count neither way."""
 
 
-class UploadOptions(_Choice):
+class UploadOptions(Choice):
     """A benchmark on an uploaded zip: the form's fields beside `file`."""
 
-    detect: DetectMode = Field(
-        default="false",
-        description="`false` takes each whole image as one face; `true` scores the largest face "
-        "that the detector finds; `auto` looks for faces in images of over 64 pixels only.",
-    )
-    thumbnails: bool = Field(
-        default=False,
-        description="Keep the 24 most confident mistakes of each model, as 48x48 faces in memory, "
-        "for the report. Whoever can reach the service can then see them.",
-    )
+    detect: DetectMode = "false"
+    """`false` takes each whole image as one face; `true` scores the largest face that the detector
+    finds; `auto` looks for faces in images of over 64 pixels only."""
+
+    thumbnails: bool = False
+    """Keep the 24 most confident mistakes of each model as pictures for the report."""
 
 
 class Interval(BaseModel):
-    """A 95 % confidence interval."""
+    """A 95 % confidence interval, after Wilson."""
 
     low: Probability
     high: Probability
-
-
-class ClassResult(BaseModel):
-    """One emotion; a share of nothing counts as 0."""
-
-    precision: Probability
-    recall: Probability
-    f1: Probability
-    support: int = Field(description="Number of faces with this label.")
 
 
 class ConfusionMatrix(BaseModel):
-    """Which emotion was taken for which."""
+    """Which emotion was taken for which: a row a label, a column an answer."""
 
     labels: list[str]
-    counts: list[list[int]] = Field(description="Row: the label. Column: the model's answer.")
-
-
-class ReliabilityBin(BaseModel):
-    """The faces that the model was about equally sure of."""
-
-    low: Probability
-    high: Probability
-    n: int
-    confidence: Probability | None = Field(description="Mean; null in an empty bin.")
-    accuracy: Probability | None = Field(description="Null in an empty bin.")
+    counts: list[list[int]]
 
 
 class BatchLatency(BaseModel):
@@ -117,87 +81,86 @@ class BatchLatency(BaseModel):
 
 
 class ModelResult(BaseModel):
-    """One model's figures. They are shares, 0..1, unrounded."""
+    """One model's figures, shares unrounded; the calibration error is over 15 bins.
 
-    model_config = ConfigDict(protected_namespaces=())
+    `seconds` are of scoring alone. Against votes their majority takes the place of the label, and
+    `ece` and `reliability` are against the shares of people.
+    """
 
     model: ModelReference
-    provider: str = Field(description="ONNX Runtime's execution provider.")
-    n: int = Field(description="Faces scored.")
+    provider: str
+    n: int
     correct: int
     accuracy: Probability
-    accuracy_interval: Interval = Field(description="95 %, after Wilson.")
-    macro_f1: Probability = Field(description="Unweighted mean of the seven F1 scores.")
-    ece: Probability = Field(description="Expected calibration error over 15 bins.")
-    per_class: dict[str, ClassResult]
+    accuracy_interval: Interval
+    macro_f1: Probability
+    ece: Probability
+    per_class: dict[str, ClassScores]
     confusion: ConfusionMatrix
     reliability: list[ReliabilityBin]
-    seconds: float = Field(description="Scoring alone, without reading the data.")
-    votes: VoteScores | None = Field(
-        default=None,
-        description="Only against votes, whose majority then takes the place of the label above; "
-        "`ece` and `reliability` are against the shares of people.",
-    )
+    votes: VoteScores | None = None
+    seconds: float
     faces_per_second: float
     batch_latency_ms: BatchLatency
     finished_at: datetime
 
 
 class Comparison(BaseModel):
-    """McNemar's exact test of two models on the same faces."""
+    """McNemar's exact test of two models on the same faces.
+
+    The two-sided p-value is the chance of a difference at least this large if both were equally
+    good; `accuracy_difference` is the first's accuracy minus the second's.
+    """
 
     first: str
     second: str
-    accuracy_difference: float = Field(description="Accuracy of the first minus the second's.")
+    accuracy_difference: float
     only_first_correct: int
     only_second_correct: int
-    p_value: Probability = Field(
-        description="Two-sided: the chance of a difference at least this large if both were "
-        "equally good."
-    )
+    p_value: Probability
 
 
 class SkippedFile(BaseModel):
     """A file of the upload that could not be scored; it counts neither as right nor as wrong."""
 
     file: str
-    code: str = Field(description="`no_face`, or the code of the problem with the image.")
+    code: str
 
 
 class DatasetInfo(BaseModel):
-    """What was scored."""
+    """What was scored.
 
-    source: Literal["operator", "upload"]
-    sha256: str = Field(
-        description="Operator's FER2013: over all labelled images, in whatever container. "
-        "Upload: of the zip file."
-    )
-    votes_sha256: str | None = Field(default=None, description="Of FER+, where it was used.")
-    images: dict[str, int] = Field(
-        description="Number of images: of the whole data set by split, or of the upload by class."
-    )
+    Of the operator's FER2013: the hash of all labelled images, in whatever container, and the
+    number of images by split. Of an upload: the hash of the zip, the number of images by class, and
+    the first 100 files that could not be scored.
+    """
+
+    source: Source
+    sha256: str
+    votes_sha256: str | None = None
+    images: dict[str, int]
     scored: int
     skipped: int
-    skipped_files: list[SkippedFile] = Field(description="The first 100.")
+    skipped_files: list[SkippedFile] = []
 
 
 class BenchmarkResult(BaseModel):
     """What a finished benchmark found."""
 
     dataset: DatasetInfo
-    results: list[ModelResult] = Field(description="In the order asked for.")
+    results: list[ModelResult]
     comparisons: list[Comparison]
 
 
 class Progress(BaseModel):
-    """How far a job is."""
+    """How far a job is: faces done in this stage, over all models."""
 
     stage: Stage
-    model: str | None = Field(description="The model being scored.")
-    done: int = Field(description="Faces done in this stage, over all models.")
-    total: int
-    faces_per_second: float | None
-    seconds_left: float | None
+    model: str | None = None
+    done: int = 0
+    total: int = 0
+    faces_per_second: float | None = None
+    seconds_left: float | None = None
 
 
 class JobProblem(BaseModel):
@@ -216,31 +179,32 @@ class Links(BaseModel):
 
 
 class BenchmarkJob(BaseModel):
-    """A job without its result."""
+    """A job without its result.
+
+    `split` is null for an upload, and `detect` for the operator's data set; `accuracy` is by model.
+    """
 
     id: str
-    status: Status
-    source: Literal["operator", "upload"]
+    status: Status = "queued"
+    source: Source
     models: list[str]
-    split: SplitName | None = Field(description="Null for an upload.")
-    against: Against
-    limit: int | None
-    detect: DetectMode | None = Field(description="Null for the operator's data set.")
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    progress: Progress
-    accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
-        description="By model, once the job has succeeded."
-    )
-    problem: JobProblem | None = Field(description="Only where the job failed.")
+    split: SplitName | None = None
+    against: Against = "labels"
+    limit: int | None = None
+    detect: DetectMode | None = None
+    created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: Progress = Progress(stage="waiting")
+    accuracy: dict[str, Probability] = {}
+    problem: JobProblem | None = None
     links: Links
 
 
 class BenchmarkDetails(BenchmarkJob):
-    """A job with its result."""
+    """A job with its result, null until it has succeeded."""
 
-    result: BenchmarkResult | None = Field(description="Null until the job has succeeded.")
+    result: BenchmarkResult | None = None
 
 
 class BenchmarkList(BaseModel):
