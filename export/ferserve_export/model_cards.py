@@ -8,13 +8,12 @@ The sections follow Mitchell et al. 2019, Model Cards for Model Reporting.
 import sys
 from pathlib import Path
 
-from ferserve.card import ModelCard, SplitMetrics
+from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.scoring import wilson_interval
 from ferserve.policy import policy
 from ferserve.settings import Settings
 
-from ferserve_export.results import ROOT, SPLITS, TITLES, share, template, write_pages
+from ferserve_export.results import ROOT, TITLES, template, write_pages
 
 PAGE = Path("docs") / "model-cards.md"
 
@@ -37,10 +36,7 @@ def page(root: Path) -> str:
         policy=policy(Settings.model_construct()),  # whatever this machine's environment says
         details=lambda card: _details(card, licences),
         titles=TITLES,
-        splits=SPLITS,
         emotions=EMOTIONS,
-        accuracy=_accuracy,
-        share=share,
         weakest=_weakest,
     )
 
@@ -79,11 +75,6 @@ def _training(card: ModelCard) -> str:
     if start := card.training.get("started_from"):
         kept += f", starting from {start['model']} (SHA-256 `{start['sha256']}`)"
     return f"{trained}{kept} ([card](../models/{card.name}.json))"
-
-
-def _accuracy(scores: SplitMetrics) -> str:
-    low, high = wilson_interval(round(scores.accuracy * scores.n), scores.n)
-    return f"{100 * scores.accuracy:.2f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def _weakest(robustness: dict[str, float]) -> str:
