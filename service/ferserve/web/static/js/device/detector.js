@@ -11,26 +11,28 @@ import { overlap } from "./tracking.js";
  * @property {number} confidence
  * @property {boolean} clipped
  *
+ * @typedef {Object} Seen
+ * @property {Box} box In pixels of the image, not whole ones.
+ * @property {number} score
+ *
  * @typedef {(image: Float32Array, height: number, width: number) => Promise<Record<string, Float32Array>>} Run
  *   Runs the network on `[3, height, width]`; gives its output maps by name.
  */
 
-/** Longer sides of the looks at a picture, in pixels; the next only where the last found nothing. */
-export const PICTURE_SIDES = [640, 160];
+/** Longer side of the full size: larger images are shrunk to it. */
+const FULL_SIDE = 640;
 
-/** Of the looks at a whole frame of a camera: people sit near it, and their faces are large. */
-export const FRAME_SIDES = [320, 640, 160];
+/** Seconds after which a whole frame is searched again. */
+const SEARCH_SECONDS = 0.8;
 
-/** Longer side of a look at the surroundings of a face, and their side beside the face's. */
-const NEAR_SIDE = 128;
-const SURROUNDINGS = 2;
-
-/** Most faces that are looked for one by one: of more, a look at the whole frame costs less. */
-const MOST_NEAR = 4;
-
-/** Seconds after which a whole frame is looked at: longest until a new face is seen. */
-const WHOLE_EVERY = 1;
-
+const GLANCE = 0.5;
+const LEAST_SIDE = 160;
+const CLEAR_SIDE = 48;
+const DOUBT = 0.05;
+const MAX_CLOSER = 10;
+const CLOSER_SIDE = 128;
+const CLOSER_FACE = 64;
+const MAX_ENLARGED = 4;
 export const FACE_SIDE = 48;
 const MIN_CONFIDENCE = 0.5;
 const CROP_SCALE = 1.066;
@@ -54,45 +56,69 @@ export class FaceDetector {
 
   /**
    * @param {Pixels} image
-   * @param {number[]} sides
+   * @param {Box[]} near Where faces were a moment ago; while each is found again, the rest of the image is not looked at.
    * @returns {Promise<Found[]>} Largest first.
    */
-  async detect(image, sides = PICTURE_SIDES) {
-    const longest = Math.max(image.width, image.height);
-    const zooms = new Set(
-      sides.map((side, index) => (index < sides.length - 1 ? Math.min(1, side / longest) : side / longest)),
-    );
-    const whole = { x: 0, y: 0, width: image.width, height: image.height };
-    for (const zoom of zooms) {
-      const found = await this.look(image, whole, zoom);
-      if (found.length) return found;
+  async detect(image, near = []) {
+    let seen = near.length && near.length <= MAX_CLOSER ? await this.#lookCloser(image, near) : [];
+    if (!near.every((box) => seen.some((other) => overlap(box, other.box) > MAX_OVERLAP)) || !near.length) {
+      seen = await this.#search(image);
     }
-    return [];
+    const found = seen.flatMap((one) => asFound(one, image));
+    return found.sort((one, other) => area(other) - area(one));
   }
 
   /**
-   * Looks at each face's surroundings.
+   * Looks at the whole image, small; then closer where a face may be.
    *
    * @param {Pixels} image
-   * @param {Box[]} boxes Where they were.
    */
-  async detectNear(image, boxes) {
-    /** @type {Found[]} */
-    let found = [];
-    for (const box of boxes) {
-      const region = surroundings(box, image);
-      const zoom = Math.min(1, NEAR_SIDE / Math.max(region.width, region.height));
-      found = merge(found, await this.look(image, region, zoom));
-    }
-    return found;
+  async #search(image) {
+    const longer = Math.max(image.width, image.height);
+    const full = Math.min(1, FULL_SIDE / longer);
+    const small = Math.max(GLANCE * full, LEAST_SIDE / longer);
+    const whole = { x: 0, y: 0, width: image.width, height: image.height };
+    const seen = await this.#look(image, whole, small, DOUBT);
+    const isClear = (/** @type {Seen} */ { box, score }) =>
+      score >= MIN_CONFIDENCE && Math.max(box.width, box.height) * small >= CLEAR_SIDE;
+    const doubtful = seen.filter((one) => !isClear(one)).map(({ box }) => box);
+    if (doubtful.length > MAX_CLOSER) return this.#look(image, whole, Math.max(full, small), MIN_CONFIDENCE);
+    return best([...seen.filter(isClear), ...(await this.#lookCloser(image, doubtful))]);
   }
 
   /**
+   * Looks at the surroundings of boxes, each at the size the network sees best.
+   *
+   * @param {Pixels} image
+   * @param {Box[]} boxes
+   */
+  async #lookCloser(image, boxes) {
+    /** @type {Seen[]} */
+    const seen = [];
+    for (const box of boxes) {
+      const zoom = Math.min(CLOSER_FACE / Math.max(box.width, box.height), MAX_ENLARGED);
+      const reach = CLOSER_SIDE / zoom / 2;
+      const [x, y] = centre(box);
+      const region = clip(rint(x - reach), rint(y - reach), rint(x + reach), rint(y + reach), image);
+      if (region.width <= 0 || region.height <= 0) continue; // the image is another size than the one before
+      for (const one of await this.#look(image, region, zoom, MIN_CONFIDENCE)) {
+        const [atX, atY] = centre(one.box);
+        // Faces at the rim may be cut off.
+        if (Math.max(Math.abs(atX - x), Math.abs(atY - y)) <= reach / 2) seen.push(one);
+      }
+    }
+    return best(seen);
+  }
+
+  /**
+   * Runs the network once on a part of the image, scaled.
+   *
    * @param {Pixels} image
    * @param {Box} region Of the image.
    * @param {number} zoom
+   * @param {number} least Score.
    */
-  async look(image, region, zoom) {
+  async #look(image, region, zoom, least) {
     const { x, y, width, height } = region;
     const isWhole = width === image.width && height === image.height;
     const part = isWhole ? image : cut(image, x, y, x + width, y + height);
@@ -101,20 +127,12 @@ export class FaceDetector {
       (side) => Math.ceil(side / SIDE_MULTIPLE) * SIDE_MULTIPLE,
     );
     const maps = await this.#run(this.#fill(scaled, rows, columns), rows, columns);
-    const across = scaled.width / width;
-    const down = scaled.height / height;
-    /** @type {Found[]} */
-    const found = [];
-    for (const { corners, score } of suppress(decode(maps, columns / STRIDE))) {
-      const [left, top, right, bottom] = corners.map(
-        (at, index) => rint(index % 2 ? at / down + y : at / across + x),
-      );
-      const box = clip(left, top, right, bottom, image);
-      if (box.width <= 0 || box.height <= 0) continue; // lies in the padding
-      const isCut = box.x !== left || box.y !== top || box.x + box.width !== right || box.y + box.height !== bottom;
-      found.push({ box, confidence: score, clipped: isCut || cropLeaves(box, image) });
-    }
-    return largestFirst(found);
+    const [across, down] = [scaled.width / width, scaled.height / height];
+    const seen = decode(maps, columns / STRIDE, least).map(({ box, score }) => ({
+      box: { x: x + box.x / across, y: y + box.y / down, width: box.width / across, height: box.height / down },
+      score,
+    }));
+    return best(seen);
   }
 
   /**
@@ -143,7 +161,7 @@ export class FrameDetector {
   #detector;
   /** @type {Box[]} */
   #boxes = [];
-  #wholeAt = -Infinity;
+  #searchedAt = -Infinity;
 
   /** @param {FaceDetector} detector */
   constructor(detector) {
@@ -156,14 +174,11 @@ export class FrameDetector {
    * @returns {Promise<Found[]>}
    */
   async detect(image, at) {
-    const known = this.#boxes.length <= MOST_NEAR ? this.#boxes : [];
-    let found = await this.#detector.detectNear(image, known);
-    if (found.length === 0 || found.length < this.#boxes.length || at - this.#wholeAt >= WHOLE_EVERY) {
-      found = merge(found, await this.#detector.detect(image, FRAME_SIDES));
-      this.#wholeAt = at;
-    }
+    const searches = !this.#boxes.length || at >= this.#searchedAt + SEARCH_SECONDS;
+    if (searches) this.#searchedAt = at;
+    const found = await this.#detector.detect(image, searches ? [] : this.#boxes);
     this.#boxes = found.map(({ box }) => box);
-    return largestFirst(found);
+    return found;
   }
 }
 
@@ -190,49 +205,54 @@ export function wholeFace(image) {
 /**
  * @param {Record<string, Float32Array>} maps
  * @param {number} columns Of the maps.
+ * @param {number} least Score.
+ * @returns {Seen[]} Best first.
  */
-function decode({ heatmap, scale, offset }, columns) {
+function decode({ heatmap, scale, offset }, columns, least) {
   const cells = heatmap.length;
-  const best = [...heatmap.keys()]
-    .filter((cell) => heatmap[cell] >= MIN_CONFIDENCE)
+  return [...heatmap.keys()]
+    .filter((cell) => heatmap[cell] >= least)
     .sort((one, other) => heatmap[other] - heatmap[one])
-    .slice(0, MAX_CANDIDATES);
-  return best.map((cell) => {
-    const height = Math.exp(scale[cell]) * STRIDE;
-    const width = Math.exp(scale[cells + cell]) * STRIDE;
-    const y = (Math.floor(cell / columns) + 0.5 + offset[cell]) * STRIDE;
-    const x = ((cell % columns) + 0.5 + offset[cells + cell]) * STRIDE;
-    const corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2];
-    return { corners, box: { x: corners[0], y: corners[1], width, height }, score: heatmap[cell] };
-  });
+    .slice(0, MAX_CANDIDATES)
+    .map((cell) => {
+      const height = Math.exp(scale[cell]) * STRIDE;
+      const width = Math.exp(scale[cells + cell]) * STRIDE;
+      const y = (Math.floor(cell / columns) + 0.5 + offset[cell]) * STRIDE;
+      const x = ((cell % columns) + 0.5 + offset[cells + cell]) * STRIDE;
+      return { box: { x: x - width / 2, y: y - height / 2, width, height }, score: heatmap[cell] };
+    });
 }
 
 /**
- * Keeps the best of those that overlap.
+ * Keeps the best of those that overlap, best first.
  *
- * @template {{box: Box}} T
- * @param {T[]} candidates Best first.
- * @param {T[]} kept
- * @returns {T[]}
+ * @param {Seen[]} seen
  */
-function suppress(candidates, kept = []) {
-  for (const candidate of candidates) {
-    if (kept.every(({ box }) => overlap(box, candidate.box) <= MAX_OVERLAP)) kept.push(candidate);
+function best(seen) {
+  /** @type {Seen[]} */
+  const kept = [];
+  for (const one of [...seen].sort((first, second) => second.score - first.score)) {
+    if (kept.every(({ box }) => overlap(box, one.box) <= MAX_OVERLAP)) kept.push(one);
   }
   return kept;
 }
 
 /**
- * @param {Found[]} first
- * @param {Found[]} second Those that are not among the first are added.
+ * @param {Seen} seen
+ * @param {Pixels} image
+ * @returns {Found[]} One, or none that lies in the padding.
  */
-function merge(first, second) {
-  return suppress(second, [...first]);
+function asFound({ box: { x, y, width, height }, score }, image) {
+  const [left, top, right, bottom] = [x, y, x + width, y + height].map(rint);
+  const box = clip(left, top, right, bottom, image);
+  if (box.width <= 0 || box.height <= 0) return [];
+  const isCut = box.x !== left || box.y !== top || box.x + box.width !== right || box.y + box.height !== bottom;
+  return [{ box, confidence: score, clipped: isCut || cropLeaves(box, image) }];
 }
 
-/** @param {Found[]} found */
-function largestFirst(found) {
-  return found.sort((one, other) => area(other) - area(one));
+/** @param {Box} box */
+function centre({ x, y, width, height }) {
+  return [x + width / 2, y + height / 2];
 }
 
 /** @param {Found} found */
@@ -252,16 +272,6 @@ function clip(left, top, right, bottom, { width, height }) {
   const within = (/** @type {number} */ value, /** @type {number} */ most) => Math.min(Math.max(value, 0), most);
   const [x, y] = [within(left, width), within(top, height)];
   return { x, y, width: within(right, width) - x, height: within(bottom, height) - y };
-}
-
-/**
- * @param {Box} box
- * @param {Pixels} image
- */
-function surroundings(box, image) {
-  const reach = (SURROUNDINGS * Math.max(box.width, box.height)) / 2;
-  const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
-  return clip(Math.floor(x - reach), Math.floor(y - reach), Math.ceil(x + reach), Math.ceil(y + reach), image);
 }
 
 /**

@@ -75,7 +75,7 @@ class Networks {
       ? new Networks(await import(`${FOLDER}ort.jspi.min.mjs`), "webgpu")
       : new Networks(await import(`${FOLDER}ort.wasm.min.mjs`), "wasm");
     networks.models = await (await file("models.json")).json();
-    await networks.detector.detect(blank(), [160]);
+    await networks.detector.detect(blank());
     await networks.rate([new Uint8Array(FACE_SIDE * FACE_SIDE)], networks.models.default);
     return networks;
   }
