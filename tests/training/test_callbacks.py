@@ -56,6 +56,14 @@ def test_only_a_better_epoch_replaces_the_saved_weights(data, tmp_path):
     assert averaged.best > 0
 
 
+def test_weights_without_a_single_right_answer_are_saved_too(data, tmp_path, monkeypatch):
+    model, path = dense_model(), tmp_path / "best.weights.h5"
+    monkeypatch.setattr(model, "evaluate", lambda *_, **__: {"accuracy": 0.0})
+    averaged = AveragedWeights(model, path, data[0], 8, holdout=data)
+    model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged], verbose=0)
+    assert path.exists()
+
+
 @pytest.fixture
 def network() -> keras.Model:
     inputs = keras.Input((4, 4, 3))

@@ -46,7 +46,7 @@ class AveragedWeights(keras.callbacks.Callback):
         faces: np.ndarray,
         batch_size: int,
         holdout: tuple[Any, np.ndarray] | None,
-        best: float = 0.0,
+        best: float = -1.0,
     ) -> None:
         super().__init__()
         self.network, self.path, self.holdout, self.best = network, path, holdout, best

@@ -131,7 +131,7 @@ def train(
         _inputs(holdout, votes, answers if answers is None else answers[: len(holdout)])
         if len(holdout)
         else None,
-        best=max((float(row.get("val_accuracy", 0)) for row in past), default=0.0),
+        best=max((float(row.get("val_accuracy", 0)) for row in past), default=-1.0),
     )
     model.fit(
         *_inputs(fitted, votes, answers),
