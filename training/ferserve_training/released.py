@@ -121,7 +121,7 @@ def _unfold(
             values = keras.ops.convert_to_numpy(inputs).astype(np.float64)
             axes = (0, 1, 2)
             moments[layer].append(np.stack([values.mean(axes), np.square(values).mean(axes)]))
-            return inputs + biases[layer]
+            return keras.ops.add(inputs, biases[layer])
 
         return call
 
