@@ -3,11 +3,10 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 import typer
-
-Precision = Literal["int8", "float16"]
+from ferserve_training.commands import Data, TrainFaces, VotesFile, failures_told, read_data
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def export_command(
     model: Annotated[str, typer.Argument(help="light, crowd, custom_cnn, vgg16 or resnet50v2.")],
-    data: Annotated[Path, typer.Option(help="FER2013, for the parity check and the card.")],
+    data: Data,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -36,10 +35,7 @@ def export_command(
     int8: Annotated[
         bool, typer.Option("--int8", help="Store weights as int8: a quarter of the file.")
     ] = False,
-    votes: Annotated[
-        Path | None,
-        typer.Option(help="FER+ votes, CSV: crowd needs them; every model is measured on them."),
-    ] = None,
+    votes: VotesFile = None,
     prior_fraction: Annotated[
         float,
         typer.Option(
@@ -49,34 +45,20 @@ def export_command(
             "often.",
         ),
     ] = 0.0,
-    train_faces: Annotated[
-        int | None, typer.Option(help="Score only so many Training images, drawn at random.")
-    ] = None,
+    train_faces: TrainFaces = None,
     results: Annotated[
         Path | None, typer.Option(help="Folder for what `ferserve evaluate --out` writes.")
     ] = None,
 ) -> None:
     """Turn a training run into a checked ONNX file with its card."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        from ferserve_training.errors import TrainingError
-
-        from ferserve_export.errors import ExportError
+    with failures_told("export"):
         from ferserve_export.pipeline import CROWD, export_run
-    except ModuleNotFoundError as error:
-        _fail("export", f"exporting needs {error.name}: pip install 'ferserve[export,cpu]'")
-    from ferserve.fer2013.reader import DatasetError, read_fer2013
-    from ferserve.fer2013.votes import read_votes
-    from ferserve.sessions import ModelError
 
-    folder = run or Path("runs") / ("light" if model == CROWD else model)
-    try:
-        dataset = read_fer2013(data)
-        counted = read_votes(votes, dataset) if votes else None
+        dataset, counted = read_data(data, votes)
         card = export_run(
             model,
-            folder,
+            run or Path("runs") / ("light" if model == CROWD else model),
             dataset,
             out,
             version=version,
@@ -88,20 +70,18 @@ def export_command(
             results=results,
             log=typer.echo,
         )
-    except (ExportError, DatasetError, ModelError, TrainingError) as error:
-        _fail("export", str(error))
     typer.echo(json.dumps(card.model_dump()["metrics"], indent=2))
     typer.echo(f"{out / model}.json written, sha256 {card.sha256}")
 
 
 def quantize_command(
     model: Annotated[str, typer.Argument(help="A model with a file of its own.")],
-    data: Annotated[Path, typer.Option(help="FER2013, for the ranges and the figures.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder of MODEL.onnx and of the new file.")] = Path(
         "models"
     ),
     to: Annotated[
-        Precision,
+        Literal["int8", "float16"],
         typer.Option(help="What convolutions compute in: int8 for CPUs, float16 for GPUs."),
     ] = "int8",
     images: Annotated[
@@ -113,23 +93,10 @@ def quantize_command(
     The ranges of int8 are taken from Training images; the card's figures are measured on all test
     images.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    try:
-        from ferserve_export.errors import ExportError
+    with failures_told("export"):
         from ferserve_export.quantize import quantize
-    except ModuleNotFoundError as error:
-        _fail("quantize", f"it needs {error.name}: pip install 'ferserve[export,cpu]'")
-    from ferserve.fer2013.reader import DatasetError, read_fer2013
-    from ferserve.sessions import ModelError
 
-    try:
-        card = quantize(model, out, read_fer2013(data), precision=to, images=images, log=typer.echo)
-    except (DatasetError, ExportError, ModelError) as error:
-        _fail("quantize", str(error))
+        dataset, _ = read_data(data, None)
+        card = quantize(model, out, dataset, precision=to, images=images, log=typer.echo)
     typer.echo(f"{out / card.name}.onnx written, with its card")
-
-
-def _fail(command: str, message: str) -> NoReturn:
-    typer.echo(f"ferserve {command}: {message}", err=True)
-    raise typer.Exit(1)

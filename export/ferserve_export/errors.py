@@ -1,5 +1,7 @@
-"""What exporting raises."""
+"""What exporting raises; imports nothing heavy, as its base does."""
+
+from ferserve_training.errors import TrainingError
 
 
-class ExportError(Exception):
-    """A run or a page is not as it must be; the message says what is wrong."""
+class ExportError(TrainingError):
+    """Exporting cannot be done as asked for; the message says what to do."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ferserve.fer2013.dataset import leak_free_mask
 from ferserve.fer2013.reader import Split
-from ferserve_training.holdout import split_holdout
+from ferserve_training.holdout import split_training
 from synthetic_fer2013 import face
 
 
@@ -16,20 +16,20 @@ def train() -> Split:
 
 
 def test_no_face_stands_on_both_sides(train: Split):
-    rest, holdout = split_holdout(train, 0.1)
+    rest, holdout = split_training(train, 0.1)
     assert leak_free_mask(holdout.faces, rest.faces).all()
 
 
 def test_both_sides_together_are_all_faces(train: Split):
-    rest, holdout = split_holdout(train, 0.1)
+    rest, holdout = split_training(train, 0.1)
     assert sorted(rest.ids + holdout.ids) == sorted(train.ids)
 
 
 def test_every_emotion_keeps_its_share(train: Split):
-    _, holdout = split_holdout(train, 0.1)
+    _, holdout = split_training(train, 0.1)
     assert (np.abs(np.bincount(holdout.labels, minlength=7) - 4) <= 1).all()
 
 
 def test_a_seed_gives_the_same_hold_out_again(train: Split):
-    assert split_holdout(train, 0.1, seed=3)[1].ids == split_holdout(train, 0.1, seed=3)[1].ids
-    assert split_holdout(train, 0.1, seed=3)[1].ids != split_holdout(train, 0.1, seed=4)[1].ids
+    assert split_training(train, 0.1, seed=3)[1].ids == split_training(train, 0.1, seed=3)[1].ids
+    assert split_training(train, 0.1, seed=3)[1].ids != split_training(train, 0.1, seed=4)[1].ids

@@ -1,8 +1,10 @@
 import importlib.util
 
 import pytest
+from ferserve.cli import app
 from ferserve_training.errors import TrainingError
 from ferserve_training.recipes import NO_AUGMENTATION, RECIPES, find_recipe
+from typer.testing import CliRunner
 
 ALL = [(model, name) for model, recipes in RECIPES.items() for name in recipes]
 
@@ -57,10 +59,16 @@ def test_what_is_asked_for_replaces_the_recipe_s_numbers():
         (("vgg16", "distill"), {}, "vgg16 has no recipe 'distill'; it has default, cpu"),
         (("vgg16", "default"), {"sides": "16"}, "--sides 16: numbers of at least 32"),
         (("vgg16", "default"), {"sides": "96;224"}, "--sides 96;224: numbers"),
-        (("vgg16", "default"), {"precision": "int8"}, "known are auto, mixed_bfloat16, float32"),
         (("custom_cnn", "default"), {"sides": "96"}, "custom_cnn takes no --sides"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(arguments, changes, message: str):
     with pytest.raises(TrainingError, match=message):
         find_recipe(*arguments, **changes)
+
+
+@pytest.mark.parametrize("option", [("--precision", "int8"), ("--backend", "theano")])
+def test_an_unknown_precision_or_backend_is_refused_by_the_command(option: tuple[str, str]):
+    result = CliRunner().invoke(app, ["train", "light", "--data", "none", *option])
+    assert result.exit_code == 2
+    assert f"'{option[1]}' is not one of" in result.stderr

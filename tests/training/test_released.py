@@ -150,7 +150,6 @@ def test_a_second_head_starts_as_a_copy_of_the_first(faces, tmp_path: Path):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("none.onnx", r"none\.onnx: no such file"),
         (MODELS / "custom_cnn.json", r"custom_cnn\.json: not an ONNX file"),
         (MODELS / "vgg16.onnx", r"vgg16\.onnx: not the weights of custom_cnn"),
         (MODELS / "face_detector.onnx", r"face_detector\.onnx: not the weights of custom_cnn"),

@@ -134,7 +134,7 @@ def test_missing_pretrained_weights_are_answered_with_the_path(small_zip: Path, 
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        ("custom_cnn", {"teachers": [Path("nowhere")]}, "nowhere: no best.weights.h5"),
+        ("custom_cnn", {"teachers": [Path("nowhere")]}, "nowhere/best.weights.h5: no such file"),
         ("light", {}, "learns from FER\\+ votes too"),
     ],
     ids=["empty-teacher", "no-votes"],

@@ -1,4 +1,4 @@
-"""What happens around the training steps: checkpoints, averaged weights, progress."""
+"""What happens around the training steps: checkpoints, averaged weights, history."""
 
 import csv
 import time
@@ -9,8 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress, TextColumn
 
 from ferserve_training.networks.layers import Upsampling
 
@@ -92,25 +90,18 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 def estimate_statistics(network: keras.Model, faces: np.ndarray, batch_size: int) -> None:
-    """Replaces every moving mean and variance of a network by the mean over some batches.
+    """Replaces all moving means and variances of a network by the mean over whole batches of faces.
 
     Averaged weights need this (Izmailov et al. 2018, Averaging Weights Leads to Wider Optima,
     section 3.2): the moving statistics belong to the activations of the weights that were
-    trained, not of their average. In the middle of a run the difference is all there is: after 7
-    epochs the averaged Custom CNN was right on 34 % of 800 training faces with the trained
-    weights' statistics, on 62 % with its own.
-
-    Args:
-        network: Its weights stay.
-        faces: The network's inputs, such as uint8 faces ``[N, 48, 48]``.
-        batch_size: As in training, on which batch statistics depend; the last, smaller batch is
-            left out.
+    trained, not of their average. After 7 epochs the averaged Custom CNN was right on 34 % of 800
+    training faces with the trained weights' statistics, on 62 % with its own.
     """
-    layers = network._flatten_layers()
+    layers = list(network._flatten_layers())
     normalisations = [x for x in layers if isinstance(x, keras.layers.BatchNormalization)]
     if not normalisations:
         return
-    upsampling = [x for x in network._flatten_layers() if isinstance(x, Upsampling)]
+    upsampling = [x for x in layers if isinstance(x, Upsampling)]
     sides = [layer.training_side for layer in upsampling]
     momenta = [layer.momentum for layer in normalisations]
     for layer in upsampling:
@@ -150,46 +141,3 @@ class History(keras.callbacks.Callback):
             if is_new:
                 writer.writeheader()
             writer.writerow(row)
-
-
-class ProgressBar(keras.callbacks.Callback):
-    """One bar over all steps with the time that is left; a line an epoch where no one watches."""
-
-    async_safe = True  # else Keras waits for every step's figures before it starts the next
-
-    def __init__(self, console: Console, steps_per_epoch: int, epochs: int) -> None:
-        super().__init__()
-        self.console, self.steps_per_epoch, self.epochs = console, steps_per_epoch, epochs
-        self.bar = Progress(
-            *Progress.get_default_columns(),
-            TextColumn("{task.fields[figures]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Shows the bar."""
-        total = self.steps_per_epoch * self.epochs
-        self.task = self.bar.add_task("training", total=total, figures="")
-        self.bar.start()
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Notes where the epoch begins, which in a resumed run is not the start."""
-        self.before = epoch * self.steps_per_epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Moves on by what one execution did."""
-        done = self.before + batch + 1
-        self.bar.update(self.task, completed=done, figures=_figures(logs))
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Prints the epoch's figures."""
-        self.console.print(f"epoch {epoch + 1}/{self.epochs} {_figures(logs)}")
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Takes the bar away."""
-        self.bar.stop()
-
-
-def _figures(logs: dict[str, float] | None) -> str:
-    return " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())

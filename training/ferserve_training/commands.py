@@ -5,9 +5,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from ferserve.fer2013.dataset import Fer2013
+    from ferserve.fer2013.votes import Votes
 
 SPLITS = ("all", "public", "private", "leak_free", "train")
 
@@ -30,6 +34,12 @@ VOTES_COLUMNS = {
 """By field of a split's scores: heading and format."""
 
 Data = Annotated[Path, typer.Option(help="FER2013: Kaggle zip, its folder, or fer2013.csv.")]
+VotesFile = Annotated[
+    Path | None, typer.Option("--votes", help="FER+ votes about the same faces, a CSV.")
+]
+TrainFaces = Annotated[
+    int | None, typer.Option(help="Score only so many Training images, drawn at random.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
+def failures_told(extra: str = "train") -> Iterator[None]:
     """Ends the command with a message where the data, a run or a package is not as it must be."""
     from ferserve.command_line import fail
     from ferserve.fer2013.dataset import DatasetError
@@ -52,7 +62,16 @@ def failures_told() -> Iterator[None]:
     except (TrainingError, DatasetError) as error:
         fail(str(error))
     except ModuleNotFoundError as error:
-        fail(f"this needs {error.name}: pip install 'ferserve[train,cpu]'")
+        fail(f"this needs {error.name}: pip install 'ferserve[{extra},cpu]'")
+
+
+def read_data(data: Path, votes: Path | None) -> tuple["Fer2013", "Votes | None"]:
+    """Reads FER2013 and, if there are any, the votes about its faces."""
+    from ferserve.fer2013.reader import read_fer2013
+    from ferserve.fer2013.votes import read_votes
+
+    dataset = read_fer2013(data)
+    return dataset, read_votes(votes, dataset) if votes else None
 
 
 def train_command(
@@ -76,14 +95,12 @@ def train_command(
     teacher: Annotated[
         list[Path] | None, typer.Option(help="Run to distill from; may stand several times.")
     ] = None,
-    votes: Annotated[
-        Path | None, typer.Option(help="FER+ votes about the same faces, a CSV.")
-    ] = None,
+    votes: VotesFile = None,
     epochs: Annotated[int | None, typer.Option(min=1, show_default="the recipe's")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, show_default="the recipe's")] = None,
     precision: Annotated[
-        str | None,
-        typer.Option(help="auto, mixed_bfloat16 or float32.", show_default="the recipe's"),
+        Literal["auto", "mixed_bfloat16", "float32"] | None,
+        typer.Option(show_default="the recipe's"),
     ] = None,
     sides: Annotated[
         str | None,
@@ -109,23 +126,20 @@ def train_command(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of all random draws.")] = 0,
     backend: Annotated[
-        str | None, typer.Option(help="Keras backend: tensorflow, jax or torch.")
+        Literal["tensorflow", "jax", "torch"] | None, typer.Option(help="Keras backend.")
     ] = None,
 ) -> None:
     """Train a model on FER2013: weights, history and description go to one folder."""
     if backend:
         os.environ["KERAS_BACKEND"] = backend
-    from ferserve.fer2013.reader import read_fer2013
-    from ferserve.fer2013.votes import read_votes
-
     from ferserve_training.recipes import find_recipe
 
     with failures_told():
         # What a slip of the keyboard gets wrong is told before Keras takes its seconds to load.
-        changes = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
-        chosen = find_recipe(model, recipe, sides=sides, **changes)
-        dataset = read_fer2013(data)
-        counted = read_votes(votes, dataset) if votes else None
+        chosen = find_recipe(
+            model, recipe, sides=sides, epochs=epochs, batch_size=batch_size, precision=precision
+        )
+        dataset, counted = read_data(data, votes)
         from ferserve_training.train import RunFolder, train
 
         folder = RunFolder(out or Path("runs") / model)
@@ -165,13 +179,8 @@ def evaluate_command(
         bool,
         typer.Option("--mirror", help="Average each face of a run with its mirror image."),
     ] = False,
-    train_faces: Annotated[
-        int | None, typer.Option(help="Score only so many Training images, drawn at random.")
-    ] = None,
-    votes: Annotated[
-        Path | None,
-        typer.Option(help="FER+ votes, CSV: score the model against people's answers too."),
-    ] = None,
+    train_faces: TrainFaces = None,
+    votes: VotesFile = None,
     out: Annotated[Path | None, typer.Option(help="Folder for MODEL.json and MODEL.png.")] = None,
     update_card: Annotated[
         bool,
@@ -183,8 +192,6 @@ def evaluate_command(
 ) -> None:
     """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
     from ferserve.command_line import fail
-    from ferserve.fer2013.reader import read_fer2013
-    from ferserve.fer2013.votes import read_votes
 
     path = Path(model)
     if not path.exists():
@@ -199,8 +206,7 @@ def evaluate_command(
         from ferserve_training.evaluation_page import write_report
 
         predict = open_model(path, mirror=mirror)
-        dataset = read_fer2013(data)
-        counted = read_votes(votes, dataset) if votes else None
+        dataset, counted = read_data(data, votes)
         report = evaluate(predict, dataset, split, train_faces=train_faces, votes=counted)
         if update_card:
             _note_in_card(path.parent, path.stem, report)

@@ -6,31 +6,17 @@ from ferserve.fer2013.reader import Split
 from sklearn.model_selection import StratifiedGroupKFold
 
 
-def split_holdout(train: Split, share: float, seed: int = 0) -> tuple[Split, Split]:
-    """Cuts a hold-out from the training faces, stratified by emotion.
+def split_training(
+    train: Split, share: float, limit: int | None = None, seed: int = 0
+) -> tuple[Split, Split]:
+    """Divides the training faces as a run with these settings does.
 
-    Faces that agree in all pixels stay on one side: Training repeats 1,236 of its images, and a
-    network that has seen a face scores too well on its copy.
-
-    Args:
-        train: The Training images.
-        share: Share of the hold-out, such as 0.1; 1 / share is rounded to a whole number.
-        seed: Of the shuffling.
-
-    Returns:
-        The rest and the hold-out.
-    """
-    folds = StratifiedGroupKFold(n_splits=round(1 / share), shuffle=True, random_state=seed)
-    rest, holdout = next(folds.split(train.faces, train.labels, pixel_groups(train.faces)))
-    return train.take(rest.astype(np.int64)), train.take(holdout.astype(np.int64))
-
-
-def split_training(train: Split, share: float, limit: int | None, seed: int) -> tuple[Split, Split]:
-    """Divides Training as a run with these settings does.
+    The hold-out is stratified by emotion. Faces that agree in all pixels stay on one side: Training
+    repeats 1,236 of its images, and a network that has seen a face scores too well on its copy.
 
     Args:
         train: The Training images.
-        share: Of the hold-out; 0 for none.
+        share: Of the hold-out, such as 0.1; 1 / share is rounded to a whole number. 0 for none.
         limit: Use only this many faces, drawn at random; all if None.
         seed: Of the draw and the hold-out.
 
@@ -39,4 +25,8 @@ def split_training(train: Split, share: float, limit: int | None, seed: int) -> 
     """
     if limit is not None:
         train = train.take(np.random.default_rng(seed).permutation(len(train))[:limit])
-    return split_holdout(train, share, seed) if share else (train, train.take(np.arange(0)))
+    if not share:
+        return train, train.take(np.arange(0))
+    folds = StratifiedGroupKFold(n_splits=round(1 / share), shuffle=True, random_state=seed)
+    rest, holdout = next(folds.split(train.faces, train.labels, pixel_groups(train.faces)))
+    return train.take(rest.astype(np.int64)), train.take(holdout.astype(np.int64))

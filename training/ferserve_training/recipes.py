@@ -33,9 +33,6 @@ NO_AUGMENTATION = Augmentation(
     flip=False, rotation=0.0, shift=0.0, scale=0.0, brightness=0.0, contrast=0.0, erasing=0.0
 )
 
-HEAD = "head"
-"""As the first trained stage: none of the backbone's."""
-
 
 @dataclass(frozen=True)
 class FineTuning:
@@ -107,16 +104,16 @@ class Recipe:
 
     network: str
     epochs: int
-    batch_size: int
     learning_rate: float
-    warmup: float
-    weight_decay: float
-    label_smoothing: float
-    ema_momentum: float
-    clip_norm: float
-    augmentation: Augmentation
-    precision: str
-    steps_per_execution: int
+    batch_size: int = 128
+    warmup: float = 0.05
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    ema_momentum: float = 0.999
+    clip_norm: float = 1.0
+    augmentation: Augmentation = Augmentation()
+    precision: str = "auto"
+    steps_per_execution: int = 1
     cosine: bool = True
     mixup: float = 0.0
     mixup_until: float = 0.9
@@ -134,20 +131,7 @@ class Recipe:
 VOTES_WEIGHT = 0.5
 """Of the votes' head in the loss; the labels' head has as much."""
 
-CUSTOM_CNN = Recipe(
-    network="custom_cnn",
-    epochs=40,
-    batch_size=128,
-    learning_rate=2e-3,
-    warmup=0.1,
-    weight_decay=0.05,
-    label_smoothing=0.1,
-    ema_momentum=0.999,
-    clip_norm=1.0,
-    augmentation=Augmentation(),
-    precision="auto",
-    steps_per_execution=1,
-)
+CUSTOM_CNN = Recipe("custom_cnn", epochs=40, learning_rate=2e-3, warmup=0.1)
 
 CUSTOM_CNN_LONG = replace(
     CUSTOM_CNN,
@@ -163,28 +147,20 @@ CUSTOM_CNN_LONG = replace(
 CUSTOM_CNN_CONTINUE = replace(CUSTOM_CNN, epochs=60, learning_rate=5e-4, mixup=0.2)
 """From a released model on, whose weights the full learning rate would undo."""
 
-LIGHT = replace(
-    CUSTOM_CNN,
-    network="light",
+LIGHT = Recipe(
+    "light",
     epochs=100,
-    warmup=0.05,
+    learning_rate=2e-3,
     mixup=0.2,
-    augmentation=Augmentation(rotation=15.0, shift=0.08, scale=0.15, erasing=0.3),
+    augmentation=Augmentation(rotation=15.0, scale=0.15),
     votes=VOTES_WEIGHT,
 )
 
 VGG16 = Recipe(
-    network="vgg16",
+    "vgg16",
     epochs=30,
-    batch_size=128,
     learning_rate=5e-5,
-    warmup=0.05,
-    weight_decay=0.05,
-    label_smoothing=0.1,
-    ema_momentum=0.999,
-    clip_norm=1.0,
     augmentation=Augmentation(rotation=15.0, shift=0.1, scale=0.1, erasing=0.25),
-    precision="auto",
     steps_per_execution=8,
     mixup=0.2,
     sides=(224,),
@@ -233,7 +209,7 @@ def _reference(recipe: Recipe) -> Recipe:
         augmentation=NO_AUGMENTATION,
         precision="float32",
         mixup=0.0,
-        fine_tuning=recipe.fine_tuning and FineTuning(HEAD, head_only=0.0, head_multiple=1.0),
+        fine_tuning=recipe.fine_tuning and FineTuning("head", head_only=0.0, head_multiple=1.0),
     )
 
 
@@ -254,9 +230,6 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 }
 """The recipes of each model that can be trained, by the model's name and the recipe's."""
 
-
-PRECISIONS = ("auto", "mixed_bfloat16", "float32")
-
 SMALLEST_SIDE = 32
 """Both backbones halve the side five times."""
 
@@ -271,23 +244,20 @@ def find_recipe(model: str, name: str, *, sides: str | None = None, **changes: A
         **changes: Other fields, such as ``epochs``; None leaves the recipe's.
 
     Raises:
-        TrainingError: Unknown model or recipe, or a change that it does not allow.
+        TrainingError: Unknown model or recipe, or sides that the network does not take.
     """
     if model not in RECIPES:
         raise TrainingError(f"unknown model {model!r}; known: {', '.join(RECIPES)}")
     if name not in RECIPES[model]:
         raise TrainingError(f"{model} has no recipe {name!r}; it has {', '.join(RECIPES[model])}")
     recipe = RECIPES[model][name]
-    recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
-    if recipe.precision not in PRECISIONS:
-        raise TrainingError(f"--precision {recipe.precision}: known are {', '.join(PRECISIONS)}")
-    if sides is None:
-        return recipe
-    if recipe.fine_tuning is None:
-        raise TrainingError(f"{model} takes no --sides")
-    parts = sides.split(",")
-    if not all(part.isdecimal() and int(part) >= SMALLEST_SIDE for part in parts):
-        raise TrainingError(
-            f"--sides {sides}: numbers of at least {SMALLEST_SIDE} with commas between"
-        )
-    return replace(recipe, sides=tuple(int(part) for part in parts))
+    if sides is not None:
+        if not recipe.sides:
+            raise TrainingError(f"{model} takes no --sides")
+        parts = sides.split(",")
+        if not all(part.isdecimal() and int(part) >= SMALLEST_SIDE for part in parts):
+            raise TrainingError(
+                f"--sides {sides}: numbers of at least {SMALLEST_SIDE} with commas between"
+            )
+        changes["sides"] = tuple(int(part) for part in parts)
+    return replace(recipe, **{key: value for key, value in changes.items() if value is not None})

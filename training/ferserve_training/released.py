@@ -30,9 +30,8 @@ def load_start(network: keras.Model, path: Path, faces: np.ndarray) -> None:
         faces: Training faces uint8 ``[N, 48, 48]``; some thousands say enough.
 
     Raises:
-        TrainingError: The file is missing or holds another network.
+        TrainingError: The file holds another network, or none.
     """
-    check_exists(path)
     try:
         if path.suffix == ".h5":
             network.load_weights(path)
@@ -43,16 +42,6 @@ def load_start(network: keras.Model, path: Path, faces: np.ndarray) -> None:
         raise TrainingError(f"{path}: not an ONNX file ({error})") from error
     except (KeyError, ValueError, IndexError, OSError) as error:
         raise TrainingError(f"{path}: not the weights of {network.name} ({error})") from error
-
-
-def check_exists(path: Path) -> None:
-    """Tells a slip of the keyboard from a file of the wrong kind.
-
-    Raises:
-        TrainingError: There is no such file.
-    """
-    if not path.is_file():
-        raise TrainingError(f"{path}: no such file")
 
 
 def _constants_by_layer(graph: onnx.GraphProto) -> Layers:

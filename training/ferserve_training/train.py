@@ -1,6 +1,7 @@
 """One training run: data in, best weights and history out."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,9 +11,8 @@ import numpy as np
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.votes import Votes, shares
-from rich.console import Console
 
-from ferserve_training.callbacks import AveragedWeights, History, ProgressBar, checkpoint
+from ferserve_training.callbacks import AveragedWeights, History, checkpoint
 from ferserve_training.errors import TrainingError
 from ferserve_training.holdout import split_training
 from ferserve_training.model import TrainingModel
@@ -20,7 +20,7 @@ from ferserve_training.networks import backbone, build_network
 from ferserve_training.optimizer import build_optimizer
 from ferserve_training.precision import resolve_precision
 from ferserve_training.recipes import VOTES_WEIGHT, Distillation, Recipe
-from ferserve_training.released import check_exists, load_start
+from ferserve_training.released import load_start
 from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.schedule import CosineSchedule, Stages
 
@@ -56,8 +56,7 @@ def train(
         start_from: ONNX file of a released model, or weights of a finished run, to go on from
             instead of ``backbone_weights``.
         teachers: Folders of runs whose mean answer is learned beside the labels.
-        votes: For a second head, which learns to answer as people did; the recipe's ``votes``
-            is its weight in the loss.
+        votes: For a second head, which learns to answer as people did.
         holdout_share: Share of Training kept for choosing the best epoch; 0 fits on all of it
             and keeps the last epoch.
         limit: Use only this many training faces, for a rehearsal.
@@ -88,7 +87,8 @@ def train(
         "recipe": asdict(recipe),
         "dataset_sha256": dataset.sha256(),
         "backbone_weights": backbone.describe_weights(backbone_weights),
-        "started_from": start_from and _describe_start(start_from),
+        "started_from": start_from
+        and {"model": start_from.name, "sha256": backbone.sha256(start_from)},
         "teachers": [_describe_teacher(RunFolder(path)) for path in teachers],
         "votes_sha256": votes and votes.sha256(),
         "images": len(fitted),
@@ -105,9 +105,7 @@ def train(
         load_start(network, start_from, some)
     folder.open(description, resume)
     fitted = _whole_batches(fitted, recipe.batch_size)
-    answers = None
-    if recipe.distillation:
-        answers = _mean_answers(teachers, fitted.faces, recipe.distillation.temperature)
+    answers = _mean_answers(teachers, fitted.faces, recipe.distillation)
     past = folder.read_history()
     # With the seeds of the start, a resumed run would see the faces of the first epochs again,
     # changed in the same ways, and learn these by heart.
@@ -144,9 +142,8 @@ def train(
             Stages(recipe, schedule),
             averaged,
             History(folder.history),
-            ProgressBar(Console(), steps, recipe.epochs),
         ],
-        verbose=0,
+        verbose=1 if sys.stdout.isatty() else 2,  # a bar, or a line an epoch
     )
 
 
@@ -173,26 +170,21 @@ def _whole_batches(split: Split, batch_size: int) -> Split:
     return split.take(np.resize(np.arange(len(split)), size))
 
 
-def _describe_start(path: Path) -> dict[str, str]:
-    check_exists(path)
-    return {"model": path.name, "sha256": backbone.sha256(path)}
-
-
 def _describe_teacher(folder: RunFolder) -> dict[str, str]:
-    if not folder.weights.exists():
-        raise TrainingError(f"--teacher {folder.root}: no {folder.weights.name}")
-    return {
-        "network": folder.read_description()["recipe"]["network"],
-        "weights_sha256": backbone.sha256(folder.weights),
-    }
+    sha256 = backbone.sha256(folder.weights)
+    network = folder.read_description()["recipe"]["network"]
+    return {"network": network, "weights_sha256": sha256}
 
 
-def _mean_answers(teachers: Sequence[Path], faces: np.ndarray, temperature: float) -> np.ndarray:
+def _mean_answers(
+    teachers: Sequence[Path], faces: np.ndarray, settings: Distillation | None
+) -> np.ndarray | None:
     """Mean of the runs' probabilities for each face at a temperature, float32 ``[N, 7]``."""
-    logits = [
-        load_network(RunFolder(path)).predict(faces, batch_size=64, verbose=0) for path in teachers
-    ]
-    parts = [keras.ops.softmax(part / temperature) for part in logits]
+    if settings is None:
+        return None
+    networks = [load_network(RunFolder(path)) for path in teachers]
+    logits = [network.predict(faces, batch_size=64, verbose=0) for network in networks]
+    parts = [keras.ops.softmax(part / settings.temperature) for part in logits]
     return np.mean([keras.ops.convert_to_numpy(part) for part in parts], axis=0)
 
 

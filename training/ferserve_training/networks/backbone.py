@@ -24,16 +24,8 @@ def upsampled_faces(side: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
 
 
 def describe_weights(weights: str) -> str | None:
-    """Returns ``imagenet``, the sha256 of a file of weights, or None for no weights.
-
-    Raises:
-        TrainingError: There is no such file.
-    """
-    if weights in ("", IMAGENET):
-        return weights or None
-    if not Path(weights).is_file():
-        raise TrainingError(f"--backbone-weights {weights}: no such file")
-    return sha256(Path(weights))
+    """Returns ``imagenet``, the sha256 of a file of weights, or None for no weights."""
+    return weights or None if weights in ("", IMAGENET) else sha256(Path(weights))
 
 
 def prepare_backbone(network: keras.Model, weights: str, settings: FineTuning) -> None:
@@ -53,11 +45,7 @@ def prepare_backbone(network: keras.Model, weights: str, settings: FineTuning) -
 
 
 def load_imagenet(backbone: keras.Model, name: str) -> None:
-    """Copies the weights that Keras publishes, which it downloads once.
-
-    Raises:
-        TrainingError: They cannot be downloaded.
-    """
+    """Copies the weights that Keras publishes, which it downloads once."""
     try:
         published = PUBLISHED[name](include_top=False)
     except Exception as error:  # Keras raises plain Exception where there is no network
@@ -69,15 +57,7 @@ def load_imagenet(backbone: keras.Model, name: str) -> None:
 
 
 def load_backbone(backbone: keras.Model, path: Path) -> None:
-    """Loads pretrained weights by layer name; layers that the file lacks stay random.
-
-    Args:
-        backbone: The model without a classifier.
-        path: Keras' legacy HDF5 of weights, of all layers or of the lower ones.
-
-    Raises:
-        TrainingError: Not such a file, or none of its layers is one of the backbone's.
-    """
+    """Loads Keras' legacy HDF5 by layer name; layers that the file lacks stay random."""
     try:
         with h5py.File(path) as file:
             names = file.get("model_weights", file).attrs["layer_names"]
@@ -90,13 +70,7 @@ def load_backbone(backbone: keras.Model, path: Path) -> None:
 
 
 def freeze_below(backbone: keras.Model, stage: str) -> None:
-    """Lets only the layers from ``stage`` on be trained.
-
-    Args:
-        backbone: The model whose layers stand in order.
-        stage: What the first trained layer's name starts with, such as ``block5``; empty for all
-            layers, ``head`` for none.
-    """
+    """Freezes the layers in front of the first whose name starts with ``stage``."""
     names = [layer.name for layer in backbone.layers]
     first = next((i for i, name in enumerate(names) if name.startswith(stage)), len(names))
     for layer in backbone.layers[:first]:
@@ -111,6 +85,12 @@ def freeze_normalisations(backbone: keras.Model) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file."""
+    """Hash of a file.
+
+    Raises:
+        TrainingError: There is no such file.
+    """
+    if not path.is_file():
+        raise TrainingError(f"{path}: no such file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
