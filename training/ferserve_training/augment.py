@@ -11,17 +11,10 @@ from ferserve_training.recipes import Augmentation
 
 
 def build_augmentation(settings: Augmentation, seed: int = 0) -> keras.Model:
-    """Builds a model that changes faces in training and passes them through otherwise.
+    """Builds a model that changes uint8 faces ``[N, 48, 48]`` in training.
 
     Its output is rounded to whole grey levels, so that a network is trained on just what it is
     served.
-
-    Args:
-        settings: Kinds and strengths of the changes.
-        seed: Of the random draws.
-
-    Returns:
-        A model from uint8 ``[N, 48, 48]`` to uint8 ``[N, 48, 48]``.
     """
     # float32 throughout: bfloat16 has 8 significant bits, too few for 256 grey levels.
     faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8", name="faces")
@@ -56,10 +49,6 @@ class RandomAffine(keras.layers.Layer):
             fill_mode="nearest",
             data_format="channels_last",
         )
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape stays."""
-        return input_shape
 
     def _transforms(self, count: Any, height: int, width: int) -> Any:
         """Returns ``[N, 8]``: for each output pixel (x, y) the place it is read from."""
@@ -98,16 +87,7 @@ class Mixup(keras.layers.Layer):
         self.active = self.add_weight((), initializer="ones", trainable=False, name="active")
 
     def call(self, faces: Any, labels: Any, training: bool | None = None) -> tuple[Any, Any]:
-        """Mixes in training, and passes through otherwise.
-
-        Args:
-            faces: uint8 ``[N, 48, 48]``.
-            labels: One-hot float32 ``[N, 7]``.
-            training: Whether to mix.
-
-        Returns:
-            Faces, rounded to uint8, and labels of the same shapes.
-        """
+        """Mixes uint8 faces ``[N, 48, 48]`` and their labels ``[N, L]`` in training."""
         if not training or not self.alpha:
             return faces, labels
         shape = (ops.shape(faces)[0], 1, 1)

@@ -36,18 +36,7 @@ class TrainingModel(keras.Model):
         self((keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8"), *rows))  # builds it
 
     def call(self, inputs: tuple[Any, ...], training: bool | None = None) -> dict[str, Any]:
-        """Computes logits, and what to compare them with.
-
-        Args:
-            inputs: Faces uint8 ``[N, 48, 48]``, one-hot labels float32 ``[N, 7]`` and, if the
-                recipe uses them, the teachers' answers and the shares of votes, float32
-                ``[N, 7]`` each.
-            training: Whether to augment and mix.
-
-        Returns:
-            ``logits`` and ``labels``, with teachers ``answers``, with votes ``shares`` and
-            ``vote_logits``, each float32 ``[N, 7]``.
-        """
+        """Computes logits, and what to compare them with, each float32 ``[N, 7]``."""
         faces, *rows = inputs
         faces = self.augmentation(faces, training=training)
         faces, mixed = self.mixup(faces, ops.concatenate(rows, axis=1), training=training)

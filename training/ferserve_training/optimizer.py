@@ -14,14 +14,8 @@ UNDECAYED = ["bias", "gamma", "beta"]
 class FineTuningAdamW(keras.optimizers.Adam):
     """AdamW (Loshchilov & Hutter 2019) with learning rates of their own for backbone and head.
 
-    Args:
-        backbone: The backbone's variables; all others are the head's.
-        head_multiple: The head's learning rate is so many times ``learning_rate``.
-        decay: Decoupled weight decay.
-
-    Attributes:
-        backbone_multiple: Variable; the backbone's learning rate is so many times
-            ``learning_rate``. With 0 the head learns alone.
+    The head's is ``head_multiple`` times ``learning_rate``, the backbone's ``backbone_multiple``, a
+    variable: with 0 the head learns alone.
     """
 
     def __init__(

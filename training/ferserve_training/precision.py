@@ -1,5 +1,6 @@
 """The number format of a training step, where the recipe leaves it to the machine."""
 
+import re
 from pathlib import Path
 
 import keras
@@ -13,10 +14,6 @@ def resolve_precision(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> 
 
     ``auto`` is ``mixed_bfloat16`` on a GPU and on a processor that computes in bfloat16. On others
     the format is emulated: on AVX2 an epoch takes more than six times as long as in float32.
-
-    Args:
-        precision: ``auto``, or the name of a policy, which is returned as it is.
-        cpuinfo: Where Linux describes the processor.
     """
     if precision != "auto":
         return precision
@@ -24,16 +21,8 @@ def resolve_precision(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> 
 
 
 def _cpu_flags(cpuinfo: Path) -> set[str]:
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return {
-        flag
-        for line in lines
-        if line.lower().startswith(("flags", "features"))
-        for flag in line.partition(":")[2].split()
-    }
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    return set(" ".join(re.findall(r"(?im)^(?:flags|features)\s*:(.*)$", text)).split())
 
 
 def _has_gpu() -> bool:

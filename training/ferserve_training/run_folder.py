@@ -13,17 +13,7 @@ from ferserve_training.networks.head import select_head
 
 
 class RunFolder:
-    """The files of one run.
-
-    Args:
-        root: The run's own folder, such as ``runs/custom_cnn``.
-
-    Attributes:
-        weights: Best averaged weights of the network, or the last where there was no hold-out.
-        description: Recipe, data, pretrained weights and teachers as JSON.
-        history: A row an epoch.
-        checkpoint: Keras' backup: weights, optimizer and epoch.
-    """
+    """The files of one run: what it was asked for, a row an epoch, best weights, Keras' backup."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -36,8 +26,7 @@ class RunFolder:
         """Starts the folder, or checks that the run in it is the one described.
 
         Raises:
-            TrainingError: There is a run already and ``resume`` is false, or none and it is true,
-                or the one there was started with other settings.
+            TrainingError: It is not as ``resume`` says, or was started with other settings.
         """
         started = self.description.exists()
         if started and not resume:
@@ -75,9 +64,6 @@ def load_network(folder: RunFolder, head: int = 0) -> keras.Model:
     Args:
         folder: The run.
         head: 0 answers with the labels; 1, of a run that learned from votes, as people would.
-
-    Returns:
-        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7]``.
 
     Raises:
         TrainingError: There are no weights, the folder is of another version, or it has no such

@@ -18,13 +18,7 @@ class CosineSchedule(keras.callbacks.Callback):
     run that is stopped by the clock has been annealed like one that made all its steps.
 
     Where the head of a network learns alone at first, the backbone has a warm-up of its own.
-
-    Args:
-        recipe: Peak, warm-up, shape, and share of the run for the head alone.
-        total_steps: Steps of a whole run.
-        max_seconds: Time limit of the run, earlier parts of a resumed one included.
-        spent_seconds: Time that those earlier parts took.
-        clock: Monotonic time in seconds.
+    ``spent_seconds`` is what earlier parts of a resumed run took.
     """
 
     def __init__(
@@ -97,12 +91,7 @@ class CosineSchedule(keras.callbacks.Callback):
 
 
 class Stages(keras.callbacks.Callback):
-    """Sets the resolution before every epoch, and ends the mixing of faces.
-
-    Args:
-        recipe: The sides, and when mixing ends.
-        schedule: Knows how far the run is.
-    """
+    """Sets the resolution before every epoch, and ends the mixing of faces."""
 
     def __init__(self, recipe: Recipe, schedule: CosineSchedule) -> None:
         super().__init__()

@@ -12,6 +12,9 @@ def build_network(name: str, side: int | None = None, heads: int = 1) -> keras.M
         name: The network's module.
         side: Pixels that it upsamples faces to; the module's own default if None.
         heads: Answers of seven logits each, side by side.
+
+    Returns:
+        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7 · heads]``.
     """
     settings = {} if side is None else {"side": side}
     return importlib.import_module(f"ferserve_training.networks.{name}").build(

@@ -12,18 +12,10 @@ FER2013_MEAN, FER2013_STD = 129.47, 65.04
 """Mean and standard deviation of all pixels of FER2013's Training images, in grey levels."""
 
 
-def build(
-    widths: Sequence[int] = (64, 128, 256, 512), dropout: float = 0.4, heads: int = 1
-) -> keras.Model:
+def build(widths: Sequence[int] = (64, 128, 256, 512), heads: int = 1) -> keras.Model:
     """Builds the network with random weights (4.7 M with the default widths).
 
-    Args:
-        widths: Channels of each stage; a stage is two convolutions and a 2×2 max-pool.
-        dropout: Share of the pooled features dropped in training.
-        heads: Answers of seven logits each, side by side.
-
-    Returns:
-        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7 · heads]``.
+    A stage of each width is two convolutions and a 2×2 max-pool.
     """
     faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8", name="faces")
     x = keras.ops.expand_dims(keras.ops.cast(faces, "float32"), -1)
@@ -36,7 +28,7 @@ def build(
         x = keras.layers.MaxPooling2D()(x)
         x = keras.layers.ReLU()(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    x = keras.layers.Dropout(dropout)(x)
+    x = keras.layers.Dropout(0.4)(x)
     return keras.Model(faces, new_logits(x, heads, "glorot_uniform"), name="custom_cnn")
 
 

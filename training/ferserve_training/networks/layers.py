@@ -25,32 +25,23 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        if not (training and self.trainable):
-            mean, variance = self.moving_mean, self.moving_variance
-            return tf.raw_ops.FusedBatchNormV3(
-                x=inputs,
-                scale=gamma,
-                offset=beta,
-                mean=tf.convert_to_tensor(mean),
-                variance=tf.convert_to_tensor(variance),
-                epsilon=self.epsilon,
-                is_training=False,
-            ).y
+        of_batch = bool(training and self.trainable)
+        statistics = ([], []) if of_batch else (self.moving_mean, self.moving_variance)
         outputs = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=gamma,
-            offset=beta,
-            mean=[],
-            variance=[],
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=tf.convert_to_tensor(statistics[0], tf.float32),
+            variance=tf.convert_to_tensor(statistics[1], tf.float32),
             epsilon=self.epsilon,
-            is_training=True,
+            is_training=of_batch,
         )
-        for moving, batch in (
-            (self.moving_mean, outputs.batch_mean),
-            (self.moving_variance, outputs.batch_variance),
-        ):
-            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        if of_batch:
+            for moving, batch in (
+                (self.moving_mean, outputs.batch_mean),
+                (self.moving_variance, outputs.batch_variance),
+            ):
+                moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs.y
 
 
@@ -76,10 +67,6 @@ class Upsampling(keras.layers.Layer):
         matrix = keras.ops.convert_to_tensor(bilinear_matrix(faces.shape[1], side))
         rows = keras.ops.matmul(matrix, faces)
         return keras.ops.matmul(rows, keras.ops.transpose(matrix))
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Square faces of the side that is served."""
-        return (input_shape[0], self.side, self.side)
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the side beside the weights that were trained at it."""
@@ -112,8 +99,3 @@ class ZeroBorder(keras.layers.Layer):
         tall = keras.ops.concatenate([row, inputs, row], axis=1)
         column = keras.ops.zeros_like(tall[:, :, :1])
         return keras.ops.concatenate([column, tall, column], axis=2)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Two more rows and columns."""
-        count, height, width, channels = input_shape
-        return (count, height and height + 2, width and width + 2, channels)

@@ -47,16 +47,8 @@ BLOCKS = (
 """30 M multiply-adds a face in all, 60 M with the mirror image."""
 
 
-def build(dropout: float = 0.3, heads: int = 1) -> keras.Model:
-    """Builds the network with random weights (0.9 M).
-
-    Args:
-        dropout: Share of the pooled features dropped in training.
-        heads: Answers of seven logits each, side by side.
-
-    Returns:
-        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7 · heads]``.
-    """
+def build(heads: int = 1) -> keras.Model:
+    """Builds the network with random weights (0.9 M)."""
     faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8", name="faces")
     x = keras.ops.expand_dims(keras.ops.cast(faces, "float32"), -1)
     x = layers.Rescaling(1 / FER2013_STD, -FER2013_MEAN / FER2013_STD)(x)
@@ -65,7 +57,7 @@ def build(dropout: float = 0.3, heads: int = 1) -> keras.Model:
         x = _block(x, block, f"block{number}")
     x = _convolution(x, FEATURES, 1, name="features")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    x = layers.Dropout(dropout, name="dropout")(x)
+    x = layers.Dropout(0.3, name="dropout")(x)
     return keras.Model(faces, new_logits(x, heads), name="light")
 
 

@@ -7,21 +7,12 @@ from ferserve_training.networks.head import new_logits
 from ferserve_training.networks.layers import BatchNormalization, ZeroBorder
 
 
-def build(side: int = 224, dropout: float = 0.4, heads: int = 1) -> keras.Model:
-    """Builds the network with random weights (24 M); its layer ``backbone`` is ResNet50V2's.
-
-    Args:
-        side: Pixels that the faces are upsampled to.
-        dropout: Share of the pooled features dropped in training.
-        heads: Answers of seven logits each, side by side.
-
-    Returns:
-        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7 · heads]``.
-    """
+def build(side: int = 224, heads: int = 1) -> keras.Model:
+    """Builds the network with random weights (24 M); its layer ``backbone`` is ResNet50V2's."""
     faces, x = upsampled_faces(side)
     x = keras.ops.repeat(x / 127.5 - 1, 3, axis=-1)  # Keras' preprocessing "tf"
     x = keras.layers.GlobalAveragePooling2D(name="pool")(_backbone()(x))
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    x = keras.layers.Dropout(0.4, name="dropout")(x)
     return keras.Model(faces, new_logits(x, heads), name="resnet50v2")
 
 

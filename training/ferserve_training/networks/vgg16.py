@@ -10,17 +10,8 @@ IMAGENET_MEANS_BGR = (103.939, 116.779, 123.68)
 turning RGB into BGR changes nothing."""
 
 
-def build(side: int = 224, dropout: float = 0.5, heads: int = 1) -> keras.Model:
-    """Builds the network with random weights (15 M); its layer ``backbone`` is VGG16's.
-
-    Args:
-        side: Pixels that the faces are upsampled to.
-        dropout: Share of the head's 512 features dropped in training.
-        heads: Answers of seven logits each, side by side.
-
-    Returns:
-        A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7 · heads]``.
-    """
+def build(side: int = 224, heads: int = 1) -> keras.Model:
+    """Builds the network with random weights (15 M); its layer ``backbone`` is VGG16's."""
     faces, x = upsampled_faces(side)
     x = keras.ops.repeat(x, 3, axis=-1)
     means = [-mean for mean in IMAGENET_MEANS_BGR]
@@ -32,5 +23,5 @@ def build(side: int = 224, dropout: float = 0.5, heads: int = 1) -> keras.Model:
     # Without batch normalisation inside, the published features go up to 100 on faces.
     x = keras.layers.LayerNormalization(dtype="float32", name="normalisation")(x)
     x = keras.layers.Dense(512, "relu", name="features")(x)
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    x = keras.layers.Dropout(0.5, name="dropout")(x)
     return keras.Model(faces, new_logits(x, heads), name="vgg16")
