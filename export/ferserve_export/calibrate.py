@@ -1,17 +1,13 @@
 """What the hold-out says about a network's probabilities."""
 
-from typing import Any, TypeVar
-
 import numpy as np
+import tensorflow as tf
 from ferserve.card import Calibration, PowerScaling
 from ferserve.fer2013.scoring import agreement, expected_calibration_error
 from ferserve.fer2013.vote_scoring import cross_entropy
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax, logsumexp, softmax
-
-Real = TypeVar("Real", bound=np.floating[Any])
+from scipy.special import softmax
 
 STATED_PRECISION = 0.8
 """Answers without the warning ``low_confidence`` are right at least so often on the hold-out; of a
@@ -54,7 +50,7 @@ def fit(views: list[np.ndarray], targets: np.ndarray, *, mirror: bool = False) -
     temperature = fit_temperature(shown, targets)
     mean = mean_probabilities(shown, temperature)
     power_scaling = fit_power_scaling(mean, targets)
-    served = apply_power_scaling(mean, power_scaling)
+    served = power_scaled(mean, power_scaling).numpy()
 
     def accuracy(logits: list[np.ndarray]) -> float:
         rows = mean_probabilities(logits, temperature)
@@ -79,29 +75,22 @@ def fit(views: list[np.ndarray], targets: np.ndarray, *, mirror: bool = False) -
 
 
 def mean_probabilities(views: list[np.ndarray], temperature: float) -> np.ndarray:
-    """Averages the probabilities of several views' logits, each ``[N, 7]``."""
-    return np.mean([softmax(view / temperature, axis=1) for view in views], axis=0)
+    """Averages the probabilities, float64 ``[N, 7]``, of several views' logits."""
+    exact = np.asarray(views, np.float64)  # float32 has steps larger than the minimiser's
+    rows: np.ndarray = softmax(exact / temperature, axis=2).mean(axis=0)
+    return rows
 
 
 def fit_temperature(views: list[np.ndarray], targets: np.ndarray) -> float:
     """Fits the temperature with the least cross-entropy to the targets (Guo et al. 2017).
 
-    Args:
-        views: Logits ``[N, 7]`` of the faces, and of their mirror images where the served
-            graph averages both: the average is what is calibrated.
-        targets: As in :func:`fit`, of faces that the network was not fitted to.
-
-    Returns:
-        The divisor of the logits, within :data:`TEMPERATURES`.
+    Where the served graph averages two views, their average is what is calibrated.
     """
 
-    def loss(log_temperature: float) -> float:
-        parts = [log_softmax(view / np.exp(log_temperature), axis=1) for view in views]
-        logarithms = logsumexp(parts, axis=0) - np.log(len(parts))
-        return -float((targets * logarithms).sum() / len(targets))
+    def loss(logarithm: float) -> float:
+        return float(cross_entropy(mean_probabilities(views, np.exp(logarithm)), targets).mean())
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES))
-    return float(np.exp(found.x))
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES)).x))
 
 
 def fit_power_scaling(probabilities: np.ndarray, targets: np.ndarray) -> PowerScaling:
@@ -109,61 +98,37 @@ def fit_power_scaling(probabilities: np.ndarray, targets: np.ndarray) -> PowerSc
 
     A temperature stretches all gaps alike. Label smoothing leaves the small probabilities too
     large, and the temperature that makes up for them sets the likely emotions too far apart.
-
-    Args:
-        probabilities: ``[N, 7]``, with the temperature that was fitted before.
-        targets: As in :func:`fit`, of faces that the network was not fitted to.
-
-    Returns:
-        At least as good as none, within :data:`SCALES` and :data:`EXPONENTS`.
     """
-    exact = probabilities.astype(np.float64)  # float32 has steps larger than the minimiser's
 
     def scaling(logarithms: np.ndarray) -> PowerScaling:
         scale, exponent = np.exp(logarithms).tolist()
         return PowerScaling(scale=scale, exponent=exponent)
 
     def loss(logarithms: np.ndarray) -> float:
-        return float(cross_entropy(apply_power_scaling(exact, scaling(logarithms)), targets).mean())
+        scaled = power_scaled(probabilities, scaling(logarithms)).numpy()
+        return float(cross_entropy(scaled, targets).mean())
 
-    bounds = np.log([SCALES, EXPONENTS])
-    return scaling(minimize(loss, x0=np.zeros(2), bounds=bounds).x)
+    return scaling(minimize(loss, x0=np.zeros(2), bounds=np.log([SCALES, EXPONENTS])).x)
 
 
-def apply_power_scaling(probabilities: NDArray[Real], scaling: PowerScaling) -> NDArray[Real]:
-    """Computes ``softmax(-scale * (-log p) ** exponent)``.
+def power_scaled(probabilities: np.ndarray | tf.Tensor, scaling: PowerScaling) -> tf.Tensor:
+    """Computes ``softmax(-scale * (-log p) ** exponent)`` of rows ``[N, 7]``.
 
     The map rises with p, so it changes neither the winner nor the order (Rahimi et al. 2020,
     Intra Order-Preserving Functions for Calibration of Multi-Class Neural Networks). Scale 1 and
     exponent 1 change nothing; exponent 1 alone is a temperature of ``1 / scale``.
-
-    Args:
-        probabilities: ``[N, 7]``.
-        scaling: Scale and exponent.
-
-    Returns:
-        ``[N, 7]`` of the same type, computed in float64; rows sum to 1.
     """
     # What float32 rounds to above 1 would have a negative surprise, whose power is no number.
-    clipped = np.minimum(probabilities.astype(np.float64), 1)
-    with np.errstate(divide="ignore"):  # the surprise of 0 is infinite, as it should be
-        energies = scaling.scale * (-np.log(clipped)) ** scaling.exponent
-    scaled: NDArray[Real] = softmax(-energies, axis=1).astype(probabilities.dtype)
-    return scaled
+    surprise = -tf.math.log(tf.minimum(probabilities, 1))
+    return tf.nn.softmax(-scaling.scale * surprise**scaling.exponent)
 
 
 def confidence_threshold(
     probabilities: np.ndarray, targets: np.ndarray, precision: float = STATED_PRECISION
 ) -> float:
-    """Finds the least confidence above which answers are right at a stated rate.
+    """Finds the least confidence, 0..1, above which answers are right at a stated rate.
 
-    Args:
-        probabilities: float32 ``[N, 7]``, calibrated.
-        targets: As in :func:`fit`, of faces that the network was not fitted to.
-        precision: The rate, 0..1.
-
-    Returns:
-        The threshold, 0..1; 1 if not even the surest answers are right so often.
+    It is 1 if not even the surest answers are right so often.
     """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence)

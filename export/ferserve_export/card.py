@@ -1,4 +1,4 @@
-"""Measures an exported model on FER2013 and writes its card."""
+"""The card of an exported model, written with it."""
 
 import hashlib
 import json
@@ -27,35 +27,7 @@ PRETRAINED = {
 }
 """Of the weights that a model started from, by the model's name."""
 
-
 VOTES = "FER+ votes it learned from: Microsoft, MIT License, github.com/microsoft/FERPlus"
-
-
-def complete(card: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-    """Adds what is the same for every model, its licences, and the figures of a report."""
-    name = card["name"]
-    learned = card["training"].get("votes_sha256")
-    votes = {split: asdict(scores) for split, scores in vote_scores(report).items()}
-    return (
-        card
-        | ({"votes": votes} if votes else {})
-        | {
-            "labels": list(EMOTIONS),
-            "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
-            "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
-            "metrics": split_metrics(report),
-            "licences": card.get("licences")
-            or [*LICENCES, *PRETRAINED.get(name, ()), *([VOTES] if learned else [])],
-        }
-    )
-
-
-def split_metrics(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Takes what a card states out of a report of ``ferserve_training.evaluate.evaluate``."""
-    return {
-        split: {key: scores[key] for key in SplitMetrics.model_fields}
-        for split, scores in report.items()
-    }
 
 
 def write_model(
@@ -72,8 +44,21 @@ def write_model(
     Returns:
         The card as written.
     """
-    cost = card.get("multiply_adds") or multiply_adds(model)
-    fields = complete(card | {"multiply_adds": cost}, report)
+    votes = [VOTES] if card["training"].get("votes_sha256") else []
+    licences = [*LICENCES, *PRETRAINED.get(card["name"], ()), *votes]
+    fields = {"licences": licences} | card
+    fields |= {
+        "labels": list(EMOTIONS),
+        "input": {"name": "faces", "dtype": "uint8", "shape": ["N", FACE_SIDE, FACE_SIDE]},
+        "output": {"name": "probabilities", "dtype": "float32", "shape": ["N", len(EMOTIONS)]},
+        "metrics": {
+            split: {key: scores[key] for key in SplitMetrics.model_fields}
+            for split, scores in report.items()
+        },
+        "multiply_adds": card.get("multiply_adds") or multiply_adds(model),
+    }
+    if scored := vote_scores(report):
+        fields["votes"] = {split: asdict(scores) for split, scores in scored.items()}
     del model.metadata_props[:]
     for key, value in fields.items():
         text = value if isinstance(value, str) else json.dumps(value)

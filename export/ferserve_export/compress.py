@@ -36,49 +36,42 @@ def compress(model: onnx.ModelProto) -> onnx.ModelProto:
     compressed = onnx.ModelProto()
     compressed.CopyFrom(model)
     graph = compressed.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    least = MIN_SHARE * sum(np.prod(tensor.dims) for tensor in weights.values())
-    restored: dict[str, str] = {}
-    restoring = []
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+    used = {node.input[1] for node in graph.node if node.op_type in OPERATORS}
+    stored = [
+        tensor
+        for tensor in graph.initializer
+        if tensor.name in used
+        and tensor.data_type == onnx.TensorProto.FLOAT
+        and sizes[tensor.name] >= MIN_SHARE * sum(sizes.values())
+        and sizes[tensor.name] % BLOCK == 0
+    ]
+    nodes = [node for tensor in stored for node in _store_int8(graph, tensor)]
+    restored = {tensor.name: f"{tensor.name}_restored" for tensor in stored}
     for node in graph.node:
-        if node.op_type not in OPERATORS or node.input[1] not in weights:
-            continue
-        name = node.input[1]
-        if name not in restored:
-            tensor = weights[name]
-            size = int(np.prod(tensor.dims))
-            if tensor.data_type != onnx.TensorProto.FLOAT or size < least or size % BLOCK:
-                continue
-            restored[name] = f"{name}_restored"
-            restoring += _store_int8(graph, tensor, restored[name])
-        node.input[1] = restored[name]
-    _drop_unread(graph, restored)
-    nodes = [*restoring, *graph.node]
-    del graph.node[:]
+        node.input[:] = [restored.get(name, name) for name in node.input]
+        nodes.append(node)
+    kept = [tensor for tensor in graph.initializer if tensor.name not in restored]
+    del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
+    graph.initializer.extend(kept)
     onnx.checker.check_model(compressed)
     return compressed
 
 
-def _store_int8(
-    graph: onnx.GraphProto, tensor: onnx.TensorProto, output: str
-) -> list[onnx.NodeProto]:
+def _store_int8(graph: onnx.GraphProto, tensor: onnx.TensorProto) -> list[onnx.NodeProto]:
     blocks = numpy_helper.to_array(tensor).reshape(-1, BLOCK)
     scale = np.maximum(np.abs(blocks).max(axis=1), np.finfo(np.float32).tiny) / LARGEST
-    whole = np.rint(blocks / scale[:, None]).astype(np.int8)
-    names = [f"{tensor.name}_{part}" for part in ("int8", "scale", "shape", "blocks")]
-    stored, scales, shape, restored = names
-    graph.initializer.append(numpy_helper.from_array(whole, stored))
-    graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), scales))
-    graph.initializer.append(numpy_helper.from_array(np.array(tensor.dims, np.int64), shape))
+    parts = {
+        "int8": np.rint(blocks / scale[:, None]).astype(np.int8),
+        "scale": scale.astype(np.float32),
+        "shape": np.array(tensor.dims, np.int64),
+    }
+    stored, scales, shape = (f"{tensor.name}_{part}" for part in parts)
+    for part, values in parts.items():
+        graph.initializer.append(numpy_helper.from_array(values, f"{tensor.name}_{part}"))
+    restored = f"{tensor.name}_blocks"
     return [
         helper.make_node("DequantizeLinear", [stored, scales], [restored], axis=0),
-        helper.make_node("Reshape", [restored, shape], [output]),
+        helper.make_node("Reshape", [restored, shape], [f"{tensor.name}_restored"]),
     ]
-
-
-def _drop_unread(graph: onnx.GraphProto, replaced: dict[str, str]) -> None:
-    read = {name for node in graph.node for name in node.input}
-    kept = [t for t in graph.initializer if t.name not in replaced or t.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

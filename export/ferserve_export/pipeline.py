@@ -21,7 +21,7 @@ from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_export.calibrate import Fit, fit
 from ferserve_export.card import write_model
 from ferserve_export.compress import compress
-from ferserve_export.convert import convert
+from ferserve_export.convert import convert, serving
 from ferserve_export.errors import ExportError
 from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 
@@ -70,16 +70,15 @@ def export_run(
         votes: FER+ votes; ``crowd`` is calibrated on them, and every model is measured against
             them too.
         prior_fraction: Subtract so much of the logarithm of each emotion's share of the training
-            faces from the logits (Menon et al. 2021); 0 leaves them as they are.
+            faces from the logits (Menon et al. 2021).
         train_faces: Score only so many of the Training images; all if None.
         results: Where figures and a page of plots go, as ``ferserve evaluate`` writes them.
         log: Takes a line a step.
 
     Raises:
-        ExportError: Unknown model, or a run of another one.
         TrainingError: The run has no weights that fit its network, or learned from no votes.
-        ExportError: The ONNX graph answers otherwise than Keras; nothing was written.
-        ExportError: int8 weights change the answers too much; nothing was written.
+        ExportError: Unknown model, a run of another one, or a graph that answers otherwise than
+            Keras; nothing was written.
     """
     if name not in DESCRIPTIONS:
         raise ExportError(f"unknown model {name!r}; known: {', '.join(DESCRIPTIONS)}")
@@ -105,15 +104,16 @@ def export_run(
     if found.calibration:
         log(f"power scaling: {found.power_scaling}")
         log(f"hold-out: {found.calibration}")
-    settings = {
-        "mirror": mirror,
-        "temperature": found.temperature,
-        "power_scaling": found.power_scaling,
-    }
-    model = convert(network, **settings)
-    difference = verify_parity(
-        network, model, _spread(dataset.test, PARITY_FACES).faces, **settings
+    serve = serving(
+        network,
+        temperature=found.temperature,
+        mirror=mirror,
+        power_scaling=found.power_scaling,
     )
+    model = convert(serve)
+    # Files are sorted by emotion: these are from all over.
+    spread = np.linspace(0, len(dataset.test) - 1, PARITY_FACES).astype(np.int64)
+    difference = verify_parity(serve, model, dataset.test.faces[spread])
     log(f"parity with Keras at batch 1 and 7: largest difference of a probability {difference:.2g}")
     predict = _remembering(model)
     if int8:
@@ -152,11 +152,6 @@ def _describe(name: str, training: dict[str, Any]) -> str:
 
 def _remembering(model: onnx.ModelProto) -> Predict:
     return remembering(open_onnx(model.SerializeToString()))
-
-
-def _spread(split: Split, count: int) -> Split:
-    """Takes so many faces from all over a split: files are sorted by emotion."""
-    return split.take(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
 
 
 def _targets(split: Split, votes: Votes | None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,11 @@
 """Checks that an exported graph computes what the trained network computes."""
 
-import keras
 import numpy as np
 import onnx
 import tensorflow as tf
-from ferserve.card import PowerScaling
 from ferserve_training.evaluate import Predict, open_onnx
 
-from ferserve_export.convert import serving_probabilities
+from ferserve_export.convert import Serve
 from ferserve_export.errors import ExportError
 
 TOLERANCE = 1e-4
@@ -16,31 +14,19 @@ TOLERANCE = 1e-4
 BATCHES = (1, 7)
 """One face, and a batch that no kernel's block size divides."""
 
-
 COMPRESSION_FACES = 1000
 LARGEST_MOVE = 0.02
 LARGEST_LOSS = 0.002
 """What compression may cost on 1,000 faces: of a probability, and of the accuracy."""
 
 
-def verify_parity(
-    network: keras.Model,
-    model: onnx.ModelProto,
-    faces: np.ndarray,
-    *,
-    temperature: float = 1.0,
-    mirror: bool = False,
-    power_scaling: PowerScaling | None = None,
-) -> float:
-    """Compares Keras and ONNX Runtime on real faces at batch 1 and 7.
+def verify_parity(serve: Serve, model: onnx.ModelProto, faces: np.ndarray) -> float:
+    """Compares Keras and ONNX Runtime at batch 1 and 7.
 
     Args:
-        network: The trained network.
+        serve: What was exported.
         model: Its export.
         faces: uint8 ``[N, 48, 48]``, real faces: noise hides errors that trained weights show.
-        temperature: As exported.
-        mirror: As exported.
-        power_scaling: As exported.
 
     Returns:
         The largest absolute difference of a probability.
@@ -53,10 +39,8 @@ def verify_parity(
     for batch in BATCHES:
         for start in range(0, len(faces) - batch + 1, batch):
             part = faces[start : start + batch]
-            expected = serving_probabilities(
-                network, tf.constant(part), temperature, mirror, power_scaling
-            ).numpy()
-            largest = max(largest, float(np.abs(predict(part) - expected).max()))
+            difference = np.abs(predict(part) - serve(tf.constant(part)).numpy())
+            largest = max(largest, float(difference.max()))
     if not largest < TOLERANCE:
         raise ExportError(
             f"ONNX and Keras differ by {largest:.2g} in a probability; allowed: {TOLERANCE:g}"

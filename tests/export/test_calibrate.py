@@ -5,13 +5,13 @@ from ferserve.fer2013.scoring import agreement, expected_calibration_error
 from ferserve_export.calibrate import (
     EXPONENTS,
     SCALES,
-    apply_power_scaling,
     confidence_threshold,
     fit,
     fit_power_scaling,
     fit_temperature,
     mean_probabilities,
 )
+from power_scaling import apply_power_scaling
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import onnx
 import onnxruntime
 import pytest
 from ferserve_export.compress import compress
-from ferserve_export.convert import convert
+from ferserve_export.convert import convert, serving
 from ferserve_training.networks import custom_cnn
 from onnx import helper, numpy_helper
 from synthetic_fer2013 import face
@@ -19,7 +19,7 @@ def faces() -> np.ndarray:
 @pytest.fixture(scope="module")
 def model() -> onnx.ModelProto:
     keras.utils.set_random_seed(0)
-    return convert(custom_cnn.build(widths=(16, 32, 128, 128)))
+    return convert(serving(custom_cnn.build(widths=(16, 32, 128, 128))))
 
 
 def run(model: onnx.ModelProto, **inputs: np.ndarray) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_small_channels_and_those_with_outliers_keep_their_precision():
 
 
 def test_small_tensors_are_not_touched():
-    model = convert(custom_cnn.build(widths=(16, 32, 128, 128)))
+    model = convert(serving(custom_cnn.build(widths=(16, 32, 128, 128))))
     before = {t.name for t in model.graph.initializer if len(t.dims) == 4 and t.dims[1] == 1}
     assert before  # the first convolution, of one channel
     assert before <= {tensor.name for tensor in compress(model).graph.initializer}

@@ -16,14 +16,14 @@ from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve_export.calibrate import (
-    apply_power_scaling,
     confidence_threshold,
     fit_power_scaling,
     fit_temperature,
     mean_probabilities,
+    power_scaled,
 )
 from ferserve_export.compress import compress
-from ferserve_export.convert import OPSET, convert, power_scaled
+from ferserve_export.convert import OPSET, convert, serving
 from ferserve_export.errors import ExportError
 from ferserve_export.float16 import to_float16
 from ferserve_export.verify import verify_compression, verify_parity
@@ -31,6 +31,7 @@ from ferserve_training.evaluate import open_onnx
 from ferserve_training.holdout import split_training
 from ferserve_training.networks import custom_cnn
 from ferserve_training.run_folder import RunFolder, load_network
+from power_scaling import apply_power_scaling
 from synthetic_fer2013 import face
 from training_runs import run_export
 
@@ -55,7 +56,7 @@ def probabilities(model: onnx.ModelProto, faces: np.ndarray) -> np.ndarray:
 
 
 def test_graph_keeps_the_contract(network):
-    model = convert(network)
+    model = convert(serving(network))
     session = onnxruntime.InferenceSession(model.SerializeToString())
     (faces_input,) = session.get_inputs()
     (output,) = session.get_outputs()
@@ -68,7 +69,7 @@ def test_graph_keeps_the_contract(network):
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
 @pytest.mark.parametrize("count", [1, 2, 7, 14])
 def test_rows_are_probabilities_at_any_batch_size(network, faces, mirror: bool, count: int):
-    rows = probabilities(convert(network, mirror=mirror), faces[:count])
+    rows = probabilities(convert(serving(network, mirror=mirror)), faces[:count])
     assert rows.shape == (count, 7)
     assert (rows >= 0).all()
     assert np.allclose(rows.sum(axis=1), 1, atol=1e-6)
@@ -78,13 +79,14 @@ def test_rows_are_probabilities_at_any_batch_size(network, faces, mirror: bool, 
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
 def test_graph_answers_as_keras_does(network, faces, mirror: bool, scaling: PowerScaling | None):
     settings = {"mirror": mirror, "temperature": 1.3, "power_scaling": scaling}
-    assert verify_parity(network, convert(network, **settings), faces, **settings) < 1e-5
+    serve = serving(network, **settings)
+    assert verify_parity(serve, convert(serve), faces) < 1e-5
 
 
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
 def test_power_scaling_is_done_to_what_was_served_before(network, faces, mirror: bool):
     plain, scaled = (
-        probabilities(convert(network, mirror=mirror, power_scaling=scaling), faces)
+        probabilities(convert(serving(network, mirror=mirror, power_scaling=scaling)), faces)
         for scaling in (None, SCALING)
     )
     assert np.allclose(scaled, apply_power_scaling(plain, SCALING), atol=1e-6)
@@ -92,13 +94,13 @@ def test_power_scaling_is_done_to_what_was_served_before(network, faces, mirror:
 
 
 def test_parity_check_sees_another_power_scaling(network, faces):
-    model = convert(network, power_scaling=SCALING)
+    model = convert(serving(network, power_scaling=SCALING))
     with pytest.raises(ExportError, match="differ by"):
-        verify_parity(network, model, faces)
+        verify_parity(serving(network), model, faces)
 
 
 def test_graph_without_power_scaling_has_no_trace_of_it(network):
-    operators = {node.op_type for node in convert(network, mirror=True).graph.node}
+    operators = {node.op_type for node in convert(serving(network, mirror=True)).graph.node}
     assert not operators & {"Log", "Pow", "Min"}
 
 
@@ -127,17 +129,17 @@ def test_certainty_and_what_rounding_puts_above_it_are_no_trap(scaling: PowerSca
 
 def test_an_overwhelmingly_sure_network_still_answers_in_numbers(network, faces):
     sure = {"temperature": 1e-4, "mirror": True, "power_scaling": SCALING}
-    model = convert(network, **sure)
+    model = convert(serving(network, **sure))
     rows = probabilities(model, faces)
     assert (rows.max(axis=1) > 0.999).any()
     assert np.isfinite(rows).all()
-    assert verify_parity(network, model, faces[:1], **sure) < 1e-4
+    assert verify_parity(serving(network, **sure), model, faces[:1]) < 1e-4
 
 
 def test_int8_weights_and_float16_leave_power_scaling_as_it_is(faces):
     keras.utils.set_random_seed(0)
     wide = custom_cnn.build(widths=(8, 8, 128, 128))  # enough weights to be stored as int8
-    model = convert(wide, mirror=True, power_scaling=SCALING)
+    model = convert(serving(wide, mirror=True, power_scaling=SCALING))
     small = compress(model)
     assert len(small.SerializeToString()) < 0.5 * len(model.SerializeToString())
     rows = probabilities(model, faces)
@@ -147,20 +149,22 @@ def test_int8_weights_and_float16_leave_power_scaling_as_it_is(faces):
 
 
 def test_parity_check_sees_other_weights(network, faces):
-    model = convert(network)
+    model = convert(serving(network))
     keras.utils.set_random_seed(1)
     with pytest.raises(ExportError, match="differ by"):
-        verify_parity(custom_cnn.build(widths=(8, 8, 8, 8)), model, faces)
+        verify_parity(serving(custom_cnn.build(widths=(8, 8, 8, 8))), model, faces)
 
 
 def test_mirrored_graph_is_blind_to_mirroring(network, faces):
-    model = convert(network, mirror=True)
+    model = convert(serving(network, mirror=True))
     mirrored = np.ascontiguousarray(faces[:, :, ::-1])
     assert np.allclose(probabilities(model, faces), probabilities(model, mirrored), atol=1e-6)
 
 
 def test_temperature_divides_the_logits(network, faces):
-    cold, warm = (probabilities(convert(network, temperature=t), faces) for t in (1.0, 4.0))
+    cold, warm = (
+        probabilities(convert(serving(network, temperature=t)), faces) for t in (1.0, 4.0)
+    )
     gaps = np.log(cold[:, :1]) - np.log(cold)
     assert np.allclose(np.log(warm[:, :1]) - np.log(warm), gaps / 4, atol=1e-4)
 
@@ -209,10 +213,10 @@ def test_calibration_and_threshold_are_those_of_the_hold_out(
 
 def test_compression_that_changes_the_answers_is_refused(network, faces):
     keras.utils.set_random_seed(1)
-    other = convert(custom_cnn.build(widths=(8, 8, 8, 8)))
+    other = convert(serving(custom_cnn.build(widths=(8, 8, 8, 8))))
     with pytest.raises(ExportError, match="moves a probability by"):
         verify_compression(
-            open_onnx(convert(network).SerializeToString()),
+            open_onnx(convert(serving(network)).SerializeToString()),
             open_onnx(other.SerializeToString()),
             faces,
             np.zeros(len(faces), int),

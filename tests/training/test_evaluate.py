@@ -11,10 +11,10 @@ from ferserve.card import ModelCard
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.votes import Votes
-from ferserve_export.calibrate import apply_power_scaling
 from ferserve_training.errors import TrainingError
 from ferserve_training.evaluate import BATCH, evaluate, open_model, remembering, sample
 from ferserve_training.evaluation_page import write_report
+from power_scaling import apply_power_scaling
 from scipy.special import softmax
 from synthetic_fer2013 import write_votes
 

@@ -15,7 +15,7 @@ import pytest
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import read_fer2013
 from ferserve_export.compress import compress
-from ferserve_export.convert import convert
+from ferserve_export.convert import convert, serving
 from ferserve_export.verify import verify_parity
 from ferserve_training.callbacks import History
 from ferserve_training.errors import TrainingError
@@ -82,25 +82,25 @@ def normalisations(network: keras.Model) -> list[keras.layers.Layer]:
 @pytest.mark.parametrize("stored", ["float32", "int8"])
 def test_the_restored_network_answers_as_the_file(build: Build, faces, stored: str, tmp_path: Path):
     settings = {"temperature": 1.3, "mirror": True}
-    model = convert(trained(build), **settings)
+    model = convert(serving(trained(build), **settings))
     model = compress(model) if stored == "int8" else model
     onnx.save(model, tmp_path / "model.onnx")
     restored = build()
     load_start(restored, tmp_path / "model.onnx", faces)
-    assert verify_parity(restored, model, faces[:9], **settings) < 1e-5
+    assert verify_parity(serving(restored, **settings), model, faces[:9]) < 1e-5
 
 
 def test_what_is_tested_is_stored_as_int8_and_folded(faces):
-    operators = [node.op_type for node in compress(convert(trained(small_cnn))).graph.node]
+    operators = [node.op_type for node in compress(convert(serving(trained(small_cnn)))).graph.node]
     assert "DequantizeLinear" in operators
     assert "BatchNormalization" not in operators
-    operators = [node.op_type for node in convert(trained(preactivated)).graph.node]
+    operators = [node.op_type for node in convert(serving(trained(preactivated))).graph.node]
     assert operators.count("BatchNormalization") == 1
 
 
 def test_folded_normalisations_have_the_statistics_of_the_faces(build: Build, faces, tmp_path):
     network = trained(build)
-    onnx.save(convert(network), tmp_path / "model.onnx")
+    onnx.save(convert(serving(network)), tmp_path / "model.onnx")
     kept = {"kept_bn"} & {layer.name for layer in network.layers}
     load_start(network, tmp_path / "model.onnx", faces)
     for layer in normalisations(network):
@@ -114,7 +114,7 @@ def test_folded_normalisations_have_the_statistics_of_the_faces(build: Build, fa
 
 def test_a_normalisation_that_was_not_folded_comes_back_as_it_was(faces, tmp_path):
     network, restored = trained(preactivated), preactivated()
-    onnx.save(convert(network), tmp_path / "model.onnx")
+    onnx.save(convert(serving(network)), tmp_path / "model.onnx")
     load_start(restored, tmp_path / "model.onnx", faces)
     before, after = (n.get_layer("kept_bn").get_weights() for n in (network, restored))
     for a, b in zip(before, after, strict=True):
@@ -132,12 +132,12 @@ def test_the_released_custom_cnn_comes_back():
         "mirror": card.mirror_averaging,
         "power_scaling": card.power_scaling,
     }
-    assert verify_parity(network, onnx.load(path), faces[:7], **settings) < 1e-5
+    assert verify_parity(serving(network, **settings), onnx.load(path), faces[:7]) < 1e-5
 
 
 def test_a_second_head_starts_as_a_copy_of_the_first(faces, tmp_path: Path):
     path = tmp_path / "small.onnx"
-    onnx.save(convert(trained(small_cnn)), path)
+    onnx.save(convert(serving(trained(small_cnn))), path)
     one, two = small_cnn(), custom_cnn.build(widths=(8, 8, 128, 128), heads=2)
     for network in (one, two):
         load_start(network, path, faces)
@@ -162,13 +162,13 @@ def test_what_is_no_export_of_the_network_is_refused(file: str | Path, message: 
 
 def test_an_export_of_other_widths_is_refused(faces, tmp_path: Path):
     path = tmp_path / "narrow.onnx"
-    onnx.save(convert(trained(small_cnn)), path)
+    onnx.save(convert(serving(trained(small_cnn))), path)
     with pytest.raises(TrainingError, match=r"narrow\.onnx: not the weights of custom_cnn"):
         load_start(custom_cnn.build(), path, faces)
 
 
 def test_a_run_in_half_precision_gets_the_weights_in_full(build: Build, faces, tmp_path: Path):
-    model = convert(trained(build))
+    model = convert(serving(trained(build)))
     onnx.save(model, tmp_path / "model.onnx")
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -178,7 +178,7 @@ def test_a_run_in_half_precision_gets_the_weights_in_full(build: Build, faces, t
         keras.config.set_dtype_policy("float32")
     restored = build()
     restored.set_weights(half.get_weights())
-    assert verify_parity(restored, model, faces[:9]) < 1e-5
+    assert verify_parity(serving(restored), model, faces[:9]) < 1e-5
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -263,7 +263,7 @@ class Interrupted(History):
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
-    onnx.save(convert(trained(small_cnn)), tmp_path / "small.onnx")
+    onnx.save(convert(serving(trained(small_cnn))), tmp_path / "small.onnx")
     (tmp_path / "other.onnx").write_bytes(b"another file")
     recipe = find_recipe("custom_cnn", "default", epochs=3, precision="float32")
     dataset = read_fer2013(small_zip)
