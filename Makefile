@@ -57,9 +57,8 @@ evaluate: $(VENV)/.dev-$(RUNTIME)  ## Every figure of a model's card, measured a
 docs: $(VENV)/.dev-$(RUNTIME)  ## The table of settings in docs/operations.md
 	$(BIN)/python docs/settings_table.py
 
-results: $(VENV)/.dev-$(RUNTIME)  ## The tables of README.md and docs/results.md
+results: $(VENV)/.dev-$(RUNTIME)  ## README.md's table, docs/results.md, docs/model-cards.md
 	$(BIN)/python -m ferserve_export.results
-	$(BIN)/python -m ferserve_export.model_cards
 
 robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: docs/robustness.md
 	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --models-dir models

@@ -1,7 +1,8 @@
-"""``make results``: the tables of README.md and docs/results.md, made from the artefacts.
+"""``make results``: the pages made from cards, reports and the policy.
 
-Run as ``python -m ferserve_export.results``; with ``--check`` it changes nothing, and fails where
-a page is stale.
+These are the table in README.md, docs/results.md and docs/model-cards.md, whose sections follow
+Mitchell et al. 2019, Model Cards for Model Reporting. Run as ``python -m ferserve_export.results``;
+with ``--check`` it changes nothing, and fails where a page is stale.
 """
 
 import json
@@ -16,7 +17,7 @@ from ferserve.fer2013.scoring import wilson_interval
 from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ferserve_export.errors import ExportError
 
@@ -54,33 +55,27 @@ BEGIN, END = "<!-- made by `make results`: -->", "<!-- until here -->"
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """Returns the contents that README.md and docs/results.md should have.
-
-    Args:
-        root: Of the repository.
+    """Returns the contents that the pages in a repository should have.
 
     Raises:
         ExportError: A report in ``docs/results`` is of another model than its card's.
     """
-    cards = [
-        ModelCard.read(path)
-        for name in TITLES
-        if (path := root / "models" / f"{name}.json").exists()
-    ]
-    reports = {card.name: _report(root, card) for card in cards}
+    cards = sorted(
+        (ModelCard.read(path) for path in (root / "models").glob("*.json")),
+        key=lambda card: ([*TITLES, card.name].index(card.name), card.name),
+    )
+    titled = [card for card in cards if card.name in TITLES]
+    reports = {card.name: _report(root, card) for card in titled}
     readme = root / "README.md"
     return {
-        readme: between_marks(readme.read_text(encoding="utf-8"), summary(cards)),
-        root / "docs" / "results.md": _results_page(root, cards, reports),
+        readme: between_marks(readme.read_text(encoding="utf-8"), summary(titled)),
+        root / "docs" / "results.md": _results_page(root, titled, reports),
+        root / "docs" / "model-cards.md": cards_page(cards),
     }
 
 
 def between_marks(text: str, table: str) -> str:
-    """Puts ``table`` between the marks in ``text``.
-
-    Raises:
-        ExportError: The marks are missing.
-    """
+    """Puts ``table`` between the marks in ``text``."""
     before, found, rest = text.partition(BEGIN)
     _, closed, after = rest.partition(END)
     if not found or not closed:
@@ -104,8 +99,9 @@ def summary(cards: list[ModelCard]) -> str:
             f"| {TITLES[card.name]} | {reference} | {' | '.join(cells)} "
             f"| {scores.macro_f1:.3f} | {scores.ece:.3f} | {_percent(votes) if votes else '–'} |"
         )
-    for name, figures in _measured_peers().items():
-        cells = [figures.get(split, "") for split in SPLITS]
+    measured = [peer.name for peer in PEERS["all"] if peer.kind == "measured"]
+    for name in measured[:2]:
+        cells = [_peer_accuracy(name, split) for split in SPLITS]
         lines.append(f"| *{name}* | | {' | '.join(cells)} | | | |")
     return "\n".join(lines)
 
@@ -124,7 +120,8 @@ def _report(root: Path, card: ModelCard) -> dict[str, Any]:
 
 def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[str, Any]]) -> str:
     folder = root / "docs" / "results"
-    return template("results.md.jinja").render(
+    return _render(
+        "results.md.jinja",
         cards=cards,
         reports=reports,
         voted=[card for card in cards if card.votes and "private" in card.votes],
@@ -133,56 +130,93 @@ def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[st
             (title, json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
             for name, title in DISTILLED.items()
         ],
-        titles=TITLES,
         splits=SPLITS,
-        emotions=EMOTIONS,
-        policy=policy(Settings.model_construct()),
         peers={peer.name: peer.kind for peers in PEERS.values() for peer in peers},
         peer_accuracy=_peer_accuracy,
         kinds=KINDS,
         people=PEOPLE,
         interval=_with_interval,
         percent=lambda value: f"{100 * value:.2f}",
-        share=share,
+        share=_share,
     )
 
 
-def template(name: str) -> Template:
-    """Returns a page's template."""
+def cards_page(cards: list[ModelCard]) -> str:
+    """Renders docs/model-cards.md."""
+    shared = [text for text in cards[0].licences if all(text in card.licences for card in cards)]
+    return _render(
+        "model_cards.md.jinja",
+        cards=cards,
+        licences=shared,
+        details=lambda card: _details(card, shared),
+        weakest=_weakest,
+    )
+
+
+def _details(card: ModelCard, shared_licences: list[str]) -> dict[str, str | float | None]:
+    fitted = f", fitted on {card.calibration.n:,} held-out images" if card.calibration else ""
+    scaling = card.power_scaling
+    return {
+        "file": f"`models/{card.name}.onnx`, SHA-256 `{card.sha256}`",
+        "answers with": card.answers,
+        "multiply-adds": card.multiply_adds and f"{card.multiply_adds / 1e6:,.1f} million a face",
+        "trained on": _training(card),
+        "mirror averaging": None if card.mirror_averaging else "no",
+        "temperature": f"{card.temperature:.3f}{fitted}",
+        "prior": card.prior_fraction
+        and f"{card.prior_fraction:g} of the log share of each emotion subtracted from the logits",
+        "power scaling": scaling
+        and f"softmax(−{scaling.scale:.3f} (−log p)^{scaling.exponent:.3f})",
+        "`low_confidence`": f"answers below a probability of {card.low_confidence_threshold:.3f}",
+        "further licences": "; ".join(x for x in card.licences if x not in shared_licences),
+    }
+
+
+def _training(card: ModelCard) -> str:
+    images = card.training.get("images")
+    trained = f"{images:,} Training images of FER2013" if images else "nothing of its own"
+    held_out = card.training.get("holdout_images")
+    kept = f", {held_out:,} held out" if held_out else ""
+    if hours := card.training.get("hours"):
+        kept += f", {card.training['epochs']} epochs in {hours:.1f} hours"
+    if start := card.training.get("started_from"):
+        kept += f", starting from {start['model']} (SHA-256 `{start['sha256']}`)"
+    return f"{trained}{kept} ([card](../models/{card.name}.json))"
+
+
+def _weakest(robustness: dict[str, float]) -> str:
+    original, *changed = robustness.items()
+    worst = sorted(changed, key=lambda entry: entry[1])[:3]
+    return "; ".join(
+        f"{change} ({100 * (accuracy - original[1]):+.1f})" for change, accuracy in worst
+    )
+
+
+def _render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("ferserve_export", "."),
         autoescape=False,  # noqa: S701 -- Markdown of our own
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
-    return environment.get_template(name)
+    return environment.get_template(template).render(
+        titles=TITLES,
+        emotions=EMOTIONS,
+        policy=policy(Settings.model_construct()),  # whatever this machine's environment says
+        **values,
+    )
 
 
-def share(value: float | None) -> str:
-    """Formats a share in %; a dash for none."""
+def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _peer_accuracy(name: str, split: str) -> str:
     """A peer's accuracy on a split, %; of the reference project's only that on all images."""
-    for peer in PEERS[split]:
+    for peer in PEERS.get(split, ()):
         if peer.name == name and (peer.kind != "reference" or split == "all"):
             return f"{100 * peer.accuracy:.2f}"
     return ""
-
-
-def _measured_peers() -> dict[str, dict[str, str]]:
-    """Of the two best that were measured on the same images: accuracy by split, %."""
-    names = [peer.name for peer in PEERS["all"] if peer.kind == "measured"][:2]
-    return {
-        name: {
-            split: f"{100 * peer.accuracy:.2f}"
-            for split, peers in PEERS.items()
-            for peer in peers
-            if peer.name == name
-        }
-        for name in names
-    }
 
 
 def _percent(scores: SplitMetrics | VoteScores) -> str:

@@ -25,11 +25,9 @@ BATCH = 16
 
 
 def open_model(path: Path, *, mirror: bool = False) -> Predict:
-    """Opens an ONNX file, or the Keras weights of a training run; takes any number of faces.
+    """Opens an ONNX file, or the Keras weights in a run's folder; takes any number of faces.
 
-    Args:
-        path: ``*.onnx``, or the folder of a run.
-        mirror: Whether each face is averaged with its mirror image; an ONNX file says itself.
+    With ``mirror`` each face of a run is averaged with its mirror image; an ONNX file says itself.
 
     Raises:
         TrainingError: It is neither.

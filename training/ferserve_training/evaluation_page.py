@@ -15,11 +15,8 @@ from sklearn.metrics import ConfusionMatrixDisplay
 def write_report(name: str, report: dict[str, Any], folder: Path, history: Path | None) -> None:
     """Writes ``<name>.json`` and a page on its first split, ``<name>.png``.
 
-    Args:
-        name: The model.
-        report: As ``ferserve_training.evaluate.evaluate`` returns it.
-        folder: Where to.
-        history: The run's ``history.csv``; without it the page has no learning curve.
+    ``report`` is what :func:`ferserve_training.evaluate.evaluate` returns. Without the run's
+    ``history.csv`` the page has no learning curve.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=2) + "\n"

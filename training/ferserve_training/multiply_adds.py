@@ -8,11 +8,7 @@ import onnx
 def multiply_adds(model: onnx.ModelProto) -> int:
     """Counts the multiply-adds of convolutions and matrix products for a batch of one.
 
-    Everything else is left out, so a limit that is computed from it is never too low. What a model
-    does with mirror images is counted, as it is part of the graph.
-
-    Args:
-        model: With the batch as the first dimension of its one input.
+    Mirror images count, as they are part of the graph. The batch is the first dimension.
 
     Raises:
         ValueError: A shape cannot be inferred.
