@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import typer
 from ferserve_training.commands import Data, TrainFaces, VotesFile, failures_told, read_data
 
+ModelsFolder = Annotated[Path, typer.Option(help="Folder of the ONNX files and their cards.")]
+
 
 def register(app: typer.Typer) -> None:
     """Adds this package's commands to ``app``."""
@@ -25,9 +27,7 @@ def export_command(
             show_default="runs/MODEL; of crowd runs/light",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for MODEL.onnx and MODEL.json.")] = Path(
-        "models"
-    ),
+    out: ModelsFolder = Path("models"),
     version: Annotated[str, typer.Option(help="Version of the model, for its card.")] = "1.0.0",
     mirror: Annotated[
         bool, typer.Option(help="Average each face with its mirror image inside the graph.")
@@ -77,9 +77,7 @@ def export_command(
 def quantize_command(
     model: Annotated[str, typer.Argument(help="A model with a file of its own.")],
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of MODEL.onnx and of the new file.")] = Path(
-        "models"
-    ),
+    out: ModelsFolder = Path("models"),
     to: Annotated[
         Literal["int8", "float16"],
         typer.Option(help="What convolutions compute in: int8 for CPUs, float16 for GPUs."),

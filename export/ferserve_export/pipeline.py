@@ -18,11 +18,11 @@ from ferserve_training.evaluation_page import write_report
 from ferserve_training.holdout import split_training
 from ferserve_training.run_folder import RunFolder, load_network
 
+from ferserve_export import ExportError
 from ferserve_export.calibrate import Fit, fit
 from ferserve_export.card import write_model
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert, serving
-from ferserve_export.errors import ExportError
 from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 
 DESCRIPTIONS = {

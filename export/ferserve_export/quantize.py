@@ -13,8 +13,8 @@ from ferserve.settings import usable_cpus
 from ferserve_training.evaluate import evaluate, remembering, sample
 from ferserve_training.multiply_adds import multiply_adds
 
+from ferserve_export import ExportError
 from ferserve_export.card import write_model
-from ferserve_export.errors import ExportError
 from ferserve_export.float16 import to_float16
 from ferserve_export.int8 import to_int8
 

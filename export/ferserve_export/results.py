@@ -19,7 +19,7 @@ from ferserve.policy import policy
 from ferserve.settings import Settings
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ferserve_export.errors import ExportError
+from ferserve_export import ExportError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,8 +5,8 @@ import onnx
 import tensorflow as tf
 from ferserve_training.evaluate import Predict, open_onnx
 
+from ferserve_export import ExportError
 from ferserve_export.convert import Serve
-from ferserve_export.errors import ExportError
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that rounding may explain."""

@@ -15,6 +15,7 @@ from ferserve.card import ModelCard, PowerScaling
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
+from ferserve_export import ExportError
 from ferserve_export.calibrate import (
     confidence_threshold,
     fit_power_scaling,
@@ -24,7 +25,6 @@ from ferserve_export.calibrate import (
 )
 from ferserve_export.compress import compress
 from ferserve_export.convert import OPSET, convert, serving
-from ferserve_export.errors import ExportError
 from ferserve_export.float16 import to_float16
 from ferserve_export.verify import verify_compression, verify_parity
 from ferserve_training.evaluate import open_onnx

@@ -14,7 +14,7 @@ from ferserve.fer2013.vote_scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
 from ferserve_export.calibrate import fit_temperature, mean_probabilities
 from ferserve_export.pipeline import ExportError, export_run
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 from ferserve_training.evaluate import open_model
 from ferserve_training.holdout import split_training
 from ferserve_training.networks import build_network

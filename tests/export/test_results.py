@@ -12,7 +12,7 @@ from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.vote_scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
-from ferserve_export.errors import ExportError
+from ferserve_export import ExportError
 from ferserve_export.results import BEGIN, END, between_marks, pages
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 from ferserve_training.networks import resnet50v2, vgg16
 from ferserve_training.networks.backbone import (
     freeze_below,

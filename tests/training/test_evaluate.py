@@ -11,7 +11,7 @@ from ferserve.card import ModelCard
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.votes import Votes
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 from ferserve_training.evaluate import BATCH, evaluate, open_model, remembering, sample
 from ferserve_training.evaluation_page import write_report
 from power_scaling import apply_power_scaling

@@ -2,7 +2,7 @@ import importlib.util
 
 import pytest
 from ferserve.cli import app
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 from ferserve_training.recipes import NO_AUGMENTATION, RECIPES, find_recipe
 from typer.testing import CliRunner
 

@@ -17,8 +17,8 @@ from ferserve.fer2013.reader import read_fer2013
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert, serving
 from ferserve_export.verify import verify_parity
+from ferserve_training import TrainingError
 from ferserve_training.callbacks import History
-from ferserve_training.errors import TrainingError
 from ferserve_training.model import TrainingModel
 from ferserve_training.networks import custom_cnn, light
 from ferserve_training.networks.layers import BatchNormalization

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ferserve.fer2013.reader import read_fer2013
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 from ferserve_training.recipes import find_recipe
 from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.train import train

@@ -54,7 +54,7 @@ def failures_told(extra: str = "train") -> Iterator[None]:
     from ferserve.command_line import fail
     from ferserve.fer2013.dataset import DatasetError
 
-    from ferserve_training.errors import TrainingError
+    from ferserve_training import TrainingError
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:

@@ -14,7 +14,7 @@ from ferserve.fer2013.scoring import reliability_bins, score, wilson_interval
 from ferserve.fer2013.vote_scoring import VoteScores, score_votes, vote_reliability
 from ferserve.fer2013.votes import Votes
 
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Faces uint8 ``[N, 48, 48]`` to probabilities float32 ``[N, 7]``."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 
 BATCH = 64
 

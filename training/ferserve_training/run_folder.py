@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 from ferserve_training.networks import build_network
 from ferserve_training.networks.head import select_head
 

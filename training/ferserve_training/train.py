@@ -12,8 +12,8 @@ from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.votes import Votes, shares
 
+from ferserve_training import TrainingError
 from ferserve_training.callbacks import AveragedWeights, History, checkpoint
-from ferserve_training.errors import TrainingError
 from ferserve_training.holdout import split_training
 from ferserve_training.model import TrainingModel
 from ferserve_training.networks import backbone, build_network

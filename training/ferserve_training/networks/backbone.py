@@ -7,7 +7,7 @@ import h5py
 import keras
 from ferserve.fer2013.labels import FACE_SIDE
 
-from ferserve_training.errors import TrainingError
+from ferserve_training import TrainingError
 from ferserve_training.networks.layers import Upsampling
 from ferserve_training.recipes import FineTuning
 
