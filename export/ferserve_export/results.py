@@ -32,9 +32,6 @@ TITLES = {
 }
 """In the order of the tables."""
 
-REFERENCE = {"custom_cnn": 55.52, "vgg16": 55.00, "resnet50v2": 60.80}
-"""Accuracy of the reference project on all 7,178 test images, %."""
-
 DISTILLED = {
     "custom_cnn_labels": "labels, all of Training (1.1.0)",
     "custom_cnn_distilled": "labels and teachers, nine tenths of Training",
@@ -93,7 +90,7 @@ def summary(cards: list[ModelCard]) -> str:
     for card in cards:
         cells = [_percent(card.metrics[split]) for split in SPLITS]
         cells[0] = f"**{cells[0]}**"
-        reference = f"{REFERENCE[card.name]:.2f}" if card.name in REFERENCE else "–"
+        reference = _peer_accuracy(f"Reference {TITLES[card.name]}", "all") or "–"
         scores, votes = card.metrics["all"], (card.votes or {}).get("private")
         lines.append(
             f"| {TITLES[card.name]} | {reference} | {' | '.join(cells)} "

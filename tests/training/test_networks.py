@@ -2,8 +2,7 @@ import keras
 import numpy as np
 import pytest
 from ferserve_training.networks import custom_cnn, light
-from ferserve_training.networks.head import select_head
-from ferserve_training.networks.layers import BatchNormalization
+from ferserve_training.networks.layers import BatchNormalization, select_head
 from synthetic_fer2013 import face
 
 

@@ -9,7 +9,7 @@ import keras
 
 from ferserve_training import TrainingError
 from ferserve_training.networks import build_network
-from ferserve_training.networks.head import select_head
+from ferserve_training.networks.layers import select_head
 
 
 class RunFolder:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import keras
 from ferserve.fer2013.labels import FACE_SIDE
 
-from ferserve_training.networks.head import new_logits
-from ferserve_training.networks.layers import BatchNormalization
+from ferserve_training.networks.layers import BatchNormalization, new_logits
 
 FER2013_MEAN, FER2013_STD = 129.47, 65.04
 """Mean and standard deviation of all pixels of FER2013's Training images, in grey levels."""

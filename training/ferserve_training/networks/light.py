@@ -11,8 +11,7 @@ from ferserve.fer2013.labels import FACE_SIDE
 from keras import layers
 
 from ferserve_training.networks.custom_cnn import FER2013_MEAN, FER2013_STD
-from ferserve_training.networks.head import new_logits
-from ferserve_training.networks.layers import BatchNormalization
+from ferserve_training.networks.layers import BatchNormalization, new_logits
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 import keras
 
 from ferserve_training.networks.backbone import upsampled_faces
-from ferserve_training.networks.head import new_logits
-from ferserve_training.networks.layers import BatchNormalization, ZeroBorder
+from ferserve_training.networks.layers import BatchNormalization, ZeroBorder, new_logits
 
 
 def build(side: int = 224, heads: int = 1) -> keras.Model:
