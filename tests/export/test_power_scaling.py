@@ -39,7 +39,7 @@ def test_no_emotion_overtakes_another(odds: np.ndarray, scaling: PowerScaling):
     rows = odds / odds.sum()
     scaled = power_scaled(rows, scaling).numpy()
     assert scaled.sum() == pytest.approx(1)
-    assert (np.diff(scaled[0, np.argsort(rows[0])]) >= -1e-15).all()  # equal ones are rounded
+    assert (np.diff(scaled[0, np.argsort(rows[0])]) >= -1e-10).all()  # equal ones are rounded
 
 
 def test_a_higher_exponent_leaves_less_to_the_unlikely():

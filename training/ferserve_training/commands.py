@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ferserve_training import TrainingError
+from ferserve_training.recipes import find_recipe
+
 if TYPE_CHECKING:
     from ferserve.fer2013.dataset import Fer2013
     from ferserve.fer2013.votes import Votes
@@ -53,8 +56,6 @@ def failures_told(extra: str = "train") -> Iterator[None]:
     """Ends the command with a message where the data, a run or a package is not as it must be."""
     from ferserve.command_line import fail
     from ferserve.fer2013.dataset import DatasetError
-
-    from ferserve_training import TrainingError
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -132,8 +133,6 @@ def train_command(
     """Train a model on FER2013: weights, history and description go to one folder."""
     if backend:
         os.environ["KERAS_BACKEND"] = backend
-    from ferserve_training.recipes import find_recipe
-
     with failures_told():
         # What a slip of the keyboard gets wrong is told before Keras takes its seconds to load.
         chosen = find_recipe(
