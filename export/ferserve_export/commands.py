@@ -82,9 +82,6 @@ def quantize_command(
         Literal["int8", "float16"],
         typer.Option(help="What convolutions compute in: int8 for CPUs, float16 for GPUs."),
     ] = "int8",
-    images: Annotated[
-        int, typer.Option(help="Take the ranges of int8 from so many images.", min=1)
-    ] = 512,
 ) -> None:
     """Convert a released model to int8 or float16: MODEL_int8.onnx with a card of its own.
 
@@ -96,5 +93,5 @@ def quantize_command(
         from ferserve_export.quantize import quantize
 
         dataset, _ = read_data(data, None)
-        card = quantize(model, out, dataset, precision=to, images=images, log=typer.echo)
+        card = quantize(model, out, dataset, precision=to, log=typer.echo)
     typer.echo(f"{out / card.name}.onnx written, with its card")

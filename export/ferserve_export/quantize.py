@@ -18,6 +18,9 @@ from ferserve_export.card import write_model
 from ferserve_export.float16 import to_float16
 from ferserve_export.int8 import to_int8
 
+RANGE_FACES = 512
+"""Training images that the ranges of int8 are taken from."""
+
 
 def quantize(
     name: str,
@@ -25,7 +28,6 @@ def quantize(
     dataset: Fer2013,
     *,
     precision: Literal["int8", "float16"] = "int8",
-    images: int = 512,
     log: Callable[[str], None] = print,
 ) -> ModelCard:
     """Writes ``<name>_<precision>.onnx`` and its card, with figures of all test splits.
@@ -35,7 +37,6 @@ def quantize(
         folder: Where models and cards are.
         dataset: FER2013; the ranges come from Training images.
         precision: That convolutions compute in.
-        images: How many Training images the ranges of int8 are taken from.
         log: Takes a line a step.
 
     Raises:
@@ -50,7 +51,7 @@ def quantize(
     is_int8 = precision == "int8"
     try:
         content = (folder / f"{name}.onnx").read_bytes()
-        faces = sample(dataset.train, images).faces
+        faces = sample(dataset.train, RANGE_FACES).faces
         converted = to_int8(content, faces) if is_int8 else to_float16(content)
         runtime = Runtime(provider="cpu", intra_op_threads=usable_cpus())
         session, _ = open_session(converted.SerializeToString(), name, runtime, int8=is_int8)

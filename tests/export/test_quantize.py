@@ -124,12 +124,6 @@ def test_a_model_that_is_not_there_is_an_error(folder, data):
     assert "third.json" in result.stderr
 
 
-def test_ranges_need_an_image(folder, data):
-    result = quantize("first", "--data", data, "--out", folder, "--images", 0)
-    assert result.exit_code == 2
-    assert "--images" in result.stderr
-
-
 class TestTheCustomCnn:
     """What the conversions make of the released model."""
 

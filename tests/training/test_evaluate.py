@@ -64,14 +64,6 @@ def test_a_run_and_its_export_differ_by_the_calibration_alone(
     assert np.abs(open_model(exported / "custom_cnn.onnx")(faces) - expected).max() < 1e-4
 
 
-def test_mirroring_averages_a_run_over_both_views(jax_run: Path, small_zip: Path):
-    faces = read_fer2013(small_zip).public.faces
-    averaged = open_model(jax_run, mirror=True)
-    mirrored = np.ascontiguousarray(faces[:, :, ::-1])
-    assert np.abs(averaged(faces) - averaged(mirrored)).max() < 1e-6
-    assert np.abs(averaged(faces) - open_model(jax_run)(faces)).max() > 1e-4
-
-
 def test_command_writes_figures_and_page(exported: Path, small_zip: Path, tmp_path: Path):
     result = run(
         "custom_cnn", "--data", small_zip, "--models-dir", exported, "--out", tmp_path, "--json"

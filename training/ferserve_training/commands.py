@@ -174,10 +174,6 @@ def evaluate_command(
     split: Annotated[
         list[str] | None, typer.Option(help="Only this split; may be repeated.")
     ] = None,
-    mirror: Annotated[
-        bool,
-        typer.Option("--mirror", help="Average each face of a run with its mirror image."),
-    ] = False,
     train_faces: TrainFaces = None,
     votes: VotesFile = None,
     out: Annotated[Path | None, typer.Option(help="Folder for MODEL.json and MODEL.png.")] = None,
@@ -204,7 +200,7 @@ def evaluate_command(
         from ferserve_training.evaluate import evaluate, open_model
         from ferserve_training.evaluation_page import write_report
 
-        predict = open_model(path, mirror=mirror)
+        predict = open_model(path)
         dataset, counted = read_data(data, votes)
         report = evaluate(predict, dataset, split, train_faces=train_faces, votes=counted)
         if update_card:

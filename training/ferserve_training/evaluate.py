@@ -24,25 +24,17 @@ BATCH = 16
 7 GB."""
 
 
-def open_model(path: Path, *, mirror: bool = False) -> Predict:
+def open_model(path: Path) -> Predict:
     """Opens an ONNX file, or the Keras weights in a run's folder; takes any number of faces.
-
-    With ``mirror`` each face of a run is averaged with its mirror image; an ONNX file says itself.
 
     Raises:
         TrainingError: It is neither.
     """
     if path.suffix == ".onnx" and path.is_file():
-        single = open_onnx(path.read_bytes())
-    elif (path / "run.json").is_file():
-        single = _open_run(path)
-    else:
-        raise TrainingError(f"{path}: expected an ONNX file, or a run's folder with run.json")
-    if not mirror:
-        return remembering(single)
-    return remembering(
-        lambda faces: (single(faces) + single(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
-    )
+        return remembering(open_onnx(path.read_bytes()))
+    if (path / "run.json").is_file():
+        return remembering(_open_run(path))
+    raise TrainingError(f"{path}: expected an ONNX file, or a run's folder with run.json")
 
 
 def remembering(predict: Predict) -> Predict:
