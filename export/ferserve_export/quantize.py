@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import Fer2013
-from ferserve.models import INPUT, OUTPUT, load_models, read_card
+from ferserve.models import INPUT, OUTPUT, load_model, read_card
 from ferserve.sessions import Runtime, open_session
 from ferserve.settings import usable_cpus
 from ferserve_training.evaluate import evaluate, remembering, sample
@@ -47,7 +47,7 @@ def quantize(
     if card.precision:
         raise ExportError(f"{name} computes in {card.precision} already")
     runtime = Runtime(provider="cpu", intra_op_threads=usable_cpus())
-    plain = load_models(folder, [name], runtime)[name]
+    plain = load_model(folder, name, runtime)
     content = (folder / f"{name}.onnx").read_bytes()
     faces = sample(dataset.train, images).faces
     try:
