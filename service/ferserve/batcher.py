@@ -20,9 +20,7 @@ from typing import Generic
 
 from ferserve.errors import DeadlineExceeded, InternalError, NotReady, QueueFull
 from ferserve.lanes import Answer, Entry, Item, Lane, Outcome, Queue, Result
-from ferserve.metrics import BatchMetrics, Metrics
-
-__all__ = ["Answer", "Batcher", "Lane"]
+from ferserve.metrics import Metrics
 
 RESTART_SECONDS = 1.0
 """Pause before a worker that died goes on: what kills every worker at once must not spin."""
@@ -37,17 +35,15 @@ class Batcher(Generic[Item, Result]):
         run: Called by up to ``workers`` threads at a time with 1..``max_batch`` items; returns a
             result for each, in order.
         workers: Number of threads.
-        max_batch: Most items a call.
-        max_queue: Most items waiting.
+        max_batch: Most items a call; in the background lane ``max_background_batch``.
+        max_queue: Most items waiting; in the background lane ``max_background_queue``.
         max_wait: Seconds an item may wait for others to fill its batch, from its arrival.
         linger: Share of a batch's time for which its worker may wait for a next one of that size.
         one_by_one: Up to this many queued live items per worker run one at a time. Beyond that, a
             worker takes the surplus as one batch. Right where a batch takes about as long as its
             items one by one. 0, and any ``max_wait``, divides the queue among idle workers.
-        max_background_batch: Most items a call from the background lane.
-        max_background_queue: Most items waiting in the background lane.
-        name: Name of the threads, for logs and debuggers.
-        metrics: Of the model; of no one by default.
+        name: Of the model, in metrics and in the names of the threads.
+        metrics: Where everything is counted.
     """
 
     def __init__(
@@ -63,19 +59,20 @@ class Batcher(Generic[Item, Result]):
         max_background_batch: int = 32,
         max_background_queue: int = 256,
         name: str = "batcher",
-        metrics: BatchMetrics | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._run = run
         self._linger = linger
         self._one_by_one = one_by_one
-        self._metrics = metrics or Metrics().serve_model(name, "", "")
+        self._name = name
+        self._metrics = metrics or Metrics()
         self._condition = threading.Condition()
         self._queues: dict[Lane, Queue[Item, Result]] = {
             Lane.LIVE: Queue(Lane.LIVE, max_batch, max_queue, max_wait),
             Lane.BACKGROUND: Queue(Lane.BACKGROUND, max_background_batch, max_background_queue),
         }
         for lane, queue in self._queues.items():
-            self._metrics.watch_queue(lane, partial(len, queue))
+            self._metrics.watch_queue(name, lane, partial(len, queue))
         self._idle_workers = 0
         self._broken_workers = 0
         self._open = False
@@ -99,21 +96,15 @@ class Batcher(Generic[Item, Result]):
     async def submit(
         self, items: Sequence[Item], deadline: float, lane: Lane = Lane.LIVE
     ) -> list[Answer[Result]]:
-        """Queues the items, all or none, and waits for their answers.
+        """Queues the items, all or none, and returns an answer for each, in order.
 
-        Cancelling the call takes items that still wait out of the queue.
-
-        Args:
-            items: Any number; they may be spread over several batches.
-            deadline: Latest time of the answers, on the clock of ``time.monotonic``.
-            lane: Background items yield to live ones.
-
-        Returns:
-            An answer for each item, in order.
+        They may be spread over several batches. Cancelling the call takes those that still wait out
+        of the queue.
 
         Raises:
             QueueFull: The items do not fit in the lane's queue.
-            DeadlineExceeded: The answers were not there by ``deadline``.
+            DeadlineExceeded: The answers were not there by ``deadline``, on the clock of
+                ``time.monotonic``.
             InternalError: The function raised on a batch with one of these items; its exception
                 is the ``__cause__``.
             NotReady: No worker will take the items.
@@ -123,7 +114,15 @@ class Batcher(Generic[Item, Result]):
         entries: list[Entry[Item, Result]] = [
             Entry(item, loop.create_future(), deadline, now) for item in items
         ]
-        self._enqueue(entries, lane)
+        with self._condition:
+            if not self._open:
+                raise NotReady("no worker is running")
+            try:
+                self._queues[lane].add(entries)
+            except QueueFull:
+                self._metrics.faces_dropped(self._name, lane, "rejected", len(entries))
+                raise
+            self._condition.notify(len(entries))
         futures = [entry.future for entry in entries]
         try:
             async with asyncio.timeout(deadline - now):
@@ -132,10 +131,10 @@ class Batcher(Generic[Item, Result]):
                     return [await futures[0]]
                 return await asyncio.gather(*futures)
         except (TimeoutError, DeadlineExceeded):
-            self._metrics.dropped(lane, "expired", _unanswered(futures))
+            self._metrics.faces_dropped(self._name, lane, "expired", _unanswered(futures))
             raise DeadlineExceeded("the answer took too long") from None
         except asyncio.CancelledError:
-            self._metrics.dropped(lane, "cancelled", _unanswered(futures))
+            self._metrics.faces_dropped(self._name, lane, "cancelled", _unanswered(futures))
             raise
         finally:
             for future in futures:
@@ -148,17 +147,6 @@ class Batcher(Generic[Item, Result]):
             self._give_up("the batcher was closed")
             started = [thread for thread in self._threads if thread.ident is not None]
         await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in started))
-
-    def _enqueue(self, entries: list[Entry[Item, Result]], lane: Lane) -> None:
-        with self._condition:
-            if not self._open:
-                raise NotReady("no worker is running")
-            try:
-                self._queues[lane].add(entries)
-            except QueueFull:
-                self._metrics.dropped(lane, "rejected", len(entries))
-                raise
-            self._condition.notify(len(entries))
 
     def _work(self) -> None:
         while not self._closed:
@@ -177,7 +165,7 @@ class Batcher(Generic[Item, Result]):
         """Gives up what waits, and takes items again once every worker is back."""
         name = threading.current_thread().name
         logger.critical("a worker died: %s; what waits is given up", name, exc_info=True)
-        self._metrics.worker_died()
+        self._metrics.worker_died(self._name)
         with self._condition:
             self._broken_workers += 1
             self._give_up("a worker died", also=batch)
@@ -227,7 +215,8 @@ class Batcher(Generic[Item, Result]):
         _settle_soon([(e, DeadlineExceeded("the queue was too long")) for e in expired])
         if batch:
             waits = [now - entry.enqueued_at for entry in batch]
-            self._metrics.batch_released(queue.lane, waits, queue.why_released(len(batch)))
+            reason = queue.why_released(len(batch))
+            self._metrics.batch_released(self._name, queue.lane, waits, reason)
         return batch
 
     def _share(self, queue: Queue[Item, Result]) -> int:
@@ -250,7 +239,7 @@ class Batcher(Generic[Item, Result]):
         except Exception as error:
             # One exception each: requests that raise a shared one would share its traceback.
             outcomes = [(entry, _caused_by(error)) for entry in batch]
-        self._metrics.batch_done(monotonic() - started)
+        self._metrics.batch_done(self._name, monotonic() - started)
         _settle_soon(outcomes)
 
     def _give_up(self, reason: str, also: Sequence[Entry[Item, Result]] = ()) -> None:

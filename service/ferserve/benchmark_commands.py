@@ -137,13 +137,14 @@ def robustness_command(
 
     from ferserve.benchmark import robustness
     from ferserve.fer2013.reader import DatasetError, read_fer2013
-    from ferserve.models import available_models, load_models, read_card
+    from ferserve.models import available_models, load_model, read_card
     from ferserve.sessions import ModelError, Runtime
 
     folder = settings_of(models_dir=models_dir).models_dir
     try:
         test = read_fer2013(data).test
-        loaded = load_models(folder, models, Runtime(max_batch=robustness.BATCH))
+        runtime = Runtime(max_batch=robustness.BATCH)
+        loaded = {name: load_model(folder, name, runtime) for name in models}
         with Progress(console=Console(stderr=True), transient=True) as progress:
             for name, model in loaded.items():
                 bar = progress.add_task(name, total=len(robustness.PERTURBATIONS) * len(test))

@@ -21,13 +21,10 @@ class SplitMetrics(BaseModel):
 
 
 class PowerScaling(BaseModel):
-    """Two numbers that turn probabilities into truer ones.
+    """Two numbers that turn probabilities into truer ones; the order of the emotions stays.
 
-    ``softmax(-scale * (-log p) ** exponent)``; the order of the emotions stays.
-
-    Attributes:
-        scale: Factor of the surprise ``-log p``; above 1 answers become surer.
-        exponent: Power of the surprise before; above 1 small probabilities become smaller.
+    They become ``softmax(-scale * (-log p) ** exponent)``. Above 1, ``scale`` makes answers surer,
+    and ``exponent`` small probabilities smaller.
     """
 
     scale: float = Field(gt=0)

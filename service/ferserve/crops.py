@@ -15,7 +15,7 @@ images is .94 of their height, and centred."""
 
 
 def crop_face(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    """Cuts a face out as FER2013 shows it.
+    """Cuts a face out as FER2013 shows it, uint8 ``[48, 48]``.
 
     The square of side ``CROP_SCALE`` times the box's height around the box's centre, in grey. What
     lies outside the image repeats its edge: the black bars other services put there are a pattern
@@ -24,26 +24,17 @@ def crop_face(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     Args:
         pixels: uint8 ``[height, width, 3]``, or grey ``[height, width]``.
         box: The face, inside the image.
-
-    Returns:
-        uint8 ``[48, 48]``.
     """
     return _cut(pixels, *_crop_square(box))
 
 
 def whole_face(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Takes the whole image as one face, with no detector.
+    """Takes the whole image as one face, uint8 ``[48, 48]``, as ``crop_face`` takes a part.
 
     A grey 48x48 image comes back bit for bit. Other images are scaled as a whole, never stretched;
     the shorter side is filled up evenly by repeating the edges. On tight face boxes this comes
     nearer to the FER2013 original (correlation 0.80) than stretching (0.66) or cutting the middle
     (0.53).
-
-    Args:
-        pixels: uint8 ``[height, width, 3]``, or grey ``[height, width]``.
-
-    Returns:
-        uint8 ``[48, 48]``.
     """
     if pixels.shape == (FACE_SIDE, FACE_SIDE):
         return pixels
@@ -92,16 +83,10 @@ def _cut(pixels: NDArray[np.uint8], left: float, top: float, side: float) -> NDA
 
 
 def _visible(start: float, side: float, length: int) -> tuple[int, int, float, float]:
-    """Which output pixels lie inside the image, along one axis.
+    """Which output pixels lie inside an image of this length, along one axis.
 
-    Args:
-        start: Where the square begins, in image pixels; may be negative.
-        side: Its side.
-        length: The image's.
-
-    Returns:
-        First and last (exclusive) of the 48 output pixels, at least one, and where in the image
-        they begin and end.
+    Returns the first and the last (exclusive) of the 48, at least one, and where in the image they
+    begin and end.
     """
     step = side / FACE_SIDE
     slack = 1e-6  # against a pixel lost to rounding

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ferserve.crops import crop_leaves
 from ferserve.schemas import Box
+from ferserve.sessions import ModelError, Runtime, open_session
 
 DEFAULT_MIN_CONFIDENCE = 0.5
 """Highest false score on 320 random crops of photos without faces: 0.44. At 0.35 about 1 in 100
@@ -71,11 +72,9 @@ SCORE = 14
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A detected face.
+    """A detected face; its box is clipped to the image.
 
     Attributes:
-        box: Clipped to the image.
-        confidence: The detector's score, 0..1.
         landmarks: float32 ``[5, 2]``, (x, y) in pixels, not clipped: the eye on the left of the
             picture, the eye on the right, the tip of the nose, the mouth's left and right corner.
         clipped: Whether the box or the square that ``crop_face`` cuts left the image: part of the
@@ -92,24 +91,21 @@ class FaceDetector:
     """CenterFace around an ONNX Runtime session; may be used by many threads at once.
 
     Args:
-        session: Of ``models/face_detector.onnx``: ``image`` float32 ``[1, 3, height, width]``
-            in; ``heatmap``, ``scale``, ``offset`` and ``landmarks`` out.
+        session: ``image`` float32 ``[1, 3, height, width]`` in, ``OUTPUTS`` out.
         max_side: Longer side of the full size, in pixels: larger images are shrunk to it.
 
     Raises:
-        ValueError: The session's inputs or outputs are others, or ``max_side`` is under 32.
+        ModelError: The session's inputs or outputs are others.
     """
 
     def __init__(self, session: ort.InferenceSession, max_side: int) -> None:
         expected = {"image", *OUTPUTS}
         present = {value.name for value in [*session.get_inputs(), *session.get_outputs()]}
         if present != expected:
-            raise ValueError(
+            raise ModelError(
                 f"the face detector needs the tensors {sorted(expected)}, the file has"
                 f" {sorted(present)}"
             )
-        if max_side < SIDE_MULTIPLE:
-            raise ValueError(f"max_side must be at least {SIDE_MULTIPLE}, is {max_side}")
         self._session = session
         self.max_side = max_side
 
@@ -120,7 +116,7 @@ class FaceDetector:
         max_faces: int = 100,
         near: Sequence[Box] = (),
     ) -> list[Face]:
-        """Finds the faces of an image.
+        """Finds the faces of an image, largest box first.
 
         Args:
             pixels: uint8 ``[height, width, 3]``, or grey ``[height, width]``.
@@ -128,9 +124,6 @@ class FaceDetector:
             max_faces: At most this many, the largest.
             near: Where faces were a moment ago. While each is found again, the rest of the image
                 is not looked at.
-
-        Returns:
-            Faces, largest box first.
         """
         known = np.array([(b.x, b.y, b.x + b.width, b.y + b.height) for b in near], np.float32)
         found = None
@@ -186,35 +179,25 @@ class FaceDetector:
 
 
 def load_face_detector(path: Path, max_side: int = 640) -> FaceDetector:
-    """Opens ``models/face_detector.onnx``.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not the face detector.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no face detector at {path}")
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
+    """Opens ``models/face_detector.onnx``; ModelError where it is missing or another file."""
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own errors share no public base class
-        raise ValueError(f"{path.name} cannot be loaded as the face detector: {error}") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"no face detector at {path}; FERSERVE_MODELS_DIR says where models are"
+        ) from error
+    session, _ = open_session(content, str(path), Runtime(provider="cpu"))
     return FaceDetector(session, max_side)
 
 
 def _network_input(
     pixels: NDArray[np.uint8], zoom: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Scales and pads an image for the network.
+    """Scales and pads an image for the network, and returns the true scale factors of x and y.
 
     Padding, where CenterFace stretches to the next multiple of 32, keeps the faces' proportions:
     on 450 FER2013 faces in photos it found 46 % against 42 %, with grey ahead of black and of
     repeated edges.
-
-    Returns:
-        float32 ``[1, 3, height, width]``, and the true scale factors of x and y.
     """
     height, width = pixels.shape[:2]
     inner_width, inner_height = max(1, round(width * zoom)), max(1, round(height * zoom))

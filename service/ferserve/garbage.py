@@ -32,10 +32,7 @@ def give_back_free_pages() -> None:
 
 
 def leave_out_start_up() -> None:
-    """Has no later look go through what there is now: modules, schemas, the application.
-
-    To be called once, when a process has made all that it keeps.
-    """
+    """Exempts all that there is from later collections; to be called once, after the start."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)

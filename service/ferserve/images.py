@@ -9,7 +9,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,21 +23,24 @@ from ferserve.errors import (
     UndecodableImage,
     UnsupportedMediaType,
 )
-from ferserve.image_files import STRIPPERS, ImageFile
+from ferserve.image_files import ImageFile
+from ferserve.image_files.jpeg import strip_jpeg
+from ferserve.image_files.others import strip_bmp, strip_gif, strip_png, strip_webp
+from ferserve.image_files.tiff import strip_tiff
 
 MIN_SIDE = 8
 """Shortest side accepted, in pixels: below it there is nothing to call a face."""
 
-SIGNATURES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
-    ("JPEG", re.compile(rb"\xff\xd8\xff")),
-    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
-    ("WEBP", re.compile(rb"RIFF.{4}WEBP", re.DOTALL)),
-    ("GIF", re.compile(rb"GIF8[79]a")),
+FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], ImageFile]]] = {
+    "JPEG": (re.compile(rb"\xff\xd8\xff"), strip_jpeg),
+    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), strip_png),
+    "WEBP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), strip_webp),
+    "GIF": (re.compile(rb"GIF8[79]a"), strip_gif),
     # "BM" alone also opens plain text: ask for one of the known header lengths too.
-    ("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)),
-    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]")),
-)
-"""Accepted formats by Pillow's name, and how their files begin."""
+    "BMP": (re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), strip_bmp),
+    "TIFF": (re.compile(rb"II[*+]\0|MM\0[*+]"), strip_tiff),
+}
+"""Accepted formats by Pillow's name: how their files begin, and what leaves their metadata out."""
 
 PNG_HEADER = re.compile(rb"\x89PNG\r\n\x1a\n\0\0\0\rIHDR.{8}", re.DOTALL)
 """Up to width and height, two big-endian integers (PNG specification, section 11.2.1)."""
@@ -63,12 +66,10 @@ class DecodedImage:
     """An upright image.
 
     Attributes:
-        pixels: uint8 ``[rows, columns, 3]``, sRGB, or ``[rows, columns]`` of plain 8-bit grey, with
-            no transparency or colour profile; C-contiguous, read-only; perhaps fewer than the file
-            has.
-        width: Pixels from left to right of the file's image.
-        height: Pixels from top to bottom of the file's image.
-        format: ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP`` or ``TIFF``.
+        pixels: uint8 ``[rows, columns, 3]``, sRGB, or ``[rows, columns]`` of plain 8-bit grey;
+            C-contiguous, read-only; perhaps fewer than the file has.
+        width: Of the upright image in the file, as ``height``.
+        format: One of ``FORMATS``.
         exif_orientation: What the file said, 1..8; it is already applied.
     """
 
@@ -108,24 +109,61 @@ def decode_image(
         TooManyPixels: More than ``max_pixels``.
         ImageTooSmall: Shorter side under ``MIN_SIDE`` pixels.
     """
-    file_format = _sniff(data)
-    with _refusals(file_format, max_pixels):
-        file = STRIPPERS[file_format](data)
-        image = Image.open(io.BytesIO(file.data), formats=[file_format])
-        _check_size(image, max_pixels)
-        if file.part_pixels > max_pixels:
-            raise TooManyPixels(f"a tile of the image has more than {max_pixels} pixels")
-        width, height = image.size
-        pixels, ends_grey = _load(image, file, draft_side, reserve)
-        if file.is_doubtful or ends_grey:
-            # A file has all its pixels if none depends on what follows its data.
-            filled = io.BytesIO(file.data[:-2] + FILLER + file.data[-2:])
-            other = Image.open(filled, formats=[file_format])
-            if not np.array_equal(pixels, _load(other, file, draft_side, reserve)[0]):
-                raise UndecodableImage(f"the {file_format} file is damaged or truncated")
-        pixels = _turn(pixels, file.orientation)
+    if not data:
+        raise UndecodableImage("the body is empty")
+    formats = (name for name, (signature, _) in FORMATS.items() if signature.match(data))
+    if (file_format := next(formats, None)) is None:
+        accepted = ", ".join(FORMATS)
+        raise UnsupportedMediaType(f"the bytes are no image of an accepted format ({accepted})")
+    try:
+        return _decode(data, file_format, max_pixels, draft_side, reserve)
+    except (Refusal, MemoryError):  # the latter is no fault of the image
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(
+            f"the image has too many pixels; at most {max_pixels} are accepted"
+        ) from error
+    except Exception as error:  # Pillow may raise almost any
+        if str(error).startswith("Unsupported"):  # as its BMP plugin says
+            raise UnsupportedMediaType(str(error)) from error
+        raise UndecodableImage(f"the {file_format} file is damaged or truncated") from error
+
+
+def _decode(
+    data: bytes,
+    file_format: str,
+    max_pixels: int,
+    draft_side: int | None,
+    reserve: Reserve | None,
+) -> DecodedImage:
+    file = FORMATS[file_format][1](data)
+    image = Image.open(io.BytesIO(file.data), formats=[file_format])
+    width, height = image.size
+    if width * height > max_pixels:
+        raise TooManyPixels(
+            f"the image has {width} x {height} = {width * height} pixels;"
+            f" at most {max_pixels} are accepted"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageTooSmall(
+            f"the image has {width} x {height} pixels; each side needs at least {MIN_SIDE}"
+        )
+    if file.part_pixels > max_pixels:
+        raise TooManyPixels(f"a tile of the image has more than {max_pixels} pixels")
+    pixels, ends_grey = _load(image, file, draft_side, reserve)
+    if file.is_doubtful or ends_grey:
+        # A file has all its pixels if none depends on what follows its data.
+        filled = io.BytesIO(file.data[:-2] + FILLER + file.data[-2:])
+        other = Image.open(filled, formats=[file_format])
+        if not np.array_equal(pixels, _load(other, file, draft_side, reserve)[0]):
+            raise UndecodableImage(f"the {file_format} file is damaged or truncated")
     if file.orientation in SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
         width, height = height, width
+    down = -1 if file.orientation in DOWN else 1
+    across = -1 if file.orientation in ACROSS else 1
+    pixels = np.ascontiguousarray(pixels[::down, ::across])
+    pixels.flags.writeable = False
     return DecodedImage(pixels, width, height, file_format, file.orientation)
 
 
@@ -145,23 +183,6 @@ def _load(
         corner = image.crop((image.width - 1, image.height - 1, image.width, image.height))
         ends_grey = image.format == "JPEG" and set(corner.tobytes()) <= {127, 128}
         return _to_pixels(image, file, draft_side), ends_grey
-
-
-@contextmanager
-def _refusals(file_format: str, max_pixels: int) -> Iterator[None]:
-    """Turns what Pillow raises, which may be almost any exception, into refusals."""
-    try:
-        yield
-    except (Refusal, MemoryError):  # the latter is no fault of the image
-        raise
-    except Image.DecompressionBombError as error:
-        raise TooManyPixels(
-            f"the image has too many pixels; at most {max_pixels} are accepted"
-        ) from error
-    except Exception as error:
-        if str(error).startswith("Unsupported"):  # as Pillow's BMP plugin says
-            raise UnsupportedMediaType(str(error)) from error
-        raise UndecodableImage(f"the {file_format} file is damaged or truncated") from error
 
 
 def _memory_of(image: Image.Image, file: ImageFile, side: int | None) -> int:
@@ -190,39 +211,6 @@ def peek_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _sniff(data: bytes) -> str:
-    if not data:
-        raise UndecodableImage("the body is empty")
-    for name, signature in SIGNATURES:
-        if signature.match(data):
-            return name
-    accepted = ", ".join(name for name, _ in SIGNATURES)
-    raise UnsupportedMediaType(f"the bytes are no image of an accepted format ({accepted})")
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise TooManyPixels(
-            f"the image has {width} x {height} = {width * height} pixels;"
-            f" at most {max_pixels} are accepted"
-        )
-    if min(width, height) < MIN_SIDE:
-        raise ImageTooSmall(
-            f"the image has {width} x {height} pixels; each side needs at least {MIN_SIDE}"
-        )
-
-
-def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turns a picture upright."""
-    if orientation in SIDEWAYS:
-        pixels = pixels.swapaxes(0, 1)
-    down, across = -1 if orientation in DOWN else 1, -1 if orientation in ACROSS else 1
-    pixels = np.ascontiguousarray(pixels[::down, ::across])
-    pixels.flags.writeable = False
-    return pixels
-
-
 def _factor(image: Image.Image, side: int | None) -> int:
     """By how much the picture is shrunk along each side."""
     return max(1, max(image.size) // side) if side else 1
@@ -240,7 +228,9 @@ def _to_pixels(image: Image.Image, file: ImageFile, side: int | None) -> NDArray
 
     def convert(band: Image.Image) -> Image.Image:
         if is_deep:
-            band = _eight_bits(band, white, file.white_is_zero)
+            values = np.asarray(band).astype(np.float32) * np.float32(255 / white)
+            grey = np.rint(values).astype(np.uint8)
+            band = Image.fromarray(~grey if file.white_is_zero else grey)
         elif band.has_transparency_data:
             band = band.convert("RGBA")
         else:
@@ -288,9 +278,6 @@ def _white(image: Image.Image) -> float:
 
     Of 16 bits as many count as the picture uses: cameras and scanners store 8, 10 or 12 bits in
     16, and would look black. Floats count to 1, or to 255 where one is over 1.
-
-    Raises:
-        UnsupportedMediaType: The values have no agreed white.
     """
     ends = [(values.min(), values.max()) for values in map(np.asarray, _bands(image))]
     low, high = float(np.min(ends)), float(np.max(ends))
@@ -301,12 +288,6 @@ def _white(image: Image.Image) -> float:
             )
         return 1.0 if high <= 1 else 255.0
     return next(white for white in (255.0, 1023.0, 4095.0, 65535.0) if high <= white)
-
-
-def _eight_bits(image: Image.Image, white: float, inverted: bool) -> Image.Image:
-    values = np.asarray(image).astype(np.float32) * np.float32(255 / white)
-    grey = np.rint(values).astype(np.uint8)
-    return Image.fromarray(~grey if inverted else grey)
 
 
 def _to_srgb(mode: str, profile: bytes | None) -> ImageCms.ImageCmsTransform | None:

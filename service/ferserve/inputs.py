@@ -17,10 +17,7 @@ ImageInput = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
 def as_bytes(image: ImageInput) -> bytes:
     """Returns an image file's bytes; pixels become a PNG, which loses nothing.
 
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: The array is none of pixels.
-        TypeError: It is nothing of ``ImageInput``.
+    Raises OSError of a file, ValueError of an array of other things, TypeError of what is neither.
     """
     if isinstance(image, bytes):
         return image
@@ -35,9 +32,8 @@ def as_bytes(image: ImageInput) -> bytes:
             )
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
-        raise TypeError(
-            f"a {type(image).__name__} is no image: give a path, bytes, Pillow or NumPy"
-        )
+        kind = type(image).__name__
+        raise TypeError(f"a {kind} is no image: give a path, bytes, Pillow or NumPy")
     file = io.BytesIO()
     # The PNG does not carry the orientation.
     ImageOps.exif_transpose(image).save(file, "PNG", compress_level=1)

@@ -26,13 +26,7 @@ Release = Literal["full", "idle_worker", "wait_over"]
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[Result]):
-    """One item's result.
-
-    Attributes:
-        value: What the function returned for the item.
-        queue_seconds: From arrival to the start of the item's batch.
-        inference_seconds: Duration of the item's batch.
-    """
+    """One item's result; the seconds before its batch began, and those that the batch took."""
 
     value: Result
     queue_seconds: float

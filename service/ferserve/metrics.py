@@ -32,84 +32,69 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class Metrics:
-    """Everything ``/metrics`` shows.
-
-    Args:
-        count_emotions: Whether faces are counted by dominant emotion.
-
-    Attributes:
-        registry: Holds all of them.
-    """
+    """Everything ``/metrics`` shows."""
 
     def __init__(self, *, count_emotions: bool = False) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        counter = partial(Counter, registry=self.registry)
-        histogram = partial(Histogram, registry=self.registry)
+        counter = partial(Counter, namespace="ferserve", registry=self.registry)
+        gauge = partial(Gauge, namespace="ferserve", registry=self.registry)
+        histogram = partial(Histogram, namespace="ferserve", registry=self.registry)
         by_lane = ["model", "lane"]
         self._requests = counter(
-            "ferserve_http_requests",
+            "http_requests",
             "Requests answered; code 499 where the client left before.",
             ["method", "route", "code"],
         )
         self._latency = histogram(
-            "ferserve_http_request_duration_seconds",
+            "http_request_duration_seconds",
             "From a request's head to the end of its answer.",
             ["method", "route"],
             buckets=LATENCY,
         )
-        self._images = counter(
-            "ferserve_images_dropped", "Images that were not decoded.", ["reason"]
-        )
+        self._images = counter("images_dropped", "Images that were not decoded.", ["reason"])
         self._preparation = histogram(
-            "ferserve_preparation_seconds",
+            "preparation_seconds",
             "Decoding of an image; finding its faces, where the detector ran.",
             ["stage"],
             buckets=WORK,
         )
         self._emotions = (
-            counter("ferserve_faces", "Faces rated, by dominant emotion.", ["emotion"])
+            counter("faces", "Faces rated, by dominant emotion.", ["emotion"])
             if count_emotions
             else None
         )
-        self._models = Gauge(
-            "ferserve_model_info",
-            "1 for each served model.",
-            ["model", "version", "provider"],
-            registry=self.registry,
+        self._models = gauge(
+            "model_info", "1 for each served model.", ["model", "version", "provider"]
         )
-        self._streams = counter(
-            "ferserve_streams", "Streams by why they ended, or refused.", ["reason"]
-        )
-        self._frames = counter("ferserve_stream_frames", "Frames of streams.", ["outcome"])
+        self._streams = counter("streams", "Streams by why they ended, or refused.", ["reason"])
+        self._frames = counter("stream_frames", "Frames of streams.", ["outcome"])
         self._frame_latency = histogram(
-            "ferserve_stream_frame_seconds",
+            "stream_frame_seconds",
             "From a frame's arrival to its answer, of those that were not dropped.",
             buckets=LATENCY,
         )
-        self.depth = Gauge(
-            "ferserve_queue_faces", "Faces waiting for inference.", by_lane, registry=self.registry
-        )
-        self.queue = histogram(
-            "ferserve_queue_seconds",
+        self._depth = gauge("queue_faces", "Faces waiting for inference.", by_lane)
+        self._queue = histogram(
+            "queue_seconds",
             "From a face's arrival at the queue to its batch.",
             by_lane,
             buckets=WORK,
         )
-        self.inference = histogram(
-            "ferserve_inference_seconds", "Duration of a batch.", ["model"], buckets=WORK
+        self._inference = histogram(
+            "inference_seconds", "Duration of a batch.", ["model"], buckets=WORK
         )
-        self.size = histogram("ferserve_batch_faces", "Faces in a batch.", by_lane, buckets=BATCH)
-        self.released = counter(
-            "ferserve_batches",
+        self._size = histogram("batch_faces", "Faces in a batch.", by_lane, buckets=BATCH)
+        self._released = counter(
+            "batches",
             "Batches by why they were not kept waiting for more faces.",
             [*by_lane, "reason"],
         )
-        self.dropped = counter(
-            "ferserve_faces_dropped", "Faces that were not answered.", [*by_lane, "reason"]
+        self._dropped = counter(
+            "faces_dropped", "Faces that were not answered.", [*by_lane, "reason"]
         )
-        self.deaths = counter("ferserve_worker_deaths", "Workers that died.", ["model"])
+        self._deaths = counter("worker_deaths", "Workers that died.", ["model"])
         # Shown as 0 from the start, so that a first increase is seen.
         for reason in get_args(Dropped):
             self._images.labels(reason)
@@ -133,10 +118,11 @@ class Metrics:
         self._requests.labels(method, route, code).inc()
         self._latency.labels(method, route).observe(seconds)
 
-    def serve_model(self, name: str, version: str, provider: str) -> "BatchMetrics":
-        """Shows the model, and returns who counts its batches."""
+    def serve_model(self, name: str, version: str, provider: str) -> None:
+        """Shows the model, and as 0 what it has not had yet."""
         self._models.labels(name, version, provider).set(1)
-        return BatchMetrics(self, name)
+        self._deaths.labels(name)
+        self._inference.labels(name)
 
     def image_dropped(self, reason: Dropped) -> None:
         """Counts an image that was not decoded."""
@@ -166,42 +152,30 @@ class Metrics:
         if self._emotions:
             self._emotions.labels(emotion).inc()
 
-
-class BatchMetrics:
-    """Counts one model's batches.
-
-    ``batch_released``, ``batch_done`` and ``worker_died`` are called from worker threads, the
-    others from the event loop.
-    """
-
-    def __init__(self, metrics: Metrics, model: str) -> None:
-        self._metrics = metrics
-        self._model = model
-        self._deaths = metrics.deaths.labels(model)
-        self._inference = metrics.inference.labels(model)
-
-    def watch_queue(self, lane: Lane, length: Callable[[], int]) -> None:
-        """Shows how many items wait in a lane."""
-        self._metrics.depth.labels(self._model, lane.value).set_function(length)
+    def watch_queue(self, model: str, lane: Lane, length: Callable[[], int]) -> None:
+        """Shows how many faces wait in a lane."""
+        self._depth.labels(model, lane.value).set_function(length)
         for reason in get_args(Dropped):
-            self._metrics.dropped.labels(self._model, lane.value, reason)
+            self._dropped.labels(model, lane.value, reason)
 
-    def batch_released(self, lane: Lane, queue_seconds: Sequence[float], reason: Release) -> None:
-        """Counts a batch that a worker took, and how long its items had waited."""
-        self._metrics.released.labels(self._model, lane.value, reason).inc()
-        self._metrics.size.labels(self._model, lane.value).observe(len(queue_seconds))
-        waits = self._metrics.queue.labels(self._model, lane.value)
+    def batch_released(
+        self, model: str, lane: Lane, queue_seconds: Sequence[float], reason: Release
+    ) -> None:
+        """Counts a batch that a worker took, and how long its faces had waited."""
+        self._released.labels(model, lane.value, reason).inc()
+        self._size.labels(model, lane.value).observe(len(queue_seconds))
+        waits = self._queue.labels(model, lane.value)
         for seconds in queue_seconds:
             waits.observe(seconds)
 
-    def batch_done(self, inference_seconds: float) -> None:
+    def batch_done(self, model: str, seconds: float) -> None:
         """Counts a batch that was computed, or failed."""
-        self._inference.observe(inference_seconds)
+        self._inference.labels(model).observe(seconds)
 
-    def dropped(self, lane: Lane, reason: Dropped, items: int) -> None:
-        """Counts items that were not answered."""
-        self._metrics.dropped.labels(self._model, lane.value, reason).inc(items)
+    def faces_dropped(self, model: str, lane: Lane, reason: Dropped, faces: int) -> None:
+        """Counts faces that were not answered."""
+        self._dropped.labels(model, lane.value, reason).inc(faces)
 
-    def worker_died(self) -> None:
+    def worker_died(self, model: str) -> None:
         """Counts a worker that died."""
-        self._deaths.inc()
+        self._deaths.labels(model).inc()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ class Model:
     """A model ready to predict; safe to share between threads.
 
     Attributes:
-        card: The model's card.
         labels: Emotions in the order of the output's columns, read from the ONNX file.
         provider: The execution provider in use, such as ``CUDAExecutionProvider``.
         batch_sizes: That are worth a warm-up, in ascending order.
@@ -43,11 +42,7 @@ class Model:
     predict: Callable[[Faces], Scores]
 
     def warm_up(self) -> None:
-        """Runs every batch size once, so that no request pays for it.
-
-        Raises:
-            ModelError: A batch cannot be run, or the answers are not probabilities.
-        """
+        """Runs every batch size once, so that no request pays; ModelError where that fails."""
         for size in self.batch_sizes:
             probe = np.linspace(0, 255, size * FACE_SIDE * FACE_SIDE).astype(np.uint8)
             try:
@@ -56,31 +51,19 @@ class Model:
                 raise ModelError(
                     f"{self.card.name}.onnx: a batch of {size} cannot be run: {error}"
                 ) from error
-            in_range = bool(np.all((rows >= 0) & (rows <= 1)))
-            if not in_range or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+            if np.any((rows < 0) | (rows > 1)) or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
                 raise ModelError(
                     f"{self.card.name}.onnx: '{OUTPUT}' are no probabilities: "
                     f"rows of a probe sum to {rows.sum(axis=1).tolist()}"
                 )
 
 
-def load_models(
-    folder: Path, names: Iterable[str], runtime: Runtime | None = None
-) -> dict[str, Model]:
-    """Loads models and checks them; they come by name, in the order given.
-
-    Raises:
-        ModelError: A file is missing, damaged or breaks the contract, or the provider that was
-            asked for does not work.
-    """
-    return {name: load_model(folder, name, runtime) for name in names}
-
-
 def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model:
     """Loads ``<name>.onnx`` and its card ``<name>.json``, and checks both.
 
     Raises:
-        ModelError: As :func:`load_models`.
+        ModelError: A file is missing, damaged or breaks the contract, or the provider that was
+            asked for does not work.
     """
     card = read_card(folder, name)
     path = folder / f"{name}.onnx"
@@ -130,11 +113,7 @@ def padded_sizes(max_batch: int) -> tuple[int, ...]:
 
 
 def read_card(folder: Path, name: str) -> ModelCard:
-    """Reads ``<name>.json`` and checks that it is the card of ``name``.
-
-    Raises:
-        ModelError: It is missing or no such card.
-    """
+    """Reads ``<name>.json``; ModelError where it is missing or no card of ``name``."""
     path = folder / f"{name}.json"
     try:
         card = ModelCard.read(path)

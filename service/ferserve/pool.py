@@ -26,9 +26,7 @@ SMALL_BYTES = 1024 * 1024
 class DecodeMemory:
     """The memory that all pictures being decoded share, safe between threads.
 
-    Args:
-        max_bytes: Most bytes at a time.
-        patience: Most seconds that one waits for the others.
+    Each waits for the others for most of ``patience`` seconds.
     """
 
     def __init__(self, max_bytes: int, patience: float) -> None:
@@ -39,12 +37,7 @@ class DecodeMemory:
 
     @contextmanager
     def reserve(self, count: int) -> Iterator[None]:
-        """Holds a number of bytes, waiting for them if need be.
-
-        Raises:
-            TooManyPixels: There are never as many.
-            QueueFull: They were not free in time.
-        """
+        """Holds bytes, waiting for them; TooManyPixels or QueueFull where they never come free."""
         if count <= SMALL_BYTES:
             yield
             return
@@ -53,10 +46,9 @@ class DecodeMemory:
                 f"decoding the image would take {count} bytes; at most {self._max_bytes} are there"
             )
         with self._changed:
-            is_free = self._changed.wait_for(
+            if not self._changed.wait_for(
                 lambda: self._held + count <= self._max_bytes, self._patience
-            )
-            if not is_free:
+            ):
                 raise QueueFull("other images take the memory for decoding")
             self._held += count
         try:
@@ -72,11 +64,6 @@ class WorkPool:
 
     Work that is admitted but expires in the queue, or just after it, is lost time: under overload
     a queue of a fixed length would fill with it. So the wait is estimated, too.
-
-    Args:
-        threads: Number of threads.
-        max_queue: Most functions running or waiting.
-        metrics: Counts images that were dropped.
     """
 
     def __init__(self, threads: int, max_queue: int, metrics: Metrics) -> None:
@@ -84,19 +71,14 @@ class WorkPool:
         self._threads = threads
         self._max_queue = max_queue
         self._metrics = metrics
-        self._under_way = 0
+        self.under_way = 0
         self._mean_seconds = 0.0
         self._ends: dict[int, float] = {}  # when each busy thread should be free
         metrics.watch(
             "images_under_way",
             "Images in decoding and face detection, or waiting for it.",
-            lambda: self._under_way,
+            lambda: self.under_way,
         )
-
-    @property
-    def under_way(self) -> int:
-        """Number of functions running or waiting."""
-        return self._under_way
 
     @property
     def overdue(self) -> bool:
@@ -107,13 +89,9 @@ class WorkPool:
     async def run(self, work: Callable[[], T], deadline: float) -> T:
         """Runs a function off the event loop; cancelling the call drops it if it only waits.
 
-        Args:
-            work: The function; what it raises is raised here.
-            deadline: Latest time of its end, on the clock of ``time.monotonic``.
-
         Raises:
             QueueFull: It would have no place or wait for too long, or every thread is overdue.
-            DeadlineExceeded: It had not ended by ``deadline``.
+            DeadlineExceeded: It had not ended by ``deadline``, on the clock of ``time.monotonic``.
         """
         left = deadline - monotonic()
         if left <= 0:
@@ -122,11 +100,11 @@ class WorkPool:
         if self.overdue:
             self._metrics.image_dropped("rejected")
             raise QueueFull("no image has been decoded in time of late")
-        turns_before = self._under_way // self._threads
-        if self._under_way >= self._max_queue or self._mean_seconds * turns_before > MARGIN * left:
+        turns_before = self.under_way // self._threads
+        if self.under_way >= self._max_queue or self._mean_seconds * turns_before > MARGIN * left:
             self._metrics.image_dropped("rejected")
-            raise QueueFull(f"{self._under_way} images are waiting to be decoded")
-        self._under_way += 1
+            raise QueueFull(f"{self.under_way} images are waiting to be decoded")
+        self.under_way += 1
         slot = [work]  # emptied below: a cancelled call would else keep an upload in memory
         loop = asyncio.get_running_loop()
         future = self._executor.submit(self._work, slot, deadline)
@@ -156,7 +134,7 @@ class WorkPool:
             del self._ends[thread]
 
     def _free_place(self) -> None:
-        self._under_way -= 1
+        self.under_way -= 1
 
     async def close(self) -> None:
         """Lets what runs end, and drops what waits."""

@@ -12,7 +12,7 @@ from ferserve.faces import FaceDetector
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.images import DecodedImage, decode_image, peek_size
 from ferserve.pool import DecodeMemory
-from ferserve.schemas import Box, DetectMode, EmotionOptions, ImageInfo, Point
+from ferserve.schemas import Box, EmotionOptions, ImageInfo, Point
 
 WHOLE_FACE_SIDE = 64
 """``detect=auto`` takes an image of at most this longer side as one face already, in pixels."""
@@ -30,12 +30,11 @@ FaceImage = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class FoundFace:
-    """A face in the image.
+    """A face in the image; ``confidence`` and ``landmarks`` are None where no detector ran.
 
     Attributes:
         crop: What a network will see of it, uint8 ``[48, 48]``.
         side: Its longer side in the pixels that were decoded, of which the crop was made.
-        confidence: The face detector's; None where it did not run, as with ``landmarks``.
         clipped: Whether the face or its crop reaches over the image's border.
     """
 
@@ -49,13 +48,7 @@ class FoundFace:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What inference needs of an image, not its pixels.
-
-    Attributes:
-        waited: Seconds from submission to the begin of decoding.
-        decode: Seconds to decode it.
-        detect: Seconds to find and cut its faces.
-    """
+    """What inference needs of an image, not its pixels; and the seconds that each stage took."""
 
     image: ImageInfo
     faces: list[FoundFace]
@@ -70,19 +63,10 @@ class Prepared:
 
 
 class Preparer:
-    """Decodes images and finds their faces; safe to share between threads.
-
-    Args:
-        detector: Finds the faces.
-        max_pixels: Largest image, width times height.
-        memory: What the images being decoded share; None sets no limit.
-    """
+    """Decodes images and finds their faces; safe to share between threads."""
 
     def __init__(
-        self,
-        detector: FaceDetector,
-        max_pixels: int,
-        memory: DecodeMemory | None = None,
+        self, detector: FaceDetector, max_pixels: int, memory: DecodeMemory | None = None
     ) -> None:
         self._detector = detector
         self._reserve = memory.reserve if memory else None
@@ -94,10 +78,7 @@ class Preparer:
         self._detector.detect(np.zeros((FACE_SIDE, FACE_SIDE, 3), np.uint8), 0.5, 1)
 
     def is_quick(self, data: bytes, options: EmotionOptions) -> bool:
-        """Whether an image is so small that handing it to a thread would cost more than the work.
-
-        False, too, for what cannot be decoded.
-        """
+        """Whether a thread would cost more than the work; False, too, for what is damaged."""
         if len(data) > QUICK_BYTES or options.detect == "true":
             return False
         size = peek_size(data)
@@ -113,25 +94,17 @@ class Preparer:
     ) -> Prepared:
         """Decodes one image and cuts out its faces, largest first.
 
-        Args:
-            data: An image file's bytes.
-            options: What the caller chose.
-            max_faces: Most faces to cut out.
-            submitted: When the work was handed over, on the clock of ``time.monotonic``.
-            near: Where faces were a moment ago, as in ``FaceDetector.detect``.
-
-        Raises:
-            Refusal: The bytes are no image within the limits, or other images take the memory for
-                decoding.
+        ``submitted`` is when the work was handed over, on the clock of ``time.monotonic``. Refuses
+        as ``decode_image``, and where other images take the memory for decoding.
         """
         begun = monotonic()
         image = decode_image(data, self._max_pixels, self._draft_side, self._reserve)
         decoded = monotonic()
-        found = (
-            [_whole(image)]
-            if _is_one_face(image, options.detect)
-            else self._find_faces(image, options.min_face_confidence, max_faces, near)
-        )
+        is_small = max(image.width, image.height) <= WHOLE_FACE_SIDE
+        if options.detect == "false" or (options.detect == "auto" and is_small):
+            found = [_whole(image)]
+        else:
+            found = self._find_faces(image, options.min_face_confidence, max_faces, near)
         return Prepared(
             image=ImageInfo(
                 width=image.width,
@@ -168,12 +141,6 @@ def _scaled(box: Box, across: float, down: float) -> Box:
     x, y = round(across * box.x), round(down * box.y)
     right, bottom = round(across * (box.x + box.width)), round(down * (box.y + box.height))
     return Box(x=x, y=y, width=right - x, height=bottom - y)
-
-
-def _is_one_face(image: DecodedImage, detect: DetectMode) -> bool:
-    if detect == "auto":
-        return max(image.width, image.height) <= WHOLE_FACE_SIDE
-    return detect == "false"
 
 
 def _whole(image: DecodedImage) -> FoundFace:

@@ -8,11 +8,11 @@ from time import monotonic
 
 from pydantic import ValidationError
 
-from ferserve.batcher import Answer
 from ferserve.card import ModelCard
 from ferserve.errors import InvalidParameter, NotReady, UnknownModel
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.interface import AsyncInterface, Interface
+from ferserve.lanes import Answer
 from ferserve.metrics import Metrics
 from ferserve.models import Model, Scores
 from ferserve.pool import DecodeMemory, WorkPool
@@ -37,8 +37,8 @@ from ferserve.settings import Settings, usable_cpus
 class AsyncRecognizer(AsyncInterface[Recognition]):
     """Answers which faces an image has and how their expressions appear, in this process.
 
-    Life: ``AsyncRecognizer()`` loads and checks all files, ``await start()`` warms the models
-    and takes work, ``begin_drain()`` announces the end, ``await close()`` finishes.
+    Making one loads and checks all files, ``start`` warms the models, ``close`` finishes; in
+    between ``begin_drain`` may announce the end.
 
     Args:
         settings: Which models to serve, and all limits; by default those of the environment.
@@ -77,8 +77,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         dead = [name for name, served in self._models.items() if not served.batcher.healthy]
         return f"a worker died, of: {', '.join(dead)}" if dead else None
 
-    async def start(self) -> None:
-        """Warms every model and starts the workers; ready afterwards."""
+    async def start(self) -> None:  # noqa: D102 - as AsyncInterface says
         for served in self._models.values():
             await asyncio.to_thread(served.model.warm_up)
             served.batcher.start()
@@ -114,12 +113,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         return await self.answer(data, chosen)
 
     def check(self, options: EmotionOptions) -> None:
-        """Refuses options that no image could be answered with.
-
-        Raises:
-            UnknownModel: ``options.model`` is not served.
-            InvalidParameter: ``options.max_faces`` is over the limit.
-        """
+        """Raises what no image could be answered with: UnknownModel or InvalidParameter."""
         self.served(options.model or self.default_model)
         self._pick_max_faces(options.max_faces)
 
@@ -130,24 +124,10 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         seconds: float | None = None,
         near: Sequence[Box] = (),
     ) -> Recognition:
-        """Finds the faces of one image and their expressions, within a time.
+        """Finds the faces of an image file and their expressions, or raises a Refusal.
 
-        Cancelling the call drops the parts of its work that have not begun.
-
-        Args:
-            data: An image file's bytes.
-            options: What the caller chose.
-            seconds: Time the caller has; without it, and at most, the request timeout.
-            near: Where faces were a moment ago, as in ``FaceDetector.detect``.
-
-        Raises:
-            UnknownModel: ``options.model`` is not served.
-            InvalidParameter: ``options.max_faces`` is over the limit.
-            Refusal: The bytes are no image within the limits.
-            QueueFull: Too much work is waiting.
-            DeadlineExceeded: It took longer than the timeout.
-            NotReady: The service has not started, has stopped, or a worker died.
-            InternalError: The inference failed.
+        ``seconds`` is the time the caller has; without it, and at most, the request timeout.
+        ``near`` is as in ``FaceDetector.detect``. Cancelling the call drops what has not begun.
         """
         with self._admitted():
             return await self._answer(data, options, self._deadline(seconds), near)
@@ -155,20 +135,10 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
     async def answer_many(
         self, images: Sequence[bytes], options: EmotionOptions, seconds: float | None = None
     ) -> list[Recognition | Exception]:
-        """Answers several images, in order: each with its result or with what went wrong.
+        """Answers several images as ``answer``, in order: each with its result or what went wrong.
 
         Few images of a call are decoded at a time, so that those of others come in between; the
-        faces of all share batches.
-
-        Args:
-            images: The files' bytes.
-            options: What the caller chose, for all.
-            seconds: Time the caller has for all; without it, and at most, the request timeout.
-
-        Raises:
-            UnknownModel: ``options.model`` is not served.
-            InvalidParameter: ``options.max_faces`` is over the limit.
-            NotReady: The service has not started or has stopped.
+        faces of all share batches. Raises what concerns all images.
         """
         self.check(options)
         deadline = self._deadline(seconds)
@@ -190,22 +160,9 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
     async def rate(
         self, name: str, faces: Sequence[FaceImage], seconds: float | None = None
     ) -> list[Answer[Scores]]:
-        """Rates the expressions of faces that are cut out already.
+        """Rates faces that are cut out already, uint8 ``[48, 48]`` each, as ``answer`` does.
 
-        Args:
-            name: A model's.
-            faces: uint8 ``[48, 48]`` each.
-            seconds: Time the caller has; without it, and at most, the request timeout.
-
-        Returns:
-            float32 ``[7]`` for each face, in order; columns in the order of the model's labels.
-
-        Raises:
-            UnknownModel: The model is not served.
-            QueueFull: The faces do not fit in the queue.
-            DeadlineExceeded: It took longer than the timeout.
-            NotReady: The service has not started, has stopped, or a worker died.
-            InternalError: The inference failed.
+        Returns float32 ``[7]`` for each, in order; columns in the order of the model's labels.
         """
         served = self.served(name)
         with self._admitted():
@@ -215,11 +172,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         return answers
 
     def served(self, name: str) -> ServedModel:
-        """Returns a model by name.
-
-        Raises:
-            UnknownModel: It is not served.
-        """
+        """Returns a model by name, or raises UnknownModel."""
         if name not in self._models:
             known = ", ".join(self._models)
             raise UnknownModel(f"there is no model {name!r}; the models are: {known}")
@@ -228,15 +181,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
     def largest_face(self, data: bytes, detect: DetectMode) -> FaceImage | None:
         """Cuts the largest face out of an image, as ``answer`` would; blocks while it does.
 
-        Args:
-            data: An image file's bytes.
-            detect: Whether to look for faces, as in ``EmotionOptions``.
-
-        Returns:
-            uint8 ``[48, 48]``, or None where no face is found.
-
-        Raises:
-            Refusal: The bytes are no image within the limits.
+        Returns uint8 ``[48, 48]``, or None where no face is found. Refuses as ``decode_image``.
         """
         options = EmotionOptions(detect=detect)
         found = self._preparer.prepare(data, options, max_faces=1, submitted=monotonic()).faces

@@ -28,10 +28,8 @@ class FaceOptions(BaseModel):
         ge=1,
         description="Most faces to answer, largest first; without it the service's limit.",
     )
-    min_face_confidence: float = Field(
+    min_face_confidence: Probability = Field(
         default=0.5,
-        ge=0,
-        le=1,
         allow_inf_nan=False,
         description="Detections the face detector is less sure of are left out.",
     )
@@ -70,9 +68,8 @@ class StreamOptions(FaceOptions):
     def of_a_frame(self) -> EmotionOptions:
         """Returns what is chosen for each frame."""
         shared = self.model_dump(include=set(FaceOptions.model_fields))
-        return EmotionOptions(
-            detect="auto" if self.detect == "every-frame" else self.detect, **shared
-        )
+        detect = "auto" if self.detect == "every-frame" else self.detect
+        return EmotionOptions(detect=detect, **shared)
 
 
 class FaceChoices(TypedDict, total=False):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ferserve import faces
 from ferserve.batcher import Batcher
+from ferserve.faces import FaceDetector, load_face_detector
 from ferserve.metrics import Metrics
-from ferserve.models import Model, Scores, available_models, load_models
+from ferserve.models import Model, Scores, available_models, load_model
 from ferserve.preparation import FaceImage
 from ferserve.sessions import CPU, ModelError, Runtime
 from ferserve.settings import Settings, usable_cpus
@@ -38,11 +38,9 @@ MAX_BACKGROUND_BATCH = 4
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model and what is in front of it.
+    """A model and the batcher that every inference goes through.
 
     Attributes:
-        model: The model.
-        batcher: What every inference goes through.
         background_batch: Most faces of a batch that live requests may have to wait for.
         background_streams: Submissions of that many faces under way at a time that keep every
             worker busy; more do not fit in the background lane.
@@ -75,17 +73,14 @@ def serve_model(model: Model, settings: Settings, metrics: Metrics) -> ServedMod
         max_background_batch=background_batch,
         max_background_queue=background_batch * background_streams,
         name=card.name,
-        metrics=metrics.serve_model(card.name, card.version, model.provider),
+        metrics=metrics,
     )
+    metrics.serve_model(card.name, card.version, model.provider)
     return ServedModel(model, batcher, background_batch, background_streams)
 
 
 def served_names(settings: Settings) -> tuple[str, ...]:
-    """Returns the names of the models to serve, the settings' or else all found.
-
-    Raises:
-        ModelError: There is none, or the default model is not among them.
-    """
+    """Returns the settings' models or else all found; ModelError where the default is missing."""
     names = settings.models or tuple(available_models(settings.models_dir))
     if not names:
         raise ModelError(
@@ -109,29 +104,19 @@ def default_name(settings: Settings, names: Iterable[str]) -> str:
 
 
 def serve_models(settings: Settings, metrics: Metrics) -> dict[str, ServedModel]:
-    """Loads and checks the models to serve, by name.
-
-    Raises:
-        ModelError: There is none, or one cannot be served.
-    """
+    """Loads and checks the models to serve, by name; ModelError where one cannot be served."""
     runtime = Runtime(
         provider=settings.provider,
         provider_options=settings.provider_options,
         intra_op_threads=settings.intra_op_threads,
         max_batch=settings.max_batch,
     )
-    models = load_models(settings.models_dir, served_names(settings), runtime)
-    return {name: serve_model(model, settings, metrics) for name, model in models.items()}
+    return {
+        name: serve_model(load_model(settings.models_dir, name, runtime), settings, metrics)
+        for name in served_names(settings)
+    }
 
 
-def load_detector(settings: Settings) -> faces.FaceDetector:
-    """Loads the face detector.
-
-    Raises:
-        ModelError: It is missing or broken.
-    """
-    path = settings.models_dir / "face_detector.onnx"
-    try:
-        return faces.load_face_detector(path, settings.detect_max_side)
-    except (FileNotFoundError, ValueError) as error:
-        raise ModelError(f"{error}; FERSERVE_MODELS_DIR says where models are") from error
+def load_detector(settings: Settings) -> FaceDetector:
+    """Loads the face detector; ModelError where it is missing or broken."""
+    return load_face_detector(settings.models_dir / "face_detector.onnx", settings.detect_max_side)

@@ -34,14 +34,7 @@ class ModelError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """How models are run.
-
-    Attributes:
-        provider: ``auto`` takes CUDA where it works and the CPU elsewhere.
-        provider_options: ONNX Runtime's options of that provider, on top of ours.
-        intra_op_threads: Threads inside one inference on the CPU.
-        max_batch: Most faces in one inference on a GPU.
-    """
+    """How models are run; as the settings of these names."""
 
     provider: ProviderChoice = "auto"
     provider_options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
@@ -52,19 +45,10 @@ class Runtime:
 def open_session(
     content: bytes, name: str, runtime: Runtime, *, int8: bool = False
 ) -> tuple[ort.InferenceSession, str]:
-    """Opens a session.
+    """Opens a session of an ONNX file, and returns it with the execution provider in use.
 
-    Args:
-        content: The ONNX file.
-        name: Of the file, for messages.
-        runtime: Where and how it runs.
-        int8: Whether its convolutions compute in int8, which only the CPU does well.
-
-    Returns:
-        The session and the execution provider in use.
-
-    Raises:
-        ModelError: ONNX Runtime cannot load it, or the provider that was asked for does not work.
+    ``int8`` says that its convolutions compute in int8, which only the CPU does well. Raises
+    ModelError where it cannot be loaded, or the provider that was asked for does not work.
     """
     wanted = CPU if int8 else _wanted_provider(runtime)
     if wanted != CPU and hasattr(ort, "preload_dlls"):
@@ -104,6 +88,7 @@ def _open(
     content: bytes, name: str, runtime: Runtime, provider: str, int8: bool
 ) -> ort.InferenceSession:
     settings = ort.SessionOptions()
+    settings.log_severity_level = 3  # errors only: it warns of each size that the detector runs at
     settings.intra_op_num_threads = runtime.intra_op_threads
     settings.inter_op_num_threads = 1
     # Threads that spin while idle take the processors from decoding and from other workers.
@@ -112,19 +97,15 @@ def _open(
     # Weights stored as int8 + DequantizeLinear become float32 once, at load; without this ONNX
     # Runtime keeps them apart and runs a third slower. What computes in int8 needs them kept.
     settings.add_session_config_entry("session.disable_quant_qdq", "0" if int8 else "1")
+    options = dict(runtime.provider_options)
+    providers: dict[str, list[Any]] = {
+        CPU: [CPU],
+        CUDA: [(CUDA, {**CUDA_OPTIONS, **options}), CPU],
+        # What TensorRT does not know stays with CUDA.
+        TENSORRT: [(TENSORRT, options), (CUDA, dict(CUDA_OPTIONS)), CPU],
+    }
     try:
         # No fallback: a session that failed once would silently compute on the CPU.
-        return ort.InferenceSession(
-            content, settings, _provider_list(provider, runtime), enable_fallback=0
-        )
+        return ort.InferenceSession(content, settings, providers[provider], enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a class of its own for each kind
         raise ModelError(f"{name}: ONNX Runtime cannot load it for {provider}: {error}") from error
-
-
-def _provider_list(provider: str, runtime: Runtime) -> list[Any]:
-    if provider == CUDA:
-        return [(CUDA, {**CUDA_OPTIONS, **runtime.provider_options}), CPU]
-    if provider == TENSORRT:
-        # What TensorRT does not know stays with CUDA.
-        return [(TENSORRT, dict(runtime.provider_options)), (CUDA, dict(CUDA_OPTIONS)), CPU]
-    return [CPU]

@@ -17,10 +17,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def installed_models() -> Path:
-    """Returns the folder of the models that come with ferserve.
-
-    A wheel carries them beside this module; a checkout has them at its top.
-    """
+    """Returns where ferserve's models are: beside this module, or at the top of a checkout."""
     carried = _PACKAGE / "released"
     return carried if carried.is_dir() else _PACKAGE.parents[1] / "models"
 
@@ -29,14 +26,11 @@ ApiKey = Annotated[SecretStr, Field(min_length=16)]
 """Long enough not to be guessed; never shown where settings are printed."""
 
 _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""Of cgroup v2: quota and period in microseconds."""
 
 
 def usable_cpus() -> int:
-    """Counts the processors this process may use, at least 1.
-
-    ONNX Runtime and ``os.cpu_count`` see the whole host; a container limited by ``--cpus`` has a
-    control-group quota instead (``cpu.max`` of cgroup v2: quota and period in microseconds).
-    """
+    """Counts the processors this process may use, at least 1, by affinity and container limits."""
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux has affinity masks
@@ -50,11 +44,7 @@ def usable_cpus() -> int:
 
 
 def web_origin(text: str) -> str:
-    """Returns an origin as browsers write it (RFC 6454): small letters, no default port.
-
-    Raises:
-        ValueError: It is more than scheme, host and port, or less.
-    """
+    """Returns an origin as browsers write it (RFC 6454): small letters, no default port."""
     if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+/?", text.lower()):
         with suppress(ValueError):
             return str(AnyUrl(text.lower())).removesuffix("/")
@@ -71,10 +61,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="FERSERVE_",
-        env_ignore_empty=True,
-        frozen=True,
-        use_attribute_docstrings=True,
+        env_prefix="FERSERVE_", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
     )
 
     models_dir: Path = Field(default_factory=installed_models)
@@ -169,9 +156,6 @@ class Settings(BaseSettings):
     benchmark_max_upload_bytes: int = Field(default=128 * MEBI, ge=1)
     """Largest zip to benchmark on; it is held in memory until its benchmark has run."""
 
-    benchmark_max_entries: int = Field(default=50_000, ge=1)
-    """Most files and folders in a zip."""
-
     benchmark_max_unpacked_bytes: int = Field(default=1024 * MEBI, ge=1)
     """Most bytes of a zip's files together, unpacked."""
 
@@ -262,9 +246,7 @@ class Settings(BaseSettings):
             )
         if self.upload_memory_bytes < max(self.max_upload_bytes, self.max_batch_upload_bytes):
             raise ValueError(
-                f"upload_memory_bytes ({self.upload_memory_bytes}) must be at least "
-                f"max_upload_bytes ({self.max_upload_bytes}) and "
-                f"max_batch_upload_bytes ({self.max_batch_upload_bytes})"
+                "upload_memory_bytes must be at least max_upload_bytes and max_batch_upload_bytes"
             )
         if self.default_model and self.models and self.default_model not in self.models:
             raise ValueError(
@@ -276,12 +258,7 @@ class Settings(BaseSettings):
 class ClusterSettings(BaseSettings):
     """How many replicas run on Ray, and on what; field ``x`` is ``FERSERVE_CLUSTER_X``.
 
-    Attributes:
-        target_requests: Requests and streams under way, a replica, that autoscaling aims at.
-        replica_cpus: Processors a replica; as many workers a model, at least one, run in it.
-        replica_gpus: GPUs a replica, or a fraction of one; 0 computes on the processor.
-        metrics_port: First port on which a replica shows its metrics; each takes the next free one
-            of its machine.
+    See ``docs/cluster.md`` for what each means.
     """
 
     model_config = SettingsConfigDict(
@@ -302,11 +279,7 @@ class ClusterSettings(BaseSettings):
         return self
 
     def for_replica(self, settings: Settings) -> Settings:
-        """Returns the settings of a replica, which computes on what it reserves.
-
-        Raises:
-            ValueError: A GPU's provider is asked for, but no share of a GPU.
-        """
+        """Returns the settings of a replica, which computes on what it reserves."""
         provider = settings.provider
         if provider in ("cuda", "tensorrt") and not self.replica_gpus:
             raise ValueError(f"provider={provider} needs FERSERVE_CLUSTER_REPLICA_GPUS above 0")

@@ -12,7 +12,7 @@ from ferserve.errors import MalformedRequest, NotReady, QueueFull
 from ferserve.metrics import Metrics
 from ferserve.schemas import Box, Recognition, StreamCounts
 from ferserve.settings import Settings
-from ferserve.tracking import FaceTracker, SeenFace, Track
+from ferserve.tracking import FaceTracker, Track
 
 
 class End(Enum):
@@ -39,14 +39,7 @@ class Memory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame that was received.
-
-    Attributes:
-        number: From 1.
-        data: An image file's bytes; empty where it was refused.
-        arrived: When, on the clock of ``time.monotonic``.
-        refusal: Why there was no room for it.
-    """
+    """A frame that was received; ``data`` is empty where there was no room for it."""
 
     number: int
     data: bytes
@@ -56,28 +49,16 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class FrameAnswer:
-    """What became of a frame that was not dropped.
-
-    Attributes:
-        frame: Its number.
-        dropped: How many before it were dropped.
-        outcome: What was seen in it, or what went wrong.
-        tracks: Of its faces, in their order.
-    """
+    """What was seen in a frame, with the tracks of its faces; or what went wrong."""
 
     frame: int
-    dropped: int
+    dropped: int  # of those before it
     outcome: Recognition | Exception
     tracks: list[Track]
 
 
 class NewestFrame:
-    """Holds at most one frame that waits: a newer one takes its place.
-
-    Attributes:
-        received: Frames up to now.
-        dropped: Those that a newer one replaced.
-    """
+    """Holds at most one frame that waits: a newer one takes its place."""
 
     def __init__(self, memory: Memory, metrics: Metrics) -> None:
         self.received = self.dropped = 0
@@ -138,13 +119,8 @@ class NewestFrame:
 class FrameStream:
     """One client's frames and their answers.
 
-    Args:
-        recognize: Answers a frame, given where faces are likely; with none the whole frame is
-            looked at. What it raises becomes the frame's outcome.
-        settings: The limits of a stream.
-        memory: What the frames take their bytes from.
-        smoothing_seconds: Time constant of the smoothing.
-        metrics: Where frames are counted.
+    ``recognize`` answers a frame, given where faces are likely; with none the whole frame is looked
+    at. What it raises becomes the frame's outcome.
     """
 
     def __init__(
@@ -182,10 +158,8 @@ class FrameStream:
     ) -> End:
         """Answers frames until the client, a limit or the service ends the stream.
 
-        Args:
-            receive: Waits for a frame; None after the last. May raise ``ConnectionError`` and
-                ``MalformedRequest``.
-            send: Sends an answer; may raise ``ConnectionError``.
+        ``receive`` waits for a frame, None after the last. It may raise ``ConnectionError``, as
+        ``send`` may, and ``MalformedRequest``.
         """
         answering = asyncio.create_task(self._answer_all(send))
         answering.add_done_callback(lambda _: self.stop(End.FAILED))
@@ -268,20 +242,14 @@ class FrameStream:
             if frame.refusal:
                 raise frame.refusal
             outcome = await self._recognize(frame.data, self._tracker.near(frame.arrived))
-            seen = [SeenFace(face.box, face.emotions) for face in outcome.faces]
-            tracks = self._tracker.update(seen, frame.arrived)
+            tracks = self._tracker.update(outcome.faces, frame.arrived)
         except Exception as error:
             outcome = error
         return FrameAnswer(frame.number, dropped, outcome, tracks)
 
 
 class Streams:
-    """The open streams of an application.
-
-    Args:
-        max_streams: Most of them at a time.
-        metrics: Where they are counted.
-    """
+    """The open streams of an application."""
 
     def __init__(self, max_streams: int, metrics: Metrics) -> None:
         self.metrics = metrics
@@ -292,12 +260,7 @@ class Streams:
 
     @contextmanager
     def place(self, stream: FrameStream) -> Iterator[None]:
-        """Holds a place for a stream.
-
-        Raises:
-            QueueFull: There is none.
-            NotReady: The service ends.
-        """
+        """Holds a place for a stream; QueueFull where there is none, NotReady at the end."""
         if self._closing:
             raise NotReady("the service is shutting down")
         if len(self._open) >= self._max_streams:

@@ -4,7 +4,7 @@ Knows neither HTTP nor images: boxes, probabilities and times in; track numbers 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -28,41 +28,17 @@ show other faces each time."""
 
 
 @dataclass(frozen=True, slots=True)
-class SeenFace:
-    """A face of one frame.
-
-    Attributes:
-        box: Pixels.
-        emotions: Probabilities by emotion; all faces of a tracker have the same emotions.
-    """
-
-    box: Box
-    emotions: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
 class Track:
-    """A face over the frames up to now.
+    """A face over the frames up to now: when and where it was seen, its smoothed probabilities."""
 
-    Attributes:
-        number: From 1; none is used twice.
-        box: Where it was last seen.
-        emotions: Its probabilities, smoothed; they sum to 1 as those of each frame do.
-        seen_at: When that was, in seconds on any clock that never goes back.
-    """
-
-    number: int
+    number: int  # from 1; none is used twice
     box: Box
     emotions: dict[str, float]
     seen_at: float
 
 
 class FaceTracker:
-    """Follows faces by the overlap of their boxes; of one stream, for one thread.
-
-    Args:
-        smoothing_seconds: Time constant of the smoothing; see ``smooth``.
-    """
+    """Follows faces by the overlap of their boxes; of one stream, for one thread."""
 
     def __init__(self, smoothing_seconds: float) -> None:
         self._smoothing_seconds = smoothing_seconds
@@ -78,15 +54,10 @@ class FaceTracker:
             return []
         return seen
 
-    def update(self, faces: Sequence[SeenFace], at: float) -> list[Track]:
-        """Takes the faces of the next frame.
+    def update(self, faces: Sequence[FaceEmotion], at: float) -> list[Track]:
+        """Takes the faces of the next frame, and returns the track of each, in their order.
 
-        Args:
-            faces: In any order.
-            at: When the frame was taken, in seconds; never less than before.
-
-        Returns:
-            The track of each face, in the order of ``faces``.
+        ``at`` says when the frame was taken, in seconds; never less than before.
         """
         known = [
             track
@@ -106,7 +77,7 @@ class FaceTracker:
         self._last_frame = at
         return seen
 
-    def _follow(self, track: Track, face: SeenFace, at: float) -> Track:
+    def _follow(self, track: Track, face: FaceEmotion, at: float) -> Track:
         emotions = {
             name: smooth(track.emotions[name], value, at - track.seen_at, self._smoothing_seconds)
             for name, value in face.emotions.items()
@@ -123,15 +94,8 @@ def tracked(face: FaceEmotion, track: Track) -> TrackedFace:
 def smooth(before: float, now: float, seconds: float, time_constant: float) -> float:
     """Exponential smoothing of values that come at any intervals.
 
-    The step response of a first-order low-pass: after a jump the result has covered
-    ``1 - exp(-seconds / time_constant)`` of the way, 63 % after one time constant, however many
-    values came meanwhile.
-
-    Args:
-        before: The last result.
-        now: The new value.
-        seconds: Time between the two.
-        time_constant: Seconds; at 0 nothing is smoothed.
+    After a jump the result has covered ``1 - exp(-seconds / time_constant)`` of the way, 63 % after
+    one time constant, however many values came meanwhile. A constant of 0 smooths nothing.
     """
     share = -math.expm1(-seconds / time_constant) if time_constant > 0 else 1.0
     # Written so, unlike as before + share * (now - before), no rounding leads out of 0..1.
@@ -139,12 +103,9 @@ def smooth(before: float, now: float, seconds: float, time_constant: float) -> f
 
 
 def match(before: Sequence[Box], now: Sequence[Box]) -> dict[int, int]:
-    """Pairs the boxes of two frames, those that overlap most first.
+    """Pairs the boxes of two frames, those that overlap most first: index before by index now.
 
     Greedy: faces hardly ever overlap each other so much that the order of choice matters.
-
-    Returns:
-        Index in ``before`` by index in ``now``, of those that have a partner.
     """
     overlaps = sorted(
         (-overlap(old, new), old_index, new_index)

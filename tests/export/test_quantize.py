@@ -11,7 +11,7 @@ import pytest
 from ferserve.cli import app
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
-from ferserve.models import load_model, load_models, read_card
+from ferserve.models import load_model, read_card
 from ferserve.sessions import Runtime
 from ferserve_export.float16 import to_float16, trunk
 from ferserve_export.int8 import to_int8, with_constants_folded
@@ -99,7 +99,7 @@ def test_one_odd_picture_does_not_stretch_the_ranges_of_all(folder):
 def test_a_file_and_a_card_of_their_own_are_written(folder, data, precision):
     result = quantize("first", "--data", data, "--out", folder, "--to", precision)
     assert result.exit_code == 0, result.output
-    models = load_models(folder, ["first", f"first_{precision}"], ON_CPU)
+    models = {n: load_model(folder, n, ON_CPU) for n in ("first", f"first_{precision}")}
     plain, converted = models.values()
     assert (plain.card.precision, converted.card.precision) == (None, precision)
     assert converted.card.sha256 != plain.card.sha256

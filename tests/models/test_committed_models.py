@@ -11,7 +11,7 @@ from ferserve.fer2013.dataset import pixel_groups
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013
 from ferserve.fer2013.scoring import score
-from ferserve.models import load_models
+from ferserve.models import load_model
 from ferserve_training.evaluate import open_model, sample
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -39,7 +39,7 @@ def test_every_model_of_the_repository_is_held_to_a_floor():
 
 def test_file_keeps_the_contract_and_belongs_to_its_card(name: str):
     # Checks names, types, shapes, labels and sha256.
-    assert load_models(MODELS, [name])[name].labels == EMOTIONS
+    assert load_model(MODELS, name).labels == EMOTIONS
 
 
 def test_card_stands_in_the_file_as_well(name: str):

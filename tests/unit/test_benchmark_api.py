@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from class_folders import encoded, images, zipped
+from ferserve.benchmark.archive import ENTRY_SIGNATURE, MAX_ENTRIES
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
@@ -496,15 +497,13 @@ async def test_an_upload_with_nothing_to_score_fails(client):
         ({}, {"angry/x.png": b"x"}, 422, "invalid_archive"),
         ({}, images(1) | {"../x.png": b"x"}, 422, "invalid_archive"),
         ({}, images(1) | {"contempt/x.png": b"x"}, 422, "invalid_archive"),
-        ({"benchmark_max_entries": 6}, images(1), 413, "too_many_images"),
         ({"benchmark_max_unpacked_bytes": 100}, images(1), 413, "payload_too_large"),
         ({"benchmark_max_upload_bytes": 100}, images(1), 413, "payload_too_large"),
         ({"max_upload_bytes": 100}, images(1), 413, "payload_too_large"),
         ({}, {f"{emotion}/x": bytes(200_000) for emotion in EMOTIONS}, 413, "payload_too_large"),
     ],
     ids=[
-        "missing classes", "path trick", "unknown class", "entries", "unpacked", "body", "file",
-        "bomb",
+        "missing classes", "path trick", "unknown class", "unpacked", "body", "file", "bomb",
     ],
 )  # fmt: skip
 async def test_a_bad_zip_is_a_problem(standin_models, settings, files, status, code):
@@ -512,6 +511,12 @@ async def test_a_bad_zip_is_a_problem(standin_models, settings, files, status, c
         response = await client.post("/v1/benchmark", files={"file": zipped(files)})
         assert_problem(response, status, code)
         assert (await client.get("/v1/benchmark")).json() == {"jobs": []}
+
+
+async def test_too_many_entries_are_a_problem(client):
+    data = b"PK" + ENTRY_SIGNATURE * (MAX_ENTRIES + 1)
+    response = await client.post("/v1/benchmark", files={"file": data})
+    assert_problem(response, 413, "too_many_images")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import skimage.data
 from ferserve.crops import crop_face
 from ferserve.faces import Face, FaceDetector, load_face_detector
 from ferserve.images import decode_image
+from ferserve.sessions import ModelError
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -180,18 +181,14 @@ def test_its_crop_has_the_face_in_the_middle(detector: FaceDetector) -> None:
 
 class TestLoading:
     def test_a_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match=r"nothing\.onnx"):
+        with pytest.raises(ModelError, match=r"nothing\.onnx"):
             load_face_detector(tmp_path / "nothing.onnx")
 
     def test_a_file_that_is_no_network(self, tmp_path: Path) -> None:
         broken = tmp_path / "broken.onnx"
         broken.write_bytes(b"no network")
-        with pytest.raises(ValueError, match=r"broken\.onnx cannot be loaded"):
+        with pytest.raises(ModelError, match=r"broken\.onnx: ONNX Runtime cannot load it"):
             load_face_detector(broken)
-
-    def test_a_useless_side(self) -> None:
-        with pytest.raises(ValueError, match="at least 32"):
-            load_face_detector(MODEL, max_side=31)
 
     def test_another_network(self) -> None:
         from onnx import TensorProto, helper
@@ -204,7 +201,7 @@ class TestLoading:
             graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
         ).SerializeToString()
         session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-        with pytest.raises(ValueError, match=r"needs the tensors .*heatmap.* has \['x', 'y'\]"):
+        with pytest.raises(ModelError, match=r"needs the tensors .*heatmap.* has \['x', 'y'\]"):
             FaceDetector(session, 640)
 
 

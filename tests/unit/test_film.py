@@ -9,8 +9,8 @@ import skimage.data
 from ferserve.crops import crop_face
 from ferserve.faces import load_face_detector
 from ferserve.models import load_model
-from ferserve.schemas import Box
-from ferserve.tracking import FaceTracker, SeenFace, Track, overlap
+from ferserve.schemas import Box, FaceEmotion
+from ferserve.tracking import FaceTracker, Track, overlap
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -75,7 +75,9 @@ def films() -> dict[str, list[dict[str, Seen]]]:
             pixels, at = picture(frame), frame / RATE
             found = detector.detect(pixels, near=tracker.near(at) if follow else [])
             rated = model.predict(np.stack([crop_face(pixels, face.box) for face in found]))
-            faces = [SeenFace(face.box, {"happy": 1.0}) for face in found]
+            faces = [
+                FaceEmotion.model_construct(box=face.box, emotions={"happy": 1.0}) for face in found
+            ]
             film.append({})
             for face, track, row in zip(faces, tracker.update(faces, at), rated, strict=True):
                 overlaps = {

@@ -149,7 +149,7 @@ async def held_batcher(metrics: Metrics, **options):
         assert gate.wait(10)
         return items
 
-    batcher = Batcher(run, metrics=metrics.serve_model("held", "1", "CPU"), **options)
+    batcher = Batcher(run, name="held", metrics=metrics, **options)
     batcher.start()
     return batcher, gate, entered
 

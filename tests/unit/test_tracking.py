@@ -3,12 +3,11 @@
 import math
 
 import pytest
-from ferserve.schemas import Box
+from ferserve.schemas import Box, FaceEmotion
 from ferserve.tracking import (
     MAX_ABSENCE,
     MIN_OVERLAP,
     FaceTracker,
-    SeenFace,
     match,
     overlap,
     smooth,
@@ -24,7 +23,13 @@ BOXES = st.builds(
     height=st.integers(1, 60),
 )
 PROBABILITIES = st.floats(0, 1)
-FACES = st.lists(st.builds(SeenFace, BOXES, st.fixed_dictionaries({"happy": PROBABILITIES})))
+FACES = st.lists(
+    st.builds(
+        FaceEmotion.model_construct,
+        box=BOXES,
+        emotions=st.fixed_dictionaries({"happy": PROBABILITIES}),
+    )
+)
 PAUSES = st.floats(0, 3 * MAX_ABSENCE)
 
 
@@ -32,11 +37,11 @@ def box(x: int, y: int = 0, side: int = 100) -> Box:
     return Box(x=x, y=y, width=side, height=side)
 
 
-def face(x: int, y: int = 0, **emotions: float) -> SeenFace:
-    return SeenFace(box(x, y), emotions or {"happy": 1.0})
+def face(x: int, y: int = 0, **emotions: float) -> FaceEmotion:
+    return FaceEmotion.model_construct(box=box(x, y), emotions=emotions or {"happy": 1.0})
 
 
-def numbers(tracker: FaceTracker, faces: list[SeenFace], at: float) -> list[int]:
+def numbers(tracker: FaceTracker, faces: list[FaceEmotion], at: float) -> list[int]:
     return [track.number for track in tracker.update(faces, at)]
 
 

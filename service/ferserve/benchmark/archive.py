@@ -18,6 +18,9 @@ from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import emotion_label
 from ferserve.settings import Settings
 
+MAX_ENTRIES = 50_000
+"""Most files and folders in a zip."""
+
 MAX_RATIO = 200
 """Unpacked bytes over the zip's: images hardly shrink, blank BMPs about 100-fold; bombs start at
 1,000."""
@@ -54,10 +57,9 @@ class LabelledArchive:
     def __init__(self, data: bytes, settings: Settings) -> None:
         if not data.startswith(b"PK"):
             raise errors.UnsupportedMediaType("the file is no zip")
-        most = settings.benchmark_max_entries
         # zipfile makes an object of every entry, so they are counted first.
-        if data.count(ENTRY_SIGNATURE) > most:
-            raise errors.TooManyImages(f"the zip may have at most {most} entries")
+        if data.count(ENTRY_SIGNATURE) > MAX_ENTRIES:
+            raise errors.TooManyImages(f"the zip may have at most {MAX_ENTRIES} entries")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except DAMAGED as error:

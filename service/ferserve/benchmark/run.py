@@ -8,7 +8,6 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from ferserve.batcher import Lane
 from ferserve.benchmark import schemas
 from ferserve.benchmark.archive import LabelledArchive, LabelledFile
 from ferserve.benchmark.dataset import LabelledFaces, OperatorDataset, spread, uploaded_faces
@@ -16,6 +15,7 @@ from ferserve.benchmark.jobs import Job, JobQueue, Work
 from ferserve.benchmark.results import Measurement, Outcome, summarise
 from ferserve.errors import DatasetNotConfigured, Refusal
 from ferserve.fer2013.labels import EMOTIONS
+from ferserve.lanes import Lane
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import ModelReference
 

@@ -4,7 +4,7 @@ import re
 import struct
 
 from ferserve.errors import UndecodableImage, UnsupportedMediaType
-from ferserve.image_files.file import MAX_PARTS, ImageFile, sensible_profile
+from ferserve.image_files import MAX_PARTS, ImageFile, sensible_profile
 from ferserve.image_files.tiff import read_orientation
 
 MAX_TABLE_BYTES = 64 * 1024
@@ -28,12 +28,7 @@ COLOURS = {0xE0: b"JFIF", 0xEE: b"Adobe"}
 
 
 def strip_jpeg(data: bytes) -> ImageFile:
-    """Keeps tables, frame and scans.
-
-    Raises:
-        UndecodableImage: The file has no frame, two, or ends before all its scans.
-        UnsupportedMediaType: A kind of JPEG that is not decoded, or one made to be slow.
-    """
+    """Keeps tables, frame and scans."""
     kept = [b"\xff\xd8"]
     exif, profile = b"", []
     frame: _Frame | None = None
@@ -79,20 +74,16 @@ def strip_jpeg(data: bytes) -> ImageFile:
         raise UndecodableImage("the JPEG file is damaged or truncated")
     if not has_end and kept[-1][-64:] == kept[-1][-1:] * 64:
         raise UndecodableImage("the JPEG file is truncated and filled up")
+    profile.sort()  # each part begins with its number and how many there are
+    sizes = [len(part) for part in profile]
+    is_whole = min(sizes, default=0) > 2 and profile[0][1] == len(sizes)
     return ImageFile(
         b"".join([*kept, b"\xff\xd9"]),
         read_orientation(exif),
-        _joined_profile(profile),
+        sensible_profile(b"".join(part[2:] for part in profile) if is_whole else b""),
         work_bytes=frame.work_bytes,
         is_doubtful=not (has_end and frame.is_complete),
     )
-
-
-def _joined_profile(parts: list[bytes]) -> bytes | None:
-    """Puts the parts in order: each begins with its number and how many there are."""
-    parts.sort()
-    whole = bool(parts) and all(len(part) > 2 for part in parts) and parts[0][1] == len(parts)
-    return sensible_profile(b"".join(part[2:] for part in parts)) if whole else None
 
 
 class _Frame:
@@ -141,7 +132,6 @@ class _Frame:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the scans bring every bit of every coefficient."""
         return not any(any(missing) for missing in self._missing_bits.values())
 
     @property

@@ -3,9 +3,10 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 from ferserve.errors import UndecodableImage, UnsupportedMediaType
-from ferserve.image_files.file import MAX_PARTS, MAX_PROFILE_BYTES, ImageFile, sensible_profile
+from ferserve.image_files import MAX_PARTS, MAX_PROFILE_BYTES, ImageFile, sensible_profile
 from ferserve.image_files.tiff import read_orientation
 
 
@@ -25,18 +26,12 @@ def _chunks(data: bytes, at: int, name: str) -> Iterator[tuple[bytes, bytes, byt
     raise UnsupportedMediaType(f"a {name} of more than {MAX_PARTS} chunks is not supported")
 
 
-# --- PNG (third edition, section 5) ---
-
 PNG_KEPT = {b"PLTE", b"tRNS", b"IDAT"}
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def strip_png(data: bytes) -> ImageFile:
-    """Keeps the header, the palette and the pixels of the still image.
-
-    Raises:
-        UnsupportedMediaType: It has too many chunks, or is of Apple's own kind.
-    """
+    """Keeps the header, the palette and the pixels of the still image."""
     if data[12:16] == b"CgBI":
         raise UnsupportedMediaType("a PNG in the form of iOS apps (CgBI) is not supported")
     kept, orientation, profile = [data[:8]], 1, None
@@ -48,19 +43,12 @@ def strip_png(data: bytes) -> ImageFile:
         elif kind == b"eXIf":
             orientation = read_orientation(body)
         elif kind == b"iCCP":
-            profile = _inflated_profile(body)
+            compressed = body.partition(b"\0")[2][1:]
+            with suppress(zlib.error):
+                unpacked = zlib.decompressobj().decompress(compressed, MAX_PROFILE_BYTES + 1)
+                profile = sensible_profile(unpacked)
     return ImageFile(b"".join([*kept, PNG_END]), orientation, profile)
 
-
-def _inflated_profile(chunk: bytes) -> bytes | None:
-    try:
-        compressed = chunk[chunk.index(b"\0") + 2 :]
-        return sensible_profile(zlib.decompressobj().decompress(compressed, MAX_PROFILE_BYTES + 1))
-    except (ValueError, zlib.error):
-        return None
-
-
-# --- WebP (RFC 9649) ---
 
 WEBP_KEPT = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM"}
 WEBP_BYTES_A_PIXEL = 12
@@ -68,12 +56,7 @@ WEBP_BYTES_A_PIXEL = 12
 
 
 def strip_webp(data: bytes) -> ImageFile:
-    """Keeps the first frame.
-
-    Raises:
-        UndecodableImage: The header is damaged.
-        UnsupportedMediaType: It has too many chunks.
-    """
+    """Keeps the first frame (RFC 9649)."""
     kept, orientation, profile, has_frame = [b"WEBP"], 1, None, False
     for kind, body, chunk in _chunks(data, 12, "WebP"):
         if kind == b"EXIF":
@@ -107,35 +90,22 @@ def _webp_size(rest: bytes) -> tuple[int, int]:
     raise UndecodableImage("the WEBP file is damaged or truncated")
 
 
-# --- GIF (89a) ---
-
-
 def strip_gif(data: bytes) -> ImageFile:
     """Keeps the palette, the transparent colour and the first frame with all that follows it."""
     at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
     kept = [data[:at]]
-    try:
-        while data[at] == 0x21:
-            start, at = at, at + 2
-            while length := data[at]:
-                at += length + 1
-            at += 1
-            if data[start + 1] == 0xF9:
-                kept[1:] = [data[start:at]]
-    except IndexError:
-        raise UndecodableImage("the GIF file is damaged or truncated") from None
+    while data[at] == 0x21:
+        start, at = at, at + 2
+        while length := data[at]:
+            at += length + 1
+        at += 1
+        if data[start + 1] == 0xF9:
+            kept[1:] = [data[start:at]]
     return ImageFile(b"".join([*kept, data[at:]]))
 
 
-# --- BMP ---
-
-
 def strip_bmp(data: bytes) -> ImageFile:
-    """Keeps all.
-
-    Raises:
-        UnsupportedMediaType: A kind of BMP that is not decoded.
-    """
+    """Keeps all."""
     bits, compression, colours = 8, 0, 0
     if data[14] != 12 and len(data) >= 50:
         bits, compression, colours = struct.unpack_from("<HI12xI", data, 28)

@@ -4,7 +4,7 @@ import re
 import struct
 
 from ferserve.errors import UndecodableImage, UnsupportedMediaType
-from ferserve.image_files.file import MAX_PARTS, ImageFile, sensible_profile
+from ferserve.image_files import MAX_PARTS, ImageFile, sensible_profile
 
 MAX_VALUES = 100_000
 """Most values of a TIFF tag: strips or tiles."""
@@ -42,27 +42,24 @@ SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "float"}
 
 
 class _Directory:
-    """The first directory of a TIFF file: its entries, by tag, the first of each."""
+    """The first directory of a TIFF file: the first entry of each tag."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self.is_little_endian = data[:1] == b"I"
-        self._order = "<" if self.is_little_endian else ">"
+        self.order = "<" if data[:1] == b"I" else ">"
         self._big = 43 in data[2:4]
+        self._pointer, self._pointer_at = ("Q", 8) if self._big else ("I", 4)
         self._counter, self._entry = ("Q", "HHQ8s") if self._big else ("H", "HHI4s")
-        (at,) = self._unpack("Q" if self._big else "I", 8 if self._big else 4)
-        (count,) = self._unpack(self._counter, at)
+        (at,) = struct.unpack_from(self.order + self._pointer, data, self._pointer_at)
+        (count,) = struct.unpack_from(self.order + self._counter, data, at)
         at += struct.calcsize("=" + self._counter)
         size = struct.calcsize("=" + self._entry)
         end = at + size * min(count, MAX_PARTS)
         if end > len(data):
             raise UndecodableImage("the TIFF file is damaged or truncated")
         self.entries: dict[int, tuple[int, int, bytes]] = {}
-        for tag, *entry in struct.iter_unpack(self._order + self._entry, data[at:end]):
-            self.entries.setdefault(tag, (entry[0], entry[1], entry[2]))
-
-    def _unpack(self, form: str, at: int) -> tuple[int, ...]:
-        return struct.unpack_from(self._order + form, self._data, at)
+        for tag, kind, values, inline in struct.iter_unpack(self.order + self._entry, data[at:end]):
+            self.entries.setdefault(tag, (kind, values, inline))
 
     def raw(self, tag: int) -> tuple[str, bytes]:
         """Returns the type and the bytes of a tag's values."""
@@ -71,47 +68,30 @@ class _Directory:
         length = count * struct.calcsize("=" + form)
         if length <= len(inline):
             return form, inline[:length]
-        (at,) = struct.unpack(self._order + ("Q" if self._big else "I"), inline)
+        (at,) = struct.unpack(self.order + self._pointer, inline)
         if at + length > len(self._data):
             raise UndecodableImage("the TIFF file is damaged or truncated")
         return form, self._data[at : at + length]
 
     def numbers(self, tag: int, *default: int) -> tuple[int, ...]:
-        """Returns the whole numbers of a tag."""
-        if tag not in self.entries:
-            return default
-        form, values = self.raw(tag)
+        form, values = self.raw(tag) if tag in self.entries else ("", b"")
         if not form or not values:
             return default
-        return tuple(n for (n,) in struct.iter_unpack(self._order + form, values))
+        return tuple(n for (n,) in struct.iter_unpack(self.order + form, values))
 
     def number(self, tag: int, default: int = 0) -> int:
-        """Returns the first number of a tag."""
         return self.numbers(tag, default)[0]
-
-    def make_black_zero(self) -> None:
-        """Has the decoder take grey of white-is-zero for that of black-is-zero."""
-        self.entries[PHOTOMETRIC] = (3, 1, struct.pack(self._order + "H", 1))
 
     def alone(self, tags: set[int]) -> bytes:
         """Returns the file with a directory of these tags only, at its end."""
         entries = [
-            struct.pack(self._order + self._entry, tag, *self.entries[tag])
+            struct.pack(self.order + self._entry, tag, *self.entries[tag])
             for tag in sorted(tags & self.entries.keys())
         ]
-        pointer, start = ("Q", 8) if self._big else ("I", 4)
-        padding = bytes(len(self._data) % 2)
-        return b"".join(
-            [
-                self._data[:start],
-                struct.pack(self._order + pointer, len(self._data) + len(padding)),
-                self._data[start + struct.calcsize("=" + pointer) :],
-                padding,
-                struct.pack(self._order + self._counter, len(entries)),
-                *entries,
-                bytes(8),
-            ]
-        )
+        file = bytearray(self._data) + bytes(len(self._data) % 2)
+        struct.pack_into(self.order + self._pointer, file, self._pointer_at, len(file))
+        file += struct.pack(self.order + self._counter, len(entries))
+        return b"".join([file, *entries, bytes(8)])
 
 
 def _orientation(directory: _Directory) -> int:
@@ -120,21 +100,10 @@ def _orientation(directory: _Directory) -> int:
 
 
 def strip_tiff(data: bytes) -> ImageFile:
-    """Keeps the tags of the first image that say where its pixels are and what they mean.
-
-    Raises:
-        UndecodableImage: The first directory is damaged.
-        UnsupportedMediaType: A kind of TIFF that is not decoded.
-    """
+    """Keeps the tags of the first image that say where its pixels are and what they mean."""
     if data.startswith(b"MM\0+"):  # Pillow takes it for another TIFF, and finds nothing in it
         raise UnsupportedMediaType("a BigTIFF of big-endian byte order is not supported")
-    try:
-        return _strip_tiff(_Directory(data), data)
-    except (struct.error, IndexError) as error:
-        raise UndecodableImage("the TIFF file is damaged or truncated") from error
-
-
-def _strip_tiff(directory: _Directory, data: bytes) -> ImageFile:
+    directory = _Directory(data)
     _check_layout(directory)
     for tag in TIFF_KEPT & directory.entries.keys():
         most = MAX_VALUES if tag in TIFF_LONG else 16
@@ -155,8 +124,8 @@ def _strip_tiff(directory: _Directory, data: bytes) -> ImageFile:
         bits = 32  # decoded as four samples of 8 bits
     profile = directory.raw(PROFILE)[1] if PROFILE in directory.entries else b""
     white_is_zero = directory.number(PHOTOMETRIC) == 0 and directory.number(BITS, 1) == 16
-    if white_is_zero:
-        directory.make_black_zero()
+    if white_is_zero:  # taken for black-is-zero by the decoder, and inverted afterwards
+        directory.entries[PHOTOMETRIC] = (3, 1, struct.pack(directory.order + "H", 1))
     return ImageFile(
         directory.alone(TIFF_KEPT),
         _orientation(directory),
@@ -179,7 +148,7 @@ def _check_layout(directory: _Directory) -> None:
     alpha = directory.numbers(EXTRA, 2)[0] == 2
     plain = compression == 1
     if set(kinds) == {3}:
-        big_endian_floats = not plain and not directory.is_little_endian
+        big_endian_floats = not plain and directory.order == ">"
         sound = samples == 1 and bits == (32,) and colour == 1 and not big_endian_floats
     else:
         sound = set(kinds) == {1} and len(set(bits)) == 1 and bits[0] in TIFF_BITS.get(colour, ())
@@ -214,11 +183,7 @@ def _check_scans(directory: _Directory, data: bytes) -> None:
 
 
 def read_orientation(exif: bytes) -> int:
-    """Reads the orientation of EXIF data, looking at its first directory only.
-
-    Returns:
-        1..8; 1, upright, where there is none or the data are damaged.
-    """
+    """Reads the orientation of EXIF data, 1..8; 1 where there is none or the data are damaged."""
     exif = exif.removeprefix(b"Exif\0\0")
     if not re.match(rb"II\*\0|MM\0\*", exif):
         return 1

@@ -21,7 +21,7 @@ from ferserve.predict.sources import IMAGES, Source, target_of
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, Recognition, StreamOptions
 from ferserve.settings import usable_cpus
-from ferserve.tracking import FaceTracker, SeenFace, tracked
+from ferserve.tracking import FaceTracker, tracked
 
 if TYPE_CHECKING:
     from ferserve.predict.video import Picture
@@ -156,6 +156,6 @@ def _followed(
     """Returns the outcome of a frame with the faces' tracks."""
     if isinstance(outcome, Refusal):
         return outcome
-    tracks = tracker.update([SeenFace(face.box, face.emotions) for face in outcome.faces], seconds)
+    tracks = tracker.update(outcome.faces, seconds)
     faces = [tracked(face, track) for face, track in zip(outcome.faces, tracks, strict=True)]
     return outcome.model_copy(update={"faces": faces})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from ferserve.fer2013.containers import is_litter
-from ferserve.images import SIGNATURES
+from ferserve.images import FORMATS
 
 IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
@@ -145,7 +145,7 @@ def _told_by_content(path: Path) -> Kind | None:
         return None
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    if any(signature.match(head) for _, signature in SIGNATURES):
+    if any(signature.match(head) for signature, _ in FORMATS.values()):
         return "image"
     return "video" if VIDEO.match(head) else None
 
