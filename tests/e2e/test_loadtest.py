@@ -4,12 +4,8 @@ import asyncio
 import dataclasses
 import json
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import httpx
 from ferserve.cli import app
 from ferserve.loadtest.generator import measure, run
 from ferserve.loadtest.payloads import Payload, sample_face
@@ -17,7 +13,6 @@ from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
 from ferserve.loadtest.statistics import summarize
 from typer.testing import CliRunner
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "a-key-for-the-load-test"
 
 
@@ -143,42 +138,3 @@ def test_what_gets_no_answer_is_counted_by_what_went_wrong(start_server, tmp_pat
     assert stopped.code.tolist() == ["timeout"] * 3
     gone = run(dataclasses.replace(plan, timeout=30))
     assert set(gone.code.tolist()) == {"ConnectError"}
-
-
-def test_an_interruption_keeps_what_was_measured(server):
-    options = ["--rate", "30", "--seconds", "60", "--warm-up", "0", "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ferserve", "loadtest", server.base_url, *options],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Whoever runs the tests in the background has it ignored, which children inherit.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    before = answered_by(server)
-    try:
-        while answered_by(server) < before + 20:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        written, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    document = json.loads(written)
-    (run_,) = document["runs"]
-    assert run_["interrupted"]
-    assert run_["seconds"] < 60
-    assert all_counted(document)
-    assert run_["answered"] >= 15
-
-
-def answered_by(server) -> int:
-    """Requests that the server says it has answered."""
-    name = 'ferserve_http_requests_total{code="200",method="POST",route="/v1/emotion"}'
-    for line in httpx.get(f"{server.base_url}/metrics").text.splitlines():
-        if line.startswith(name):
-            return int(float(line.rsplit(" ", 1)[1]))
-    return 0

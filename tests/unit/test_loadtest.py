@@ -91,7 +91,6 @@ def summary_of(
     warm_up=0.0,
     seconds=10.0,
     slo=None,
-    interrupted_at=None,
     cpu=0.0,
 ) -> Summary:
     """The summary of requests due at 0 unless said otherwise."""
@@ -105,7 +104,6 @@ def summary_of(
         latency=latency,
         code=np.array(["200"] * count if codes is None else codes, dtype=np.str_),
         generator_cpu=cpu,
-        interrupted_at=interrupted_at,
     )
     return summarize(measurement, slo)
 
@@ -167,7 +165,7 @@ def test_goodput_leaves_out_what_came_late_or_wrong():
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(["200", "429", "503", "timeout", "unfinished"]), max_size=50))
+@given(st.lists(st.sampled_from(["200", "429", "503", "timeout"]), max_size=50))
 def test_every_request_is_an_answer_or_an_error(codes):
     summary = summary_of(np.ones(len(codes)), codes=codes)
     assert summary.sent == len(codes) == summary.answered + sum(summary.errors.values())
@@ -200,17 +198,6 @@ def test_a_run_without_answers_is_invalid():
     nothing = summary_of([])
     assert nothing.faults == ["no request was answered"]
     assert (nothing.sent, nothing.rate, nothing.lag_ms) == (0, 0, None)
-
-
-def test_an_interrupted_run_counts_until_then():
-    summary = summary_of(
-        [10, 10, 10], intended=[0.5, 1.5, 2.9], warm_up=1, seconds=10, interrupted_at=3.0
-    )
-    assert summary.interrupted
-    assert summary.seconds == 2
-    assert summary.rate == pytest.approx(2 / 2)
-    early = summary_of([10], intended=[0.1], warm_up=1, interrupted_at=0.5)
-    assert (early.seconds, early.sent, early.rate) == (0, 0, 0)
 
 
 # The command, where it refuses

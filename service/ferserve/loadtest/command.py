@@ -15,8 +15,7 @@ from ferserve.command_line import fail
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ferserve.loadtest.generator import Measurement
-    from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
+    from ferserve.loadtest.plan import ClosedLoop, OpenLoop
     from ferserve.loadtest.statistics import Summary
 
 DEFAULT_PATH = "/v1/emotion"
@@ -78,10 +77,12 @@ def loadtest_command(
     """Measure the latency and throughput of a service under load.
 
     Exactly one of --rate, --sweep and --concurrency says how much. Latency counts from when a
-    request was due. Ctrl-C keeps what was measured. The exit status is 1 where a run is invalid.
+    request was due. The exit status is 1 where a run is invalid.
     """
     from rich.console import Console
+    from rich.progress import Progress
 
+    from ferserve.loadtest.generator import run
     from ferserve.loadtest.payloads import read_images, sample_face
     from ferserve.loadtest.plan import Plan
     from ferserve.loadtest.statistics import summarize
@@ -97,13 +98,16 @@ def loadtest_command(
     summaries: list[Summary] = []
     for load in loads:
         plan = Plan(address, load, payloads, seconds, warm_up, timeout, headers, seed)
-        summaries.append(summarize(_run(plan), slo, max_lag_ms / 1000))
-        if summaries[-1].interrupted:
-            break
+        # Drawn when there is progress, not by a thread, which would make requests late.
+        bar = Progress(console=Console(stderr=True), transient=True, auto_refresh=False)
+        task = bar.add_task(str(load), total=plan.total_seconds)
+        with bar:
+            measured = run(plan, lambda now: bar.update(task, completed=now, refresh=True))  # noqa: B023
+        summaries.append(summarize(measured, slo, max_lag_ms / 1000))
     if as_json:
         runs = [
             asdict(summary) | {"load": asdict(load), "valid": summary.valid}
-            for load, summary in zip(loads, summaries, strict=False)
+            for load, summary in zip(loads, summaries, strict=True)
         ]
         typer.echo(json.dumps({"url": address, "seed": seed, "runs": runs}, indent=2))
     else:
@@ -113,8 +117,6 @@ def loadtest_command(
             typer.echo(f"ferserve: {summary.load}: {count:,} × {code}", err=True)
         for fault in summary.faults:
             typer.echo(f"ferserve: {summary.load}: invalid: {fault}", err=True)
-    if any(summary.interrupted for summary in summaries):
-        raise typer.Exit(130)  # as programs do that Ctrl-C ends
     if not all(summary.valid for summary in summaries):
         raise typer.Exit(1)
 
@@ -147,19 +149,6 @@ def _answering(url: str, timeout: float) -> str:
     return str(address)
 
 
-def _run(plan: "Plan") -> "Measurement":
-    """Carries out a plan, with a progress bar."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from ferserve.loadtest.generator import run
-
-    # Drawn when there is progress, not by a thread, which would make requests late.
-    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
-        bar = progress.add_task(str(plan.load), total=plan.total_seconds)
-        return run(plan, lambda elapsed: progress.update(bar, completed=elapsed, refresh=True))
-
-
 def _table(summaries: "list[Summary]") -> "Table":
     from rich import box
     from rich.table import Table
@@ -172,9 +161,8 @@ def _table(summaries: "list[Summary]") -> "Table":
         box=box.SIMPLE_HEAD,
     )
     names = [f"p{share:g}" for share in PERCENTILES]
-    table.add_column("load", no_wrap=True)
-    for name in ("sent", "errors", "per s", "goodput", *names, "lag"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("load", "sent", "errors", "per s", "goodput", *names, "lag"):
+        table.add_column(name, justify="left" if name == "load" else "right", no_wrap=True)
     for summary in summaries:
         figures = (
             summary.rate,

@@ -35,7 +35,6 @@ class Summary:
             where fewer than one answer in the run would lie above; ``mean``, ``max``.
         lag_ms: How late the generator sent: ``p50``, ``p99``, ``max``; None of a closed loop.
         generator_cpu: Processors that the generator used.
-        interrupted: Whether the run was broken off.
         faults: Why the run does not count; empty where it does.
     """
 
@@ -49,7 +48,6 @@ class Summary:
     latency_ms: dict[str, float | None]
     lag_ms: dict[str, float] | None
     generator_cpu: float
-    interrupted: bool
     faults: list[str]
 
     @property
@@ -72,18 +70,10 @@ def summarize(
         max_lag: An open loop later than this many seconds at the 99th percentile does not count.
     """
     plan, intended, latency = measurement.plan, measurement.intended, measurement.latency
-    begin, end = plan.warm_up, plan.total_seconds
-    if measurement.interrupted_at is not None:
-        end = max(begin, min(end, measurement.interrupted_at))
-    seconds = end - begin
-    answered = measurement.answered
-    due = (intended >= begin) & (intended < end)
+    answered = np.char.startswith(measurement.code, "2")  # what is no status is a word
     finished = intended + latency
-    came = answered & (finished >= begin) & (finished < end)
-
-    def per_second(mask: NDArray[np.bool_]) -> float:
-        return int(mask.sum()) / seconds if seconds else 0.0
-
+    due = (intended >= plan.warm_up) & (intended < plan.total_seconds)
+    came = answered & (finished >= plan.warm_up) & (finished < plan.total_seconds)
     lag_ms = None
     if isinstance(plan.load, OpenLoop) and due.any():
         shares = np.percentile(1000 * measurement.lag[due], (50, 99, 100)).tolist()
@@ -101,18 +91,18 @@ def summarize(
             f"the generator used {measurement.generator_cpu:.0%} of a processor and may be what "
             "was slow; send less, or from several machines"
         )
+    in_time = None if slo is None else came & (latency <= slo)
     return Summary(
         load=str(plan.load),
-        seconds=seconds,
+        seconds=plan.seconds,
         sent=int(due.sum()),
         answered=int((due & answered).sum()),
         errors=dict(sorted(Counter(measurement.code[due & ~answered].tolist()).items())),
-        rate=per_second(came),
-        goodput=None if slo is None else per_second(came & (latency <= slo)),
+        rate=int(came.sum()) / plan.seconds,
+        goodput=None if in_time is None else int(in_time.sum()) / plan.seconds,
         latency_ms=_latency(1000 * latency[due & answered]),
         lag_ms=lag_ms,
         generator_cpu=measurement.generator_cpu,
-        interrupted=measurement.interrupted_at is not None,
         faults=faults,
     )
 
