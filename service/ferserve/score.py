@@ -95,8 +95,8 @@ def score(
     load_detector(settings)  # better a clear word here than a dead worker there
     settings = cluster.for_replica(settings).model_copy(update={"models": (name,)} | UNHURRIED)
     card = read_card(settings.models_dir, name)
-    made_with = {"model_name": name, "model_version": card.version, "model_sha256": card.sha256}
-    made_with["detect"] = detect
+    model = {"name": name, "version": card.version, "sha256": card.sha256}
+    made_with = {f"model_{key}": value for key, value in model.items()} | {"detect": detect}
     filesystem, path = _locate(source)
     items = list(_find(filesystem, path, column))
     output = _locate(target)
@@ -117,7 +117,7 @@ def score(
         problems.update(filter(None, new["problem_code"].to_pylist()))
         progress(skipped + scored, total)
     return {
-        "model": {"name": name, "version": card.version, "sha256": card.sha256},
+        "model": model,
         "total": total,
         "skipped": skipped,
         "scored": scored,

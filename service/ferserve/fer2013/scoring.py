@@ -60,26 +60,20 @@ def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Scor
     predictions = probabilities.argmax(axis=1)
     confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), np.int64)
     np.add.at(confusion, (labels, predictions), 1)
-    per_class = {name: _class_scores(confusion, i) for i, name in enumerate(EMOTIONS)}
+    hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    # Without any support or prediction there are no hits, so dividing by 1 gives 0.
+    precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(support, 1)
+    f1 = 2 * hits / np.maximum(support + predicted, 1)
+    columns = zip(
+        EMOTIONS, *(one.tolist() for one in (precision, recall, f1, support)), strict=True
+    )
     return Scores(
         n=len(labels),
         accuracy=float(np.mean(predictions == labels)),
-        macro_f1=float(np.mean([scores.f1 for scores in per_class.values()])),
+        macro_f1=float(f1.mean()),
         ece=expected_calibration_error(probabilities.max(axis=1), predictions == labels),
-        per_class=per_class,
+        per_class={name: ClassScores(*shares) for name, *shares in columns},
         confusion=confusion,
-    )
-
-
-def _class_scores(confusion: NDArray[np.int64], index: int) -> ClassScores:
-    hits, support = int(confusion[index, index]), int(confusion[index].sum())
-    predicted = int(confusion[:, index].sum())
-    # Without any support or prediction there are no hits, so dividing by 1 gives 0.
-    return ClassScores(
-        precision=hits / max(predicted, 1),
-        recall=hits / max(support, 1),
-        f1=2 * hits / max(support + predicted, 1),
-        support=support,
     )
 
 
@@ -127,19 +121,16 @@ def reliability_bins(
     """Splits images into the bins of :func:`expected_calibration_error`; same arguments."""
     exact = confidence.astype(np.float64)
     bins = _bins(exact)
-    found = []
-    for index in range(ECE_BINS):
-        inside = bins == index
-        found.append(
-            ReliabilityBin(
-                low=index / ECE_BINS,
-                high=(index + 1) / ECE_BINS,
-                n=int(inside.sum()),
-                confidence=mean(exact[inside]),
-                accuracy=mean(right[inside]),
-            )
+    return [
+        ReliabilityBin(
+            low=index / ECE_BINS,
+            high=(index + 1) / ECE_BINS,
+            n=int(np.sum(bins == index)),
+            confidence=mean(exact[bins == index]),
+            accuracy=mean(right[bins == index]),
         )
-    return found
+        for index in range(ECE_BINS)
+    ]
 
 
 def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:

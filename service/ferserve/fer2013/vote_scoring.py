@@ -61,6 +61,7 @@ def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -
     is_right = probabilities.argmax(axis=1) == people
     recall = {name: mean(is_right[people == label]) for label, name in enumerate(EMOTIONS)}
     predicted, target = _with_shares(probabilities, counts)
+    confidence, agreeing = predicted.max(axis=1), agreement(predicted, target)
     return VoteScores(
         n=int(is_clear.sum()),
         n_shares=len(target),
@@ -69,7 +70,7 @@ def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -
         mean_recall=mean(np.array([share for share in recall.values() if share is not None])),
         cross_entropy=mean(cross_entropy(predicted, target)),
         js_distance=mean(js_distance(predicted, target)),
-        ece=expected_calibration_error(*_answers(predicted, target)) if len(target) else None,
+        ece=expected_calibration_error(confidence, agreeing) if len(target) else None,
     )
 
 
@@ -78,14 +79,7 @@ def vote_reliability(
 ) -> list[ReliabilityBin]:
     """Returns the bins behind ``VoteScores.ece``; arguments as in :func:`score_votes`."""
     predicted, target = _with_shares(probabilities, counts)
-    return reliability_bins(*_answers(predicted, target))
-
-
-def _answers(
-    predicted: NDArray[np.float64], target: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Confidence of each answer, and the share of people who agree with it."""
-    return predicted.max(axis=1), agreement(predicted, target)
+    return reliability_bins(predicted.max(axis=1), agreement(predicted, target))
 
 
 def _with_shares(
@@ -110,11 +104,9 @@ def cross_entropy(
 
 
 def js_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the square root of the Jensen-Shannon divergence with logarithms to base 2.
+    """Returns the square root of the Jensen-Shannon divergence (Lin 1991) to base 2.
 
-    The divergence of P and Q is ``(KL(P, M) + KL(Q, M)) / 2`` with ``M = (P + Q) / 2`` (Lin 1991,
-    Divergence Measures Based on the Shannon Entropy). Its square root is a metric (Endres and
-    Schindelin 2003, A New Metric for Probability Distributions).
+    It is a metric (Endres and Schindelin 2003, A New Metric for Probability Distributions).
 
     Returns:
         float64 ``[N]`` for rows of ``[N, 7]``: 0 for equal ones, 1 for those without a common

@@ -8,10 +8,10 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
@@ -98,31 +98,31 @@ async def write_table(items: AsyncIterator[Item], file: TextIO) -> None:
     console = Console(file=file, width=width, markup=False, emoji=False)
     table = Table("image", "face (x, y, width, height)", "expression", "probability", "notes")
     video, frames = "", 0
-    tracks: dict[int, _Track] = {}
+    tracks: dict[int, list[tuple[float, list[float]]]] = defaultdict(list)
 
     def end_video() -> None:
         if frames and not tracks:
             table.add_row(_Name(video), "no face", "", "", f"{frames} frames")
-        for number, track in tracks.items():
-            emotion = max(track.sums, key=track.sums.__getitem__)
+        for number, seen in tracks.items():
+            means = np.mean([emotions for _, emotions in seen], axis=0)
             table.add_row(
                 _Name(video),
-                f"face {number}, {track.first:.1f} to {track.last:.1f} s",
-                emotion,
-                f"{track.sums[emotion] / track.frames:.1%}",
-                f"mean of {track.frames} of {frames} frames",
+                f"face {number}, {seen[0][0]:.1f} to {seen[-1][0]:.1f} s",
+                EMOTIONS[means.argmax()],
+                f"{means.max():.1%}",
+                f"mean of {len(seen)} of {frames} frames",
             )
 
     async for item in items:
         if item.file != video:
             end_video()
-            video, frames, tracks = item.file, 0, {}
+            video, frames, tracks = item.file, 0, defaultdict(list)
         if item.frame is not None:
             frames += 1
             for face in item.faces:
                 if isinstance(face, TrackedFace):
-                    seconds = item.seconds or 0.0
-                    tracks.setdefault(face.track, _Track(seconds)).add(face, seconds)
+                    emotions = [face.emotions[emotion] for emotion in EMOTIONS]
+                    tracks[face.track].append((item.seconds or 0.0, emotions))
         if isinstance(item.outcome, Refusal):
             problem = item.outcome
             table.add_row(_Name(item.file), "", problem.code, "", problem.detail)
@@ -139,22 +139,6 @@ def _image_rows(item: Item) -> Iterator[tuple[str, ...]]:
     for face in item.faces:
         box = ", ".join(str(side) for side in face.box.model_dump().values())
         yield box, face.dominant_emotion, f"{face.confidence:.1%}", ", ".join(face.warnings)
-
-
-@dataclass
-class _Track:
-    """One face of a video, and its emotions added up."""
-
-    first: float
-    last: float = 0.0
-    frames: int = 0
-    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    def add(self, face: FaceEmotion, seconds: float) -> None:
-        self.last = seconds
-        self.frames += 1
-        for emotion, value in face.emotions.items():
-            self.sums[emotion] += value
 
 
 class _Name:

@@ -43,18 +43,14 @@ class Predictor:
     Attributes:
         recognizer: Is started for each call of ``answer``, and closed after it.
         options: What to look for.
-        max_pixels: Most pixels of an image to draw into.
         annotate: Folder for pictures and videos with the faces drawn in; None draws none.
         fps: Most frames of a video to look at, a second; None looks at all.
-        expect: Is told of a video how many frames there will be; 0 where that is not known.
     """
 
     recognizer: AsyncRecognizer
     options: EmotionOptions
-    max_pixels: int
     annotate: Path | None
     fps: float | None
-    expect: Callable[[int], object]
 
     async def answer(self, sources: Iterable[Source]) -> AsyncIterator[Item]:
         """Yields what was seen: an item for each image, and for each frame of each video."""
@@ -80,7 +76,7 @@ class Predictor:
         return Item(shown(source.path), seen)
 
     def _draw(self, folder: Path, source: Source, data: bytes, seen: Recognition) -> None:
-        rgb = decode_image(data, self.max_pixels).rgb
+        rgb = decode_image(data, self.recognizer.settings.max_pixels).rgb
         draw_faces(rgb, seen.faces).save(target_of(source, folder, IMAGES, ".png"))
 
     async def _answer_video(self, source: Source) -> AsyncIterator[Item]:
@@ -94,7 +90,6 @@ class Predictor:
         with ExitStack() as files:
             try:
                 video = files.enter_context(read_video(source.path, self.fps))
-                self.expect(video.length)
                 draw = None
                 if self.annotate:
                     target = target_of(source, self.annotate, {".mp4"}, ".mp4")
@@ -102,8 +97,9 @@ class Predictor:
                     draw = files.enter_context(write_video(target, rate))
                 jobs = (partial(self._look_at, picture) for picture in video.pictures)
                 async for picture, outcome in in_order(jobs, AT_ONCE):
-                    followed = _followed(outcome, picture.seconds, tracker)
-                    item = Item(file, followed, picture.number, picture.seconds)
+                    if isinstance(outcome, Recognition):
+                        outcome = _followed(outcome, picture.seconds, tracker)
+                    item = Item(file, outcome, picture.number, picture.seconds)
                     if draw:
                         drawn = await asyncio.to_thread(draw_faces, picture.rgb, item.faces)
                         await asyncio.to_thread(draw, drawn, picture.seconds)
@@ -150,12 +146,7 @@ def _bmp(picture: "Picture") -> bytes:
     return file.getvalue()
 
 
-def _followed(
-    outcome: Recognition | Refusal, seconds: float, tracker: FaceTracker
-) -> Recognition | Refusal:
-    """Returns the outcome of a frame with the faces' tracks."""
-    if isinstance(outcome, Refusal):
-        return outcome
-    tracks = tracker.update([SeenFace(face.box, face.emotions) for face in outcome.faces], seconds)
-    faces = [tracked(face, track) for face, track in zip(outcome.faces, tracks, strict=True)]
-    return outcome.model_copy(update={"faces": faces})
+def _followed(seen: Recognition, seconds: float, tracker: FaceTracker) -> Recognition:
+    tracks = tracker.update([SeenFace(face.box, face.emotions) for face in seen.faces], seconds)
+    faces = [tracked(face, track) for face, track in zip(seen.faces, tracks, strict=True)]
+    return seen.model_copy(update={"faces": faces})

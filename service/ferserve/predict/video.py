@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import av
 import numpy as np
@@ -39,18 +39,15 @@ class Picture:
     rgb: NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Video:
+class Video(NamedTuple):
     """An open video.
 
     Attributes:
         rate: Frames a second, as the file says; 25 where it does not.
-        length: About how many pictures there are; 0 where the file does not say.
         pictures: Decoded one after the other; raises a Refusal where the file is damaged.
     """
 
     rate: float
-    length: int
     pictures: Iterator[Picture]
 
 
@@ -77,9 +74,7 @@ def read_video(path: Path, fps: float | None = None) -> Iterator[Video]:
                 why = f"no pictures, only {kinds}" if kinds else "no track: the container is empty"
                 raise Refusal(f"it has {why}", code="undecodable_video")
             rate = float(container.streams.video[0].average_rate or 25)
-            seconds = (container.duration or 0) / av.time_base
-            length = round(seconds * min(rate, fps or rate))
-            yield Video(rate, length, _pictures(container, rate, fps))
+            yield Video(rate, _pictures(container, rate, fps))
 
 
 def _pictures(container: InputContainer, rate: float, fps: float | None) -> Iterator[Picture]:
@@ -116,20 +111,17 @@ def write_video(path: Path, rate: float) -> Iterator[Callable[[Image.Image, floa
         size than the first is scaled to it.
     """
     with av.open(str(path), "w") as container:
-        exact_rate = Fraction(rate).limit_denominator(1001)
-        stream = container.add_stream("libx264", rate=exact_rate)
+        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = TIME_BASE
         begun = False
 
         def add(picture: Image.Image, seconds: float) -> None:
             nonlocal begun
-            if not begun:
-                width, height = picture.size
-                stream.width = width - width % 2  # the codec wants even sides
-                stream.height = height - height % 2
+            if not begun:  # the codec wants even sides
+                stream.width, stream.height = (side - side % 2 for side in picture.size)
                 begun = True
-            frame = VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
+            frame = VideoFrame.from_image(picture)
             frame = frame.reformat(width=stream.width, height=stream.height)
             frame.pts = round(seconds / TIME_BASE)
             frame.time_base = TIME_BASE
