@@ -4,8 +4,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from ferserve.card import Calibration, PowerScaling
-from ferserve.fer2013.scoring import agreement, expected_calibration_error
-from ferserve.fer2013.vote_scoring import cross_entropy
+from ferserve.fer2013.scoring import agreement, cross_entropy, expected_calibration_error
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from scipy.optimize import minimize, minimize_scalar

@@ -8,8 +8,7 @@ import time
 
 from ferserve.cli import app
 from ferserve.loadtest.generator import measure, run
-from ferserve.loadtest.payloads import Payload, sample_face
-from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
+from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Payload, Plan, sample_crop
 from ferserve.loadtest.statistics import summarize
 from typer.testing import CliRunner
 
@@ -68,7 +67,7 @@ def test_a_closed_loop_counts_bad_images_of_a_folder_as_errors(server, tmp_path,
 
 
 def test_the_seed_decides_what_is_sent(server):
-    mix = (sample_face(), Payload(b"no image", "image/png"))
+    mix = (sample_crop(), Payload(b"no image", "image/png"))
 
     def sent(seed: int) -> list[tuple[float, str]]:
         plan = Plan(server.base_url + "/v1/emotion", OpenLoop(40), mix, 0.5, 0, seed=seed)
@@ -96,7 +95,7 @@ def test_answers_of_a_server_with_keys_are_counted_by_code(start_server, tmp_pat
 
 
 async def test_a_generator_that_was_held_up_is_late_and_the_run_invalid(server):
-    plan = Plan(server.base_url + "/v1/emotion", OpenLoop(40), (sample_face(),), 0.9, 0.1)
+    plan = Plan(server.base_url + "/v1/emotion", OpenLoop(40), (sample_crop(),), 0.9, 0.1)
 
     async def hold_up() -> None:
         await asyncio.sleep(0.3)
@@ -111,7 +110,7 @@ async def test_a_generator_that_was_held_up_is_late_and_the_run_invalid(server):
 
 async def test_a_server_that_stalls_is_felt_by_all_that_were_due(start_server, tmp_path):
     with start_server(tmp_path / "log") as server:
-        plan = Plan(server.base_url + "/v1/emotion", OpenLoop(40), (sample_face(),), 1, 0)
+        plan = Plan(server.base_url + "/v1/emotion", OpenLoop(40), (sample_crop(),), 1, 0)
         running = asyncio.create_task(measure(plan))
         await asyncio.sleep(0.3)
         server.process.send_signal(signal.SIGSTOP)
@@ -128,7 +127,7 @@ def test_what_gets_no_answer_is_counted_by_what_went_wrong(start_server, tmp_pat
         plan = Plan(
             server.base_url + "/v1/emotion",
             ClosedLoop(3),
-            (sample_face(),),
+            (sample_crop(),),
             seconds=0.3,
             warm_up=0,
             timeout=0.4,

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from ferserve.cli import app
 from ferserve.loadtest.generator import Measurement
-from ferserve.loadtest.payloads import read_images, sample_face
-from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan, poisson_arrivals
+from ferserve.loadtest.plan import (
+    ClosedLoop,
+    OpenLoop,
+    Plan,
+    poisson_arrivals,
+    read_images,
+    sample_crop,
+)
 from ferserve.loadtest.statistics import Summary, summarize
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,8 +65,8 @@ def test_a_rate_that_makes_no_sense_is_refused(rate):
 # Payloads
 
 
-def test_the_drawn_face_is_as_a_crop_of_fer2013():
-    with Image.open(io.BytesIO(sample_face().data)) as face:
+def test_without_images_a_crop_like_those_of_fer2013_is_sent():
+    with Image.open(io.BytesIO(sample_crop().data)) as face:
         assert (face.format, face.mode, face.size) == ("PNG", "L", (48, 48))
 
 
@@ -96,7 +102,7 @@ def summary_of(
     """The summary of requests due at 0 unless said otherwise."""
     latency = np.asarray(latency_ms, float) / 1000
     count = len(latency)
-    plan = Plan("http://x", load, (sample_face(),), seconds=seconds, warm_up=warm_up)
+    plan = Plan("http://x", load, (sample_crop(),), seconds=seconds, warm_up=warm_up)
     measurement = Measurement(
         plan,
         intended=np.zeros(count) if intended is None else np.asarray(intended, float),

@@ -11,8 +11,14 @@ from numpy.typing import NDArray
 from ferserve.benchmark import schemas
 from ferserve.benchmark.dataset import LabelledFaces
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.scoring import mcnemar, reliability_bins, score, wilson_interval
-from ferserve.fer2013.vote_scoring import score_votes, vote_reliability
+from ferserve.fer2013.scoring import (
+    mcnemar,
+    reliability_bins,
+    score,
+    score_votes,
+    vote_reliability,
+    wilson_interval,
+)
 from ferserve.schemas import ModelReference
 
 MAX_MISTAKES = 24

@@ -18,8 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 import httpx
 
 from ferserve.benchmark.schemas import Against, BenchmarkDetails, BenchmarkJob, Progress, SplitName
-from ferserve.client.problems import refusal_of_answer
-from ferserve.client.retries import Attempts, Retries
+from ferserve.client.failures import Attempts, Retries, refusal_of_answer
 from ferserve.client.streams import stream_frames, stream_url
 from ferserve.errors import kind_of
 from ferserve.inputs import ImageInput

@@ -8,8 +8,7 @@ from pydantic import TypeAdapter
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from ferserve.client.problems import StreamClosed, refusal_of_answer, refusal_of_problem
-from ferserve.client.retries import Attempts
+from ferserve.client.failures import Attempts, StreamClosed, refusal_of_answer, refusal_of_problem
 from ferserve.inputs import ImageInput, as_bytes
 from ferserve.interface import each
 from ferserve.schemas import (

@@ -15,7 +15,6 @@ from ferserve.command_line import fail
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ferserve.loadtest.plan import ClosedLoop, OpenLoop
     from ferserve.loadtest.statistics import Summary
 
 DEFAULT_PATH = "/v1/emotion"
@@ -53,7 +52,7 @@ def loadtest_command(
             exists=True,
             file_okay=False,
             help="Folder of images to send at random, each as often as any other.",
-            show_default="a drawn face of 48x48 pixels",
+            show_default="a grey picture of 48x48 pixels",
         ),
     ] = None,
     slo_ms: Annotated[
@@ -83,13 +82,19 @@ def loadtest_command(
     from rich.progress import Progress
 
     from ferserve.loadtest.generator import run
-    from ferserve.loadtest.payloads import read_images, sample_face
-    from ferserve.loadtest.plan import Plan
+    from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan, read_images, sample_crop
     from ferserve.loadtest.statistics import summarize
 
+    if [rate, sweep, concurrency].count(None) != 2:
+        fail("exactly one of --rate, --sweep and --concurrency is needed", status=2)
+    loads: list[OpenLoop | ClosedLoop]
     try:
-        payloads = read_images(images) if images else (sample_face(),)
-        loads = _loads(rate, sweep, concurrency)
+        payloads = read_images(images) if images else (sample_crop(),)
+        if concurrency:
+            loads = [ClosedLoop(concurrency)]
+        else:
+            rates = sweep.split(",") if sweep else [rate or 0]
+            loads = [OpenLoop(float(each)) for each in rates]
     except ValueError as error:
         fail(str(error), status=2)
     address = _answering(url, timeout)
@@ -119,20 +124,6 @@ def loadtest_command(
             typer.echo(f"ferserve: {summary.load}: invalid: {fault}", err=True)
     if not all(summary.valid for summary in summaries):
         raise typer.Exit(1)
-
-
-def _loads(
-    rate: float | None, sweep: str | None, concurrency: int | None
-) -> "list[OpenLoop | ClosedLoop]":
-    from ferserve.loadtest.plan import ClosedLoop, OpenLoop
-
-    if [rate, sweep, concurrency].count(None) != 2:
-        raise ValueError("exactly one of --rate, --sweep and --concurrency is needed")
-    if concurrency is not None:
-        return [ClosedLoop(concurrency)]
-    if rate is not None:
-        return [OpenLoop(rate)]
-    return [OpenLoop(float(each)) for each in (sweep or "").split(",")]
 
 
 def _answering(url: str, timeout: float) -> str:
