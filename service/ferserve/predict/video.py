@@ -121,7 +121,7 @@ def write_video(path: Path, rate: float) -> Iterator[Callable[[Image.Image, floa
             if not begun:  # the codec wants even sides
                 stream.width, stream.height = (side - side % 2 for side in picture.size)
                 begun = True
-            frame = VideoFrame.from_image(picture)
+            frame = VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
             frame = frame.reformat(width=stream.width, height=stream.height)
             frame.pts = round(seconds / TIME_BASE)
             frame.time_base = TIME_BASE
