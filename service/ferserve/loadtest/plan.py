@@ -82,10 +82,7 @@ def poisson_arrivals(
     """Draws the arrivals of a Poisson process: what many independent callers add up to.
 
     Given their number, they are uniform and independent (Ross, "Introduction to Probability
-    Models", section 5.3).
-
-    Returns:
-        float64 ``[n]``, seconds in ``[0, seconds)``, ascending.
+    Models", section 5.3). Returns float64 ``[n]``, seconds in ``[0, seconds)``, ascending.
     """
     return np.sort(random.uniform(0.0, seconds, random.poisson(rate * seconds)))
 

@@ -15,13 +15,9 @@ ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What was seen.
+    """What was seen in a file, named as ``shown`` does; or why nothing was.
 
-    Attributes:
-        file: As the user named it, or below the folder that was named; see ``shown``.
-        outcome: The answer, with tracked faces for a frame; or why there is none.
-        frame: Number of the frame, from 1; None for an image, as with ``seconds``.
-        seconds: Time of the frame in its video.
+    A frame of a video has its number, from 1, its time in the video, and tracked faces.
     """
 
     file: str

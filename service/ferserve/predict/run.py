@@ -38,13 +38,10 @@ NO_VIDEO = Refusal(
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Answers files.
+    """Answers files, by a recognizer that is started for each call of ``answer``.
 
-    Attributes:
-        recognizer: Is started for each call of ``answer``, and closed after it.
-        options: What to look for.
-        annotate: Folder for pictures and videos with the faces drawn in; None draws none.
-        fps: Most frames of a video to look at, a second; None looks at all.
+    Pictures and videos with the faces drawn in go to the folder ``annotate``. Of a video at most
+    ``fps`` frames a second are looked at.
     """
 
     recognizer: AsyncRecognizer
@@ -118,12 +115,7 @@ class Predictor:
 async def in_order(
     jobs: Iterable[Callable[[], Coroutine[Any, Any, T]]], at_once: int
 ) -> AsyncIterator[T]:
-    """Runs jobs and yields their results in order.
-
-    Args:
-        jobs: Taken one by one as there is room, so they may be more than fit in memory.
-        at_once: Most of them under way, or done and not yet yielded.
-    """
+    """Runs jobs, at most ``at_once`` of them begun and not yet yielded; yields in order."""
     under_way: deque[asyncio.Task[T]] = deque()
     try:
         for job in jobs:

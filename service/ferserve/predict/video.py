@@ -53,11 +53,7 @@ class Video(NamedTuple):
 
 @contextmanager
 def read_video(path: Path, fps: float | None = None) -> Iterator[Video]:
-    """Opens a video file.
-
-    Args:
-        path: The file.
-        fps: Most pictures a second to return, one of each interval; None returns all.
+    """Opens a video file, of which at most ``fps`` pictures a second are returned.
 
     Raises:
         OSError: The file cannot be read.
@@ -100,11 +96,7 @@ def _pictures(container: InputContainer, rate: float, fps: float | None) -> Iter
 
 @contextmanager
 def write_video(path: Path, rate: float) -> Iterator[Callable[[Image.Image, float], None]]:
-    """Writes pictures into an MP4 file, without sound.
-
-    Args:
-        path: The file.
-        rate: Pictures a second, for players that ask.
+    """Writes an MP4 file without sound; ``rate``, pictures a second, is for players that ask.
 
     Yields:
         Appends a picture, RGB, at its seconds from the first, more than before. One of another
