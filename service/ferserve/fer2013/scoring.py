@@ -88,8 +88,7 @@ def agreement(
 
     Targets are one-hot labels, or shares of people; their rows sum to 1.
     """
-    chosen: NDArray[np.float64] = targets[np.arange(len(targets)), probabilities.argmax(axis=1)]
-    return chosen
+    return np.asarray(targets[np.arange(len(targets)), probabilities.argmax(axis=1)])
 
 
 def expected_calibration_error(

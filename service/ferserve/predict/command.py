@@ -11,7 +11,7 @@ from ferserve.command_line import Detect, ModelsDir, fail, settings_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ferserve.predict.items import Item
+    from ferserve.predict.outputs import Item
     from ferserve.predict.sources import Search
 
 

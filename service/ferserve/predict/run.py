@@ -15,8 +15,7 @@ from PIL import Image
 
 from ferserve.errors import Refusal
 from ferserve.images import decode_image
-from ferserve.predict.items import Item, refusal_of_file, shown
-from ferserve.predict.outputs import draw_faces
+from ferserve.predict.outputs import Item, draw_faces, refusal_of_file, shown
 from ferserve.predict.sources import IMAGES, Source, target_of
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, Recognition, StreamOptions
