@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 import pytest
 from ferserve.client import Retries
+from ferserve.client.clients import stream_url
 from ferserve.client.failures import Attempts, refusal_of_answer, retry_after
-from ferserve.client.streams import stream_url
 from ferserve.inputs import as_bytes
 from hypothesis import given
 from hypothesis import strategies as st
