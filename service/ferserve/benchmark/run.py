@@ -83,7 +83,7 @@ class Benchmarks:
             started = monotonic()
             crops: list[NDArray[np.uint8] | str] = []
             for done, file in enumerate(files):
-                rate = done / (monotonic() - started) if done else None
+                rate = done / (monotonic() - started) if done else 0
                 job.advance("preparing", done, len(files), rate=rate)
                 crops.append(await asyncio.to_thread(crop, file))
             faces = uploaded_faces(archive, files, crops)
