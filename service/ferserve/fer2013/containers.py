@@ -53,9 +53,7 @@ def open_container(path: Path) -> Iterator[Files]:
     """
     if path.is_dir():
         below = (file for file in path.rglob("*") if file.is_file())
-        yield _files(
-            {file.relative_to(path).as_posix(): partial(file.open, "rb") for file in below}
-        )
+        yield _files({file.relative_to(path).as_posix(): partial(_open, file) for file in below})
         return
     kind = "zip"
     try:
@@ -85,6 +83,10 @@ class _BoundedGzip(gzip.GzipFile):
 
 def _files(openers: dict[str, Callable[[], IO[bytes]]]) -> Files:
     return {name: openers[name] for name in sorted(openers) if not is_litter(name)}
+
+
+def _open(file: Path) -> IO[bytes]:
+    return file.open("rb")
 
 
 def _zip_files(path: Path, archive: zipfile.ZipFile) -> Files:
