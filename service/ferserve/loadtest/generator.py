@@ -42,6 +42,11 @@ class Measurement:
     code: NDArray[np.str_]
     generator_cpu: float = 0.0
 
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Whether the status of each was 200 to 299; what is no status is a word."""
+        return np.char.startswith(self.code, "2")
+
 
 def run(plan: Plan, progress: Progress = lambda _: None) -> Measurement:
     """Carries out a plan; ``progress`` is told now and then how many seconds of it are over."""

@@ -70,7 +70,7 @@ def summarize(
         max_lag: An open loop later than this many seconds at the 99th percentile does not count.
     """
     plan, intended, latency = measurement.plan, measurement.intended, measurement.latency
-    answered = np.char.startswith(measurement.code, "2")  # what is no status is a word
+    answered = measurement.answered
     finished = intended + latency
     due = (intended >= plan.warm_up) & (intended < plan.total_seconds)
     came = answered & (finished >= plan.warm_up) & (finished < plan.total_seconds)
