@@ -85,13 +85,12 @@ class Predictor:
         tracker = FaceTracker(StreamOptions().smoothing_seconds)
         with ExitStack() as files:
             try:
-                video = files.enter_context(read_video(source.path, self.fps))
+                pictures = files.enter_context(read_video(source.path, self.fps))
                 draw = None
                 if self.annotate:
                     target = target_of(source, self.annotate, {".mp4"}, ".mp4")
-                    rate = min(video.rate, self.fps or video.rate)
-                    draw = files.enter_context(write_video(target, rate))
-                jobs = (partial(self._look_at, picture) for picture in video.pictures)
+                    draw = files.enter_context(write_video(target))
+                jobs = (partial(self._look_at, picture) for picture in pictures)
                 async for picture, outcome in in_order(jobs, AT_ONCE):
                     if isinstance(outcome, Recognition):
                         outcome = _followed(outcome, picture.seconds, tracker)

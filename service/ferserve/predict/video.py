@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import av
 import numpy as np
@@ -39,25 +39,13 @@ class Picture:
     rgb: NDArray[np.uint8]
 
 
-class Video(NamedTuple):
-    """An open video.
-
-    Attributes:
-        rate: Frames a second, as the file says; 25 where it does not.
-        pictures: Decoded one after the other; raises a Refusal where the file is damaged.
-    """
-
-    rate: float
-    pictures: Iterator[Picture]
-
-
 @contextmanager
-def read_video(path: Path, fps: float | None = None) -> Iterator[Video]:
-    """Opens a video file, of which at most ``fps`` pictures a second are returned.
+def read_video(path: Path, fps: float | None = None) -> Iterator[Iterator[Picture]]:
+    """Opens a video file, of which at most ``fps`` pictures a second are decoded, one by one.
 
     Raises:
         OSError: The file cannot be read.
-        Refusal: It is no video.
+        Refusal: It is no video; or, of the pictures, the file is damaged.
     """
     with path.open("rb") as file:  # FFmpeg takes many a name for an address, and would ask there
         try:
@@ -69,12 +57,12 @@ def read_video(path: Path, fps: float | None = None) -> Iterator[Video]:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams}))
                 why = f"no pictures, only {kinds}" if kinds else "no track: the container is empty"
                 raise Refusal(f"it has {why}", code="undecodable_video")
-            rate = float(container.streams.video[0].average_rate or 25)
-            yield Video(rate, _pictures(container, rate, fps))
+            yield _pictures(container, fps)
 
 
-def _pictures(container: InputContainer, rate: float, fps: float | None) -> Iterator[Picture]:
+def _pictures(container: InputContainer, fps: float | None) -> Iterator[Picture]:
     stream = container.streams.video[0]
+    rate = float(stream.average_rate or 25)
     stream.thread_type = "AUTO"
     first: float | None = None
     last = -1
@@ -95,15 +83,15 @@ def _pictures(container: InputContainer, rate: float, fps: float | None) -> Iter
 
 
 @contextmanager
-def write_video(path: Path, rate: float) -> Iterator[Callable[[Image.Image, float], None]]:
-    """Writes an MP4 file without sound; ``rate``, pictures a second, is for players that ask.
+def write_video(path: Path) -> Iterator[Callable[[Image.Image, float], None]]:
+    """Writes an MP4 file without sound.
 
     Yields:
         Appends a picture, RGB, at its seconds from the first, more than before. One of another
         size than the first is scaled to it.
     """
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
+        stream = container.add_stream("libx264")
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = TIME_BASE
         begun = False
