@@ -32,14 +32,9 @@ class Retries:
 
 
 class Attempts:
-    """The attempts of one call.
+    """The attempts of one call; the methods return the seconds to wait before the next, or None.
 
-    Its methods return the seconds to wait before the next attempt; None where there is to be none.
-
-    Args:
-        retries: The limits.
-        repeatable: Whether a second request does no harm where the first may have been carried
-            out; without it only those are repeated that were surely not.
+    Unless it is ``repeatable``, a request is only sent again that was surely not carried out.
     """
 
     def __init__(self, retries: Retries, *, repeatable: bool = True) -> None:

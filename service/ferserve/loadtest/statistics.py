@@ -23,19 +23,11 @@ MAX_CPU = 0.9
 class Summary:
     """A run in figures; of requests that were due after the warm-up.
 
-    Attributes:
-        load: The load in words.
-        seconds: Length of the window after the warm-up.
-        sent: Requests; all of them are ``answered`` or in ``errors``.
-        answered: Those with a status of 200 to 299.
-        errors: How many of the others, by code.
-        rate: Answers a second that came in the window.
-        goodput: Those of them that took at most the objective; None without one.
-        latency_ms: Of the answered: ``p50`` … ``p99.9``, interpolated between neighbours and None
-            where fewer than one answer in the run would lie above; ``mean``, ``max``.
-        lag_ms: How late the generator sent: ``p50``, ``p99``, ``max``; None of a closed loop.
-        generator_cpu: Processors that the generator used.
-        faults: Why the run does not count; empty where it does.
+    Those ``sent`` were ``answered`` with a status of 200 to 299, or are in ``errors`` by code.
+    ``rate`` is of answers a second in the window of ``seconds``, ``goodput`` of those within the
+    objective. ``latency_ms``, of the answered, has ``p50`` … ``p99.9``, ``mean`` and ``max``; a
+    percentile is None where fewer than one answer in the run would lie above. ``lag_ms`` has
+    ``p50``, ``p99`` and ``max`` of how late an open loop sent. ``faults`` say why a run is invalid.
     """
 
     load: str

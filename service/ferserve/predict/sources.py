@@ -56,13 +56,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What was found.
-
-    Attributes:
-        sources: The files to look at.
-        left_out: What of the folders is not looked at, and how often: suffixes, links.
-        unreadable: Files and folders in the folders that could not be opened, and why.
-    """
+    """The files to look at, what is left out of the folders, and what could not be opened."""
 
     sources: list[Source] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)

@@ -26,12 +26,9 @@ EARLY = 0.002
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Picture:
-    """A frame of a video.
+    """A frame: its number, from 1, and seconds, from the first, in the whole video.
 
-    Attributes:
-        number: From 1, of all frames of the video.
-        seconds: From the video's first frame.
-        rgb: uint8 ``[height, width, 3]``, upright.
+    ``rgb`` are its pixels, uint8 ``[height, width, 3]``, upright.
     """
 
     number: int
