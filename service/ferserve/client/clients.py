@@ -290,8 +290,6 @@ def stream_url(base_url: str, options: StreamingOptions) -> str:
 def _waits(
     method: Callable[Concatenate[AsyncClient, P], Awaitable[T]],
 ) -> Callable[Concatenate["Client", P], T]:
-    """Returns the form of a method that waits for its result."""
-
     @wraps(method)
     def wait(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return client._wait(lambda: method(client._client, *args, **kwargs))

@@ -113,7 +113,6 @@ def _rows(path: Path, files: Files) -> Iterator[Row]:
 
 
 def _image_rows(path: Path, files: Files) -> Iterator[Row]:
-    """Sorts image files into splits by folder and file name."""
     rows: dict[tuple[str, str, str], Row] = {}
     for name, open_file in files.items():
         where = f"{path}: {name}"

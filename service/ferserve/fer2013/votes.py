@@ -114,7 +114,6 @@ def majority(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _columns(path: Path, found: Mapping[str, str]) -> list[str]:
-    """Returns the names in the file of :data:`CHOICES`."""
     ours = "image" in found and found.keys() >= set(CHOICES)
     if not ours and not found.keys() >= set(PUBLISHED):
         raise DatasetError(

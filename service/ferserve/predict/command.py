@@ -103,7 +103,6 @@ def predict_command(
 
 
 def _report(search: "Search") -> None:
-    """Says what of the folders was left out."""
     if search.left_out:
         counts = ", ".join(f"{what} ({number})" for what, number in search.left_out.most_common())
         typer.echo(f"ferserve: left out of the folders: {counts}", err=True)
