@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ferserve.loadtest.generator import run
-from ferserve.loadtest.payloads import Payload
-from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
+from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Payload, Plan
 from ferserve.loadtest.statistics import summarize
 from ferserve.serving import DEFAULT_MODEL
 from ferserve.settings import installed_models

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import psutil
 import skimage.data
-from ferserve.loadtest.payloads import Payload
+from ferserve.loadtest.plan import Payload
 from ferserve.settings import usable_cpus
 from PIL import Image
 

@@ -32,11 +32,6 @@ ROWS = (
         "{settled_mb} MB after a tenth of {requests:,} requests, at most {growth:.1%} more later",
     ),
     (
-        "memory",
-        "What does hostile input leave?",
-        "{after_hostile_mb} MB after {hostile_requests:,} requests more",
-    ),
-    (
         "streams",
         "Eight cameras at ten frames a second?",
         "{answered:,} of {sent:,} frames answered, p95 {latency_ms[p95]:.0f} ms",

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.loadtest.payloads import Payload
+from ferserve.loadtest.plan import Payload
 from ferserve.settings import installed_models
 from load import REPOSITORY, free_port
 

@@ -3,8 +3,7 @@
 import numpy as np
 import tensorflow as tf
 from ferserve.card import Calibration, PowerScaling
-from ferserve.fer2013.scoring import agreement, expected_calibration_error
-from ferserve.fer2013.vote_scoring import cross_entropy
+from ferserve.fer2013.scoring import agreement, cross_entropy, expected_calibration_error
 from pydantic import BaseModel
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import softmax

@@ -11,7 +11,7 @@ import onnx
 from ferserve.card import Answers, ModelCard
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
-from ferserve.fer2013.vote_scoring import score_votes
+from ferserve.fer2013.scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
 from ferserve_training.evaluate import BATCH, Predict, evaluate, open_onnx, remembering, sample
 from ferserve_training.evaluation_page import write_report

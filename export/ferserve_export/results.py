@@ -13,8 +13,7 @@ from typing import Any
 from ferserve.benchmark.peers import KINDS, PEERS, PEOPLE
 from ferserve.card import ModelCard, SplitMetrics
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.scoring import wilson_interval
-from ferserve.fer2013.vote_scoring import VoteScores
+from ferserve.fer2013.scoring import VoteScores, wilson_interval
 from ferserve.policy import policy
 from ferserve.settings import Settings
 from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -3,7 +3,6 @@
 Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
 """
 
-import webbrowser
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -57,9 +56,6 @@ def benchmark_command(
     report: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Save the report, a page of HTML, here.")
     ] = None,
-    open_report: Annotated[
-        bool, typer.Option("--open", help="Show the report in the browser.")
-    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON instead of a table.")
     ] = False,
@@ -112,8 +108,6 @@ def benchmark_command(
         typer.echo(job.model_dump_json(indent=2))
     elif job.result:
         _print_result(job.result)
-    if open_report:
-        webbrowser.open(str(httpx.URL(url).join(job.links.report)))
     least = min_accuracy or 0
     below = [f"{name} {value:.4f}" for name, value in job.accuracy.items() if value < least]
     if below:

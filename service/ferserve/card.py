@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ferserve.fer2013.vote_scoring import VoteScores
+from ferserve.fer2013.scoring import VoteScores
 
 Answers = Literal["FER2013 labels", "FER+ votes"]
 """What a model was taught to answer with."""

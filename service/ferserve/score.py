@@ -81,11 +81,11 @@ def score(
         source: A local path or a URI: a folder of images or of Parquet files, or one file.
         target: A folder, likewise.
         settings: Of the service.
-        cluster: What a worker computes on; ``workers`` are as many as there are processors for.
+        cluster: What a worker computes on.
         progress: Is told how many of all images are done.
         detect: As for one image of the API.
         column: Of the images in Parquet, by default ``image``.
-        workers: Where there should be more or fewer.
+        workers: How many; by default as many as there are processors for.
 
     Raises:
         ValueError: The input or the output cannot be used.
@@ -95,8 +95,8 @@ def score(
     load_detector(settings)  # better a clear word here than a dead worker there
     settings = cluster.for_replica(settings).model_copy(update={"models": (name,)} | UNHURRIED)
     card = read_card(settings.models_dir, name)
-    made_with = {"model_name": name, "model_version": card.version, "model_sha256": card.sha256}
-    made_with["detect"] = detect
+    model = {"name": name, "version": card.version, "sha256": card.sha256}
+    made_with = {f"model_{key}": value for key, value in model.items()} | {"detect": detect}
     filesystem, path = _locate(source)
     items = list(_find(filesystem, path, column))
     output = _locate(target)
@@ -117,7 +117,7 @@ def score(
         problems.update(filter(None, new["problem_code"].to_pylist()))
         progress(skipped + scored, total)
     return {
-        "model": {"name": name, "version": card.version, "sha256": card.sha256},
+        "model": model,
         "total": total,
         "skipped": skipped,
         "scored": scored,
@@ -209,11 +209,7 @@ class Scorer:
 
 
 def _scored_ids(filesystem: fs.FileSystem, path: str, made_with: dict[str, Any]) -> set[str]:
-    """Returns the ids of the rows that a folder has; makes it where it is not there.
-
-    Raises:
-        ValueError: It has other files, or scores of another making.
-    """
+    """Returns the ids of the rows that a folder has; makes it where it is not there."""
     filesystem.create_dir(path, recursive=True)
     try:
         rows = dataset(path, SCHEMA, "parquet", filesystem).to_table(["id", *made_with])
@@ -228,15 +224,14 @@ def _scored_ids(filesystem: fs.FileSystem, path: str, made_with: dict[str, Any])
 
 
 def _write(filesystem: fs.FileSystem, path: str, table: pa.Table) -> None:
-    """Writes a file, under a name that readers pass over until it is whole."""
     name = f"scores-{uuid.uuid4().hex}.parquet"
+    # Readers pass over names that begin with a dot: it is whole when they see it.
     with filesystem.open_output_stream(f"{path}/.{name}") as stream:
         parquet.write_table(table, stream)
     filesystem.move(f"{path}/.{name}", f"{path}/{name}")
 
 
 def _locate(address: str) -> tuple[fs.FileSystem, str]:
-    """Resolves a local path or a URI such as ``s3://bucket/faces``."""
     location = address if "://" in address else str(Path(address).resolve())
     try:
         filesystem, path = fs.FileSystem.from_uri(location)
@@ -275,7 +270,7 @@ def _find(filesystem: fs.FileSystem, path: str, column: str | None) -> Iterator[
 
 
 def _row_groups(filesystem: fs.FileSystem, path: str, column: str) -> list[int]:
-    """Returns how many rows each row group of a Parquet file has."""
+    """Returns the number of rows of each row group of a Parquet file."""
     try:
         metadata = parquet.read_metadata(path, filesystem=filesystem)
     except (pa.ArrowException, OSError) as error:

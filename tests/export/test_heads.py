@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import Fer2013, Split, read_fer2013
-from ferserve.fer2013.vote_scoring import score_votes
+from ferserve.fer2013.scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
 from ferserve_export.calibrate import fit_temperature, mean_probabilities
 from ferserve_export.pipeline import ExportError, export_run

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.vote_scoring import VoteScores
+from ferserve.fer2013.scoring import VoteScores
 from ferserve.policy import policy
 from ferserve.settings import Settings
 from ferserve_export import ExportError

@@ -14,8 +14,7 @@ from class_folders import encoded, images, zipped
 from ferserve.benchmark.archive import ENTRY_SIGNATURE, MAX_ENTRIES
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
-from ferserve.fer2013.scoring import score
-from ferserve.fer2013.vote_scoring import score_votes
+from ferserve.fer2013.scoring import score, score_votes
 from ferserve.fer2013.votes import majority, read_votes
 from in_process import queued, serving
 from synthetic_fer2013 import write_votes

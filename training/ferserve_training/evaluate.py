@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
-from ferserve.fer2013.scoring import reliability_bins, score, wilson_interval
-from ferserve.fer2013.vote_scoring import VoteScores, score_votes, vote_reliability
+from ferserve.fer2013.scoring import (
+    VoteScores,
+    reliability_bins,
+    score,
+    score_votes,
+    vote_reliability,
+    wilson_interval,
+)
 from ferserve.fer2013.votes import Votes
 
 from ferserve_training import TrainingError

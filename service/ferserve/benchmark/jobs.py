@@ -41,13 +41,7 @@ class Job:
         return self.state.finished_at is not None
 
     def advance(
-        self,
-        stage: Stage,
-        done: int = 0,
-        total: int = 0,
-        *,
-        model: str | None = None,
-        rate: float | None = None,
+        self, stage: Stage, done: int = 0, total: int = 0, model: str | None = None, rate: float = 0
     ) -> None:
         """Notes how far the job is, in faces and at ``rate`` faces a second."""
         if self.ended:  # the work has not heard of its cancellation yet
@@ -57,7 +51,7 @@ class Job:
             model=model,
             done=done,
             total=total,
-            faces_per_second=rate,
+            faces_per_second=rate or None,
             seconds_left=(total - done) / rate if rate else None,
         )
 

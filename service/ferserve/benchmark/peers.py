@@ -21,33 +21,30 @@ class Peer(NamedTuple):
     kind: Kind
 
 
-_REFERENCE = {"ResNet50V2": 0.6080, "Custom CNN": 0.5552, "VGG16": 0.5500}
+SPLITS = ("all", "public", "private", "leak_free")
 
-_MEASURED = {
-    "@vladmandic/human 3.3": {"all": 0.6604, "private": 0.6682, "leak_free": 0.6399},
-    "fer 25.10": {"all": 0.656, "private": 0.657, "leak_free": 0.639},
-    "@vladmandic/face-api 1.7": {"all": 0.5862, "private": 0.5885, "leak_free": 0.5723},
-    "facial-emotion-recognition 0.3": {"all": 0.5155, "private": 0.5210, "leak_free": 0.4826},
-    "facex 1.1": {"all": 0.439, "private": 0.437},
-}
 
-_PUBLISHED = {"EmoNeXt-XL": 0.7612, "LHC-Net": 0.7442, "VGG (Khaireddin & Chen)": 0.7328}
+def _shares(everything: float, private: float, leak_free: float) -> dict[str, float]:
+    return {"all": everything, "private": private, "leak_free": leak_free}
 
-PEERS: dict[str, tuple[Peer, ...]] = {
-    split: (
-        *(Peer(f"Reference {name}", share, "reference") for name, share in _REFERENCE.items()),
-        *(
-            Peer(name, shares[split], "measured")
-            for name, shares in _MEASURED.items()
-            if split in shares
-        ),
-        *(
-            Peer(name, share, "published")
-            for name, share in _PUBLISHED.items()
-            if split == "private"
-        ),
-    )
-    for split in ("all", "public", "private", "leak_free")
+
+_SYSTEMS: tuple[tuple[Kind, str, dict[str, float]], ...] = (
+    ("reference", "Reference ResNet50V2", dict.fromkeys(SPLITS, 0.6080)),
+    ("reference", "Reference Custom CNN", dict.fromkeys(SPLITS, 0.5552)),
+    ("reference", "Reference VGG16", dict.fromkeys(SPLITS, 0.5500)),
+    ("measured", "@vladmandic/human 3.3", _shares(0.6604, 0.6682, 0.6399)),
+    ("measured", "fer 25.10", _shares(0.656, 0.657, 0.639)),
+    ("measured", "@vladmandic/face-api 1.7", _shares(0.5862, 0.5885, 0.5723)),
+    ("measured", "facial-emotion-recognition 0.3", _shares(0.5155, 0.5210, 0.4826)),
+    ("measured", "facex 1.1", {"all": 0.439, "private": 0.437}),
+    ("published", "EmoNeXt-XL", {"private": 0.7612}),
+    ("published", "LHC-Net", {"private": 0.7442}),
+    ("published", "VGG (Khaireddin & Chen)", {"private": 0.7328}),
+)
+
+PEERS = {
+    split: [Peer(name, shares[split], kind) for kind, name, shares in _SYSTEMS if split in shares]
+    for split in SPLITS
 }
 """By split. Nothing can be compared on other data, or on images that were trained on."""
 

@@ -10,7 +10,6 @@ from PIL import Image
 
 from ferserve.benchmark.jobs import Job
 from ferserve.benchmark.peers import KINDS, PEERS, PEOPLE
-from ferserve.benchmark.schemas import BenchmarkDetails
 
 SPLITS = {
     "all": "all FER2013 test images",
@@ -36,25 +35,22 @@ def render_report(job: Job, thumbnails: bool = False) -> str:
         "thousands": lambda number: f"{number:,.0f}",
     }
     state = job.state
-    peers = () if state.against == "votes" else PEERS.get(state.split or "", ())
+    votes = state.against == "votes"
+    about = SPLITS[state.split] if state.split else "an uploaded set of images"
+    about += ", a sample" if state.limit else ""
+    about += ", against people’s majority (FER+)" if votes else ""
     page = environment.get_template("report.html").render(
-        about=_about(state),
+        about=about,
         ended=job.ended,
         job=state,
         kinds=KINDS,
         mistakes=job.mistakes or {},
-        peers=peers,
+        peers=() if votes else PEERS.get(state.split or "", ()),
         people=PEOPLE,
         result=state.result,
         thumbnails=thumbnails,
     )
     return page.lstrip()
-
-
-def _about(state: BenchmarkDetails) -> str:
-    about = SPLITS[state.split] if state.split else "an uploaded set of images"
-    about += ", a sample" if state.limit else ""
-    return about + (", against people’s majority (FER+)" if state.against == "votes" else "")
 
 
 def _percent(share: float, digits: int = 1) -> str:

@@ -1,5 +1,6 @@
 """Probabilities and labels → the figures of a result."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import NamedTuple
@@ -10,8 +11,14 @@ from numpy.typing import NDArray
 from ferserve.benchmark import schemas
 from ferserve.benchmark.dataset import LabelledFaces
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.scoring import mcnemar, reliability_bins, score, wilson_interval
-from ferserve.fer2013.vote_scoring import score_votes, vote_reliability
+from ferserve.fer2013.scoring import (
+    mcnemar,
+    reliability_bins,
+    score,
+    score_votes,
+    vote_reliability,
+    wilson_interval,
+)
 from ferserve.schemas import ModelReference
 
 MAX_MISTAKES = 24
@@ -21,14 +28,14 @@ MAX_MISTAKES = 24
 class Measurement(NamedTuple):
     """What running one model over all faces gave, in all ``seconds``.
 
-    ``probabilities`` are float32 ``[N, 7]`` in the order of ``EMOTIONS``, ``batch_seconds`` float64
-    ``[N]``: for each face the duration of its batch.
+    ``probabilities`` are float32 ``[N, 7]`` in the order of ``EMOTIONS``, ``batch_seconds`` the
+    durations of the batches.
     """
 
     model: ModelReference
     provider: str
     probabilities: NDArray[np.float32]
-    batch_seconds: NDArray[np.float64]
+    batch_seconds: Sequence[float]
     seconds: float
 
 
@@ -91,10 +98,8 @@ def _result(
     against_votes = None if votes is None else score_votes(measurement.probabilities, votes)
     if votes is not None:
         bins = vote_reliability(measurement.probabilities, votes)
-    # Faces of one batch share its duration, and two batches never take equally long to the
-    # nanosecond but by chance: so the distinct values are the batches.
-    durations = 1000 * np.unique(measurement.batch_seconds)
-    p50, p90, p95, p99, longest = np.percentile(durations, [50, 90, 95, 99, 100]).tolist()
+    milliseconds = 1000 * np.array(measurement.batch_seconds)
+    p50, p90, p95, p99, longest = np.percentile(milliseconds, [50, 90, 95, 99, 100]).tolist()
     correct = int(np.trace(scores.confusion))
     low, high = wilson_interval(correct, scores.n)
     return schemas.ModelResult(
@@ -113,7 +118,7 @@ def _result(
         seconds=measurement.seconds,
         faces_per_second=len(measurement.probabilities) / measurement.seconds,
         batch_latency_ms=schemas.BatchLatency(
-            batches=len(durations), p50=p50, p90=p90, p95=p95, p99=p99, max=longest
+            batches=len(milliseconds), p50=p50, p90=p90, p95=p95, p99=p99, max=longest
         ),
         finished_at=datetime.now(UTC),
     )

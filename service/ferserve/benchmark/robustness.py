@@ -109,11 +109,9 @@ def page(cards: Iterable[ModelCard]) -> str:
     measured = {f"{card.name} {card.version}": card.robustness for card in cards if card.robustness}
     lines = [f"| | {' | '.join(measured)} |", "|---|" + "---:|" * len(measured)]
     for condition in PERTURBATIONS:
-        cells = [_cell(accuracy[condition], accuracy["original"]) for accuracy in measured.values()]
+        cells = []
+        for shares in measured.values():
+            change = 100 * (shares[condition] - shares["original"])
+            cells.append(f"{100 * shares[condition]:.2f}" + (f" ({change:+.1f})" if change else ""))
         lines.append(f"| {condition} | {' | '.join(cells)} |")
     return "\n".join([INTRODUCTION, *lines, ""])
-
-
-def _cell(accuracy: float, original: float) -> str:
-    change = 100 * (accuracy - original)
-    return f"{100 * accuracy:.2f}" + (f" ({change:+.1f})" if change else "")

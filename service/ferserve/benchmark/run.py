@@ -83,7 +83,7 @@ class Benchmarks:
             started = monotonic()
             crops: list[NDArray[np.uint8] | str] = []
             for done, file in enumerate(files):
-                rate = done / (monotonic() - started) if done else None
+                rate = done / (monotonic() - started) if done else 0
                 job.advance("preparing", done, len(files), rate=rate)
                 crops.append(await asyncio.to_thread(crop, file))
             faces = uploaded_faces(archive, files, crops)
@@ -126,7 +126,7 @@ class Benchmarks:
         faces, n = data.faces, len(data.faces)
         size = served.background_batch
         probabilities = np.empty((n, len(EMOTIONS)), np.float32)
-        batch_seconds = np.empty(n, np.float64)
+        batch_seconds: set[float] = set()  # equal only for the faces of one batch
         before, total = models_before * n, len(job.state.models) * n
         starts = iter(range(0, n, size))
         done = 0
@@ -139,7 +139,7 @@ class Benchmarks:
                 chunk = slice(start, start + size)
                 answers = await served.batcher.submit(list(faces[chunk]), math.inf, Lane.BACKGROUND)
                 probabilities[chunk] = [answer.value for answer in answers]
-                batch_seconds[chunk] = [answer.inference_seconds for answer in answers]
+                batch_seconds.update(answer.inference_seconds for answer in answers)
                 done += len(answers)
                 rate = done / (monotonic() - started)
                 job.advance("scoring", before + done, total, model=name, rate=rate)
@@ -153,6 +153,6 @@ class Benchmarks:
             model=ModelReference.model_validate(served.model.card, from_attributes=True),
             provider=served.model.provider,
             probabilities=probabilities[:, in_order],
-            batch_seconds=batch_seconds,
+            batch_seconds=sorted(batch_seconds),
             seconds=seconds,
         )

@@ -5,8 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ferserve.fer2013.scoring import ClassScores, ReliabilityBin
-from ferserve.fer2013.vote_scoring import VoteScores
+from ferserve.fer2013.scoring import ClassScores, ReliabilityBin, VoteScores
 from ferserve.schemas import DetectMode, ModelReference, Probability
 
 SplitName = Literal["all", "public", "private", "leak_free", "train"]

@@ -1,7 +1,6 @@
 """Clients for a running service; needs neither a model nor ONNX Runtime. See docs/client.md."""
 
 from ferserve.client.clients import AsyncClient, Client
-from ferserve.client.problems import StreamClosed
-from ferserve.client.retries import Retries
+from ferserve.client.failures import Retries, StreamClosed
 
 __all__ = ["AsyncClient", "Client", "Retries", "StreamClosed"]

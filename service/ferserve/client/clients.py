@@ -16,22 +16,31 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 import httpx
+from pydantic import TypeAdapter
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from ferserve.benchmark.schemas import Against, BenchmarkDetails, BenchmarkJob, Progress, SplitName
-from ferserve.client.problems import refusal_of_answer
-from ferserve.client.retries import Attempts, Retries
-from ferserve.client.streams import stream_frames, stream_url
+from ferserve.client.failures import (
+    Attempts,
+    Retries,
+    StreamClosed,
+    refusal_of_answer,
+    refusal_of_problem,
+)
 from ferserve.errors import kind_of
-from ferserve.inputs import ImageInput
-from ferserve.interface import AsyncInterface, Interface
+from ferserve.inputs import ImageInput, as_bytes
+from ferserve.interface import AsyncInterface, Interface, each
 from ferserve.schemas import (
     DetectMode,
     EmotionResponse,
     ModelList,
     RecognizeOptions,
     StreamAnswer,
+    StreamEnd,
     StreamingOptions,
     StreamProblem,
+    StreamRefusal,
 )
 
 P = ParamSpec("P")
@@ -39,6 +48,18 @@ T = TypeVar("T")
 
 POLL_SECONDS = 0.5
 """Pause between two looks at a benchmark."""
+
+WINDOW = 2
+"""Most frames unanswered where none may be dropped: one is worked on, and one waits."""
+
+LAST_MESSAGE = "end"
+
+NORMAL, BROKEN = 1000, 1006
+"""Close codes (RFC 6455, section 7.4.1)."""
+
+_MESSAGES: TypeAdapter[StreamAnswer | StreamProblem | StreamRefusal | StreamEnd] = TypeAdapter(
+    StreamAnswer | StreamProblem | StreamRefusal | StreamEnd
+)
 
 
 class AsyncClient(AsyncInterface[EmotionResponse]):
@@ -80,7 +101,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         body = await self._ask("POST", "/v1/emotion", params=options, content=data)
         return EmotionResponse.model_validate_json(body)
 
-    def stream(
+    async def stream(
         self,
         frames: Iterable[ImageInput] | AsyncIterable[ImageInput],
         *,
@@ -101,8 +122,47 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             StreamClosed: It ended the stream, or the connection broke.
             OSError: It could not be reached.
         """
-        url = stream_url(self._base_url, options)
-        return stream_frames(url, self._headers, frames, live, Attempts(self._retries))
+        socket = await self._connect(stream_url(self._base_url, options))
+        room = None if live else asyncio.Semaphore(WINDOW - 1)
+        fault: Exception | None = None
+
+        async def send() -> None:
+            nonlocal fault
+            try:
+                async for frame in each(frames):
+                    await socket.send(await asyncio.to_thread(as_bytes, frame))
+                    if room:
+                        await room.acquire()
+                await socket.send(LAST_MESSAGE)
+            except ConnectionClosed:
+                pass  # who receives is told as well
+            except Exception as error:  # of the frames
+                fault = error
+                await socket.close()
+
+        sending = asyncio.create_task(send())
+        last_frame = 0
+        try:
+            while True:
+                message = _MESSAGES.validate_json(await socket.recv())
+                if isinstance(message, StreamRefusal):
+                    raise refusal_of_problem(message.problem)
+                if isinstance(message, StreamEnd):
+                    continue
+                if room:
+                    for _ in range(message.frame - last_frame):
+                        room.release()
+                last_frame = message.frame
+                yield message
+        except ConnectionClosed as closed:
+            if fault:
+                raise fault from None
+            code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (BROKEN, "")
+            if code != NORMAL:
+                raise StreamClosed(code, reason) from None
+        finally:
+            sending.cancel()
+            await socket.close()
 
     async def models(self) -> ModelList:  # noqa: D102 - as AsyncInterface says
         return ModelList.model_validate_json(await self._ask("GET", "/v1/models"))
@@ -195,12 +255,41 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
                     raise refusal_of_answer(answer.status_code, answer.content, answer.headers)
             await asyncio.sleep(pause)
 
+    async def _connect(self, url: str) -> ClientConnection:
+        attempts = Attempts(self._retries)
+        while True:
+            try:
+                return await connect(
+                    url, additional_headers=self._headers, compression=None, max_size=None
+                )
+            except InvalidStatus as error:
+                answer = error.response
+                pause = attempts.pause_after_answer(answer.status_code, answer.headers)
+                if pause is None:
+                    body = bytes(answer.body or b"")
+                    raise refusal_of_answer(answer.status_code, body, answer.headers) from None
+            except (OSError, InvalidHandshake):
+                pause = attempts.pause()
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+
+
+def stream_url(base_url: str, options: StreamingOptions) -> str:
+    """Returns the address of the stream, with the options in its query."""
+    base = httpx.URL(base_url)
+    return str(
+        base.copy_with(
+            scheme="wss" if base.scheme == "https" else "ws",
+            path=f"{base.path.rstrip('/')}/v1/emotion/stream",
+            params=options,
+        )
+    )
+
 
 def _waits(
     method: Callable[Concatenate[AsyncClient, P], Awaitable[T]],
 ) -> Callable[Concatenate["Client", P], T]:
-    """Returns the form of a method that waits for its result."""
-
     @wraps(method)
     def wait(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return client._wait(lambda: method(client._client, *args, **kwargs))

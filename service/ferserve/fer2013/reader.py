@@ -113,7 +113,6 @@ def _rows(path: Path, files: Files) -> Iterator[Row]:
 
 
 def _image_rows(path: Path, files: Files) -> Iterator[Row]:
-    """Sorts image files into splits by folder and file name."""
     rows: dict[tuple[str, str, str], Row] = {}
     for name, open_file in files.items():
         where = f"{path}: {name}"
@@ -185,17 +184,11 @@ def _find_columns(where: str, rows: Iterator[list[str]]) -> list[int]:
     """Where the columns are; blanks around a name and its letter case do not count."""
     header = next(rows, [])
     names = [name.strip().lower() for name in header]
-    for problem, wrong in (
-        ("no column", [name for name in COLUMNS if name.lower() not in names]),
-        ("more than one column", [name for name in COLUMNS if names.count(name.lower()) > 1]),
-    ):
-        if wrong:
-            found = ", ".join(ascii(name[:40]) for name in header[:SHOWN]) or "nothing"
-            more = f" and {len(header) - SHOWN} more" if len(header) > SHOWN else ""
-            raise DatasetError(
-                f"{where}: {problem} {', '.join(sorted(wrong))}; found {found}{more}; "
-                f"expected {', '.join(COLUMNS)}"
-            )
+    if any(names.count(name.lower()) != 1 for name in COLUMNS):
+        found = ", ".join(ascii(name[:40]) for name in header[:SHOWN]) or "nothing"
+        more = f" and {len(header) - SHOWN} more" if len(header) > SHOWN else ""
+        expected = f"expected one column each of {', '.join(COLUMNS)}"
+        raise DatasetError(f"{where}: {expected}; found {found}{more}")
     return [names.index(name.lower()) for name in COLUMNS]
 
 

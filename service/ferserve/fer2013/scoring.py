@@ -1,4 +1,4 @@
-"""Scores of predicted probabilities against labels, how sure they are, and who is better."""
+"""Scores of predicted probabilities against labels and against the votes of people (FER+)."""
 
 from dataclasses import dataclass
 from math import comb, sqrt
@@ -7,12 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferserve.fer2013.labels import EMOTIONS
+from ferserve.fer2013.votes import emotion_shares, majority
 
 ECE_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. 2017, On Calibration of Modern NNs."""
 
 Z_95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: a two-sided 95 % interval."""
+
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
+"""The cross-entropy counts smaller probabilities as this one, so that it stays finite."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +64,20 @@ def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Scor
     predictions = probabilities.argmax(axis=1)
     confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), np.int64)
     np.add.at(confusion, (labels, predictions), 1)
-    per_class = {name: _class_scores(confusion, i) for i, name in enumerate(EMOTIONS)}
+    hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    # Without any support or prediction there are no hits, so dividing by 1 gives 0.
+    precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(support, 1)
+    f1 = 2 * hits / np.maximum(support + predicted, 1)
+    columns = zip(
+        EMOTIONS, *(one.tolist() for one in (precision, recall, f1, support)), strict=True
+    )
     return Scores(
         n=len(labels),
         accuracy=float(np.mean(predictions == labels)),
-        macro_f1=float(np.mean([scores.f1 for scores in per_class.values()])),
+        macro_f1=float(f1.mean()),
         ece=expected_calibration_error(probabilities.max(axis=1), predictions == labels),
-        per_class=per_class,
+        per_class={name: ClassScores(*shares) for name, *shares in columns},
         confusion=confusion,
-    )
-
-
-def _class_scores(confusion: NDArray[np.int64], index: int) -> ClassScores:
-    hits, support = int(confusion[index, index]), int(confusion[index].sum())
-    predicted = int(confusion[:, index].sum())
-    # Without any support or prediction there are no hits, so dividing by 1 gives 0.
-    return ClassScores(
-        precision=hits / max(predicted, 1),
-        recall=hits / max(support, 1),
-        f1=2 * hits / max(support + predicted, 1),
-        support=support,
     )
 
 
@@ -90,8 +88,7 @@ def agreement(
 
     Targets are one-hot labels, or shares of people; their rows sum to 1.
     """
-    chosen: NDArray[np.float64] = targets[np.arange(len(targets)), probabilities.argmax(axis=1)]
-    return chosen
+    return np.asarray(targets[np.arange(len(targets)), probabilities.argmax(axis=1)])
 
 
 def expected_calibration_error(
@@ -127,19 +124,16 @@ def reliability_bins(
     """Splits images into the bins of :func:`expected_calibration_error`; same arguments."""
     exact = confidence.astype(np.float64)
     bins = _bins(exact)
-    found = []
-    for index in range(ECE_BINS):
-        inside = bins == index
-        found.append(
-            ReliabilityBin(
-                low=index / ECE_BINS,
-                high=(index + 1) / ECE_BINS,
-                n=int(inside.sum()),
-                confidence=mean(exact[inside]),
-                accuracy=mean(right[inside]),
-            )
+    return [
+        ReliabilityBin(
+            low=index / ECE_BINS,
+            high=(index + 1) / ECE_BINS,
+            n=int(np.sum(bins == index)),
+            confidence=mean(exact[bins == index]),
+            accuracy=mean(right[bins == index]),
         )
-    return found
+        for index in range(ECE_BINS)
+    ]
 
 
 def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -156,12 +150,7 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     """95 % confidence interval of a share (Wilson 1927, Probable Inference).
 
     Unlike the textbook's normal interval it stays within 0..1 and holds for few images too.
-
-    Raises:
-        ValueError: ``n`` is not positive or ``hits`` not within 0..n.
     """
-    if not 0 <= hits <= n or n == 0:
-        raise ValueError(f"expected 0 <= hits <= n and n > 0, got {hits} of {n}")
     share, z2 = hits / n, Z_95**2
     spread = Z_95 * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     centre, scale = share + z2 / (2 * n), 1 + z2 / n
@@ -181,16 +170,101 @@ class McNemar:
 
 
 def mcnemar(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]) -> McNemar:
-    """McNemar's test in its exact, binomial form (McNemar 1947), of where each model is right.
-
-    Raises:
-        ValueError: The shapes ``[N]`` differ.
-    """
-    if first_correct.shape != second_correct.shape:
-        raise ValueError(f"shapes differ: {first_correct.shape}, {second_correct.shape}")
+    """McNemar's test in its exact, binomial form (McNemar 1947), of where each model is right."""
     only_first = int(np.sum(first_correct & ~second_correct))
     only_second = int(np.sum(~first_correct & second_correct))
     n = only_first + only_second
     tail = sum(comb(n, k) for k in range(min(only_first, only_second) + 1))
     # Whole numbers divided once: exact where floats would underflow.
     return McNemar(only_first, only_second, min(1.0, 2 * tail / 2**n))
+
+
+@dataclass(frozen=True)
+class VoteScores:
+    """Scores of one model on one split, against people's votes. A mean without faces is None.
+
+    Attributes:
+        n: Number of faces whose majority is unique and one of the seven emotions.
+        n_shares: Number of faces with at least one vote for one of the seven emotions.
+        recall: Share of the faces of each majority whose most probable emotion it is, 0..1.
+        accuracy: The same share of all ``n`` faces.
+        mean_recall: Unweighted mean of the recalls that are not None.
+        cross_entropy: Mean cross-entropy to the shares of votes on the ``n_shares`` faces, in nats.
+        js_distance: Mean Jensen-Shannon distance to the same shares, 0..1.
+        ece: Gap between the highest score and the share of people who chose that emotion.
+    """
+
+    n: int
+    n_shares: int
+    recall: dict[str, float | None]
+    accuracy: float | None = None
+    mean_recall: float | None = None
+    cross_entropy: float | None = None
+    js_distance: float | None = None
+    ece: float | None = None
+
+
+def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -> VoteScores:
+    """Scores probabilities ``[N, 7]`` against votes ``[N, 10]``, zeros for a face without any."""
+    people = majority(counts)
+    is_clear = people >= 0
+    is_right = probabilities.argmax(axis=1) == people
+    recall = {name: mean(is_right[people == label]) for label, name in enumerate(EMOTIONS)}
+    predicted, target = _with_shares(probabilities, counts)
+    confidence, agreeing = predicted.max(axis=1), agreement(predicted, target)
+    return VoteScores(
+        n=int(is_clear.sum()),
+        n_shares=len(target),
+        recall=recall,
+        accuracy=mean(is_right[is_clear]),
+        mean_recall=mean(np.array([share for share in recall.values() if share is not None])),
+        cross_entropy=mean(cross_entropy(predicted, target)),
+        js_distance=mean(js_distance(predicted, target)),
+        ece=expected_calibration_error(confidence, agreeing) if len(target) else None,
+    )
+
+
+def vote_reliability(
+    probabilities: NDArray[np.float32], counts: NDArray[np.int64]
+) -> list[ReliabilityBin]:
+    """Returns the bins behind ``VoteScores.ece``; arguments as in :func:`score_votes`."""
+    predicted, target = _with_shares(probabilities, counts)
+    return reliability_bins(predicted.max(axis=1), agreement(predicted, target))
+
+
+def _with_shares(
+    probabilities: NDArray[np.float32], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores and shares of people, of the faces with a vote for one of the seven."""
+    shares = emotion_shares(counts)
+    known = shares.any(axis=1)
+    return probabilities[known].astype(np.float64), shares[known]
+
+
+def cross_entropy(
+    probabilities: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns ``-sum(target * log(probabilities))`` of each row ``[N, 7]``: ``[N]``, in nats.
+
+    Barsoum et al. 2016 (arXiv 1608.01041) train with this cross-entropy to the shares of votes.
+    Probabilities below :data:`SMALLEST_PROBABILITY` count as it.
+    """
+    logs = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
+    return -np.asarray((target * logs).sum(axis=1), np.float64)
+
+
+def js_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the square root of the Jensen-Shannon divergence (Lin 1991) to base 2.
+
+    It is a metric (Endres and Schindelin 2003, A New Metric for Probability Distributions).
+
+    Returns:
+        float64 ``[N]`` for rows of ``[N, 7]``: 0 for equal ones, 1 for those without a common
+        emotion.
+    """
+    middle = (first + second) / 2
+    divergence = np.zeros(len(first))
+    for rows in (first, second):
+        ratio = np.divide(rows, middle, out=np.ones_like(rows), where=rows > 0)
+        divergence += (rows * np.log2(ratio)).sum(axis=1) / 2
+    return np.sqrt(np.clip(divergence, 0, 1))  # rounding may leave the range

@@ -63,18 +63,15 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
             images = Counter(_image(name) for name in (*dataset.train.ids, *dataset.test.ids))
             counts: dict[str, NDArray[np.int64]] = {}
             for number, row in enumerate(rows, start=1):
+                where = f"{path}: row {number}"
                 image = row[found["image"]] if "image" in found else f"row-{number}"
                 if image not in images:
-                    raise DatasetError(
-                        f"{path}: row {number}: the data set has no image {image!r}; "
-                        f"expected names such as {next(iter(images))!r}"
-                    )
+                    expected = f"expected names such as {next(iter(images))!r}"
+                    raise DatasetError(f"{where}: the data set has no image {image!r}; {expected}")
                 if image in counts and images[image] == 1:
-                    raise DatasetError(
-                        f"{path}: row {number}: image {image!r} has a row already; "
-                        "expected one row an image"
-                    )
-                counts[image] = _parse_row(path, number, row, columns)
+                    expected = "expected one row an image"
+                    raise DatasetError(f"{where}: image {image!r} has a row already; {expected}")
+                counts[image] = _parse_votes(where, [row[column] for column in columns])
     except OSError as error:
         reason = error.strerror or str(error)
         raise DatasetError(f"{path}: {reason.lower()}; expected a CSV of FER+ votes") from error
@@ -117,7 +114,6 @@ def majority(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _columns(path: Path, found: Mapping[str, str]) -> list[str]:
-    """Returns the names in the file of :data:`CHOICES`."""
     ours = "image" in found and found.keys() >= set(CHOICES)
     if not ours and not found.keys() >= set(PUBLISHED):
         raise DatasetError(
@@ -127,15 +123,10 @@ def _columns(path: Path, found: Mapping[str, str]) -> list[str]:
     return [found[name] for name in (CHOICES if ours else PUBLISHED)]
 
 
-def _parse_row(
-    path: Path, number: int, row: Mapping[str, str], columns: list[str]
-) -> NDArray[np.int64]:
-    values = [row[column] for column in columns]
+def _parse_votes(where: str, values: list[str]) -> NDArray[np.int64]:
     if not all(value is not None and value.strip().isdecimal() for value in values):
-        raise DatasetError(
-            f"{path}: row {number}: votes are {', '.join(map(str, values))}; "
-            "expected ten whole numbers of at least 0"
-        )
+        found = f"votes are {', '.join(map(str, values))}"
+        raise DatasetError(f"{where}: {found}; expected ten whole numbers of at least 0")
     return np.array([int(value) for value in values], np.int64)
 
 

@@ -15,8 +15,6 @@ from ferserve.command_line import fail
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ferserve.loadtest.generator import Measurement
-    from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan
     from ferserve.loadtest.statistics import Summary
 
 DEFAULT_PATH = "/v1/emotion"
@@ -54,7 +52,7 @@ def loadtest_command(
             exists=True,
             file_okay=False,
             help="Folder of images to send at random, each as often as any other.",
-            show_default="a drawn face of 48x48 pixels",
+            show_default="a grey picture of 48x48 pixels",
         ),
     ] = None,
     slo_ms: Annotated[
@@ -78,17 +76,25 @@ def loadtest_command(
     """Measure the latency and throughput of a service under load.
 
     Exactly one of --rate, --sweep and --concurrency says how much. Latency counts from when a
-    request was due. Ctrl-C keeps what was measured. The exit status is 1 where a run is invalid.
+    request was due. The exit status is 1 where a run is invalid.
     """
     from rich.console import Console
+    from rich.progress import Progress
 
-    from ferserve.loadtest.payloads import read_images, sample_face
-    from ferserve.loadtest.plan import Plan
+    from ferserve.loadtest.generator import run
+    from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Plan, read_images, sample_crop
     from ferserve.loadtest.statistics import summarize
 
+    if [rate, sweep, concurrency].count(None) != 2:
+        fail("exactly one of --rate, --sweep and --concurrency is needed", status=2)
+    loads: list[OpenLoop | ClosedLoop]
     try:
-        payloads = read_images(images) if images else (sample_face(),)
-        loads = _loads(rate, sweep, concurrency)
+        payloads = read_images(images) if images else (sample_crop(),)
+        if concurrency:
+            loads = [ClosedLoop(concurrency)]
+        else:
+            rates = sweep.split(",") if sweep else [rate or 0]
+            loads = [OpenLoop(float(each)) for each in rates]
     except ValueError as error:
         fail(str(error), status=2)
     address = _answering(url, timeout)
@@ -97,13 +103,16 @@ def loadtest_command(
     summaries: list[Summary] = []
     for load in loads:
         plan = Plan(address, load, payloads, seconds, warm_up, timeout, headers, seed)
-        summaries.append(summarize(_run(plan), slo, max_lag_ms / 1000))
-        if summaries[-1].interrupted:
-            break
+        # Drawn when there is progress, not by a thread, which would make requests late.
+        bar = Progress(console=Console(stderr=True), transient=True, auto_refresh=False)
+        task = bar.add_task(str(load), total=plan.total_seconds)
+        with bar:
+            measured = run(plan, lambda now: bar.update(task, completed=now, refresh=True))  # noqa: B023
+        summaries.append(summarize(measured, slo, max_lag_ms / 1000))
     if as_json:
         runs = [
             asdict(summary) | {"load": asdict(load), "valid": summary.valid}
-            for load, summary in zip(loads, summaries, strict=False)
+            for load, summary in zip(loads, summaries, strict=True)
         ]
         typer.echo(json.dumps({"url": address, "seed": seed, "runs": runs}, indent=2))
     else:
@@ -113,24 +122,8 @@ def loadtest_command(
             typer.echo(f"ferserve: {summary.load}: {count:,} × {code}", err=True)
         for fault in summary.faults:
             typer.echo(f"ferserve: {summary.load}: invalid: {fault}", err=True)
-    if any(summary.interrupted for summary in summaries):
-        raise typer.Exit(130)  # as programs do that Ctrl-C ends
     if not all(summary.valid for summary in summaries):
         raise typer.Exit(1)
-
-
-def _loads(
-    rate: float | None, sweep: str | None, concurrency: int | None
-) -> "list[OpenLoop | ClosedLoop]":
-    from ferserve.loadtest.plan import ClosedLoop, OpenLoop
-
-    if [rate, sweep, concurrency].count(None) != 2:
-        raise ValueError("exactly one of --rate, --sweep and --concurrency is needed")
-    if concurrency is not None:
-        return [ClosedLoop(concurrency)]
-    if rate is not None:
-        return [OpenLoop(rate)]
-    return [OpenLoop(float(each)) for each in (sweep or "").split(",")]
 
 
 def _answering(url: str, timeout: float) -> str:
@@ -147,19 +140,6 @@ def _answering(url: str, timeout: float) -> str:
     return str(address)
 
 
-def _run(plan: "Plan") -> "Measurement":
-    """Carries out a plan, with a progress bar."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from ferserve.loadtest.generator import run
-
-    # Drawn when there is progress, not by a thread, which would make requests late.
-    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
-        bar = progress.add_task(str(plan.load), total=plan.total_seconds)
-        return run(plan, lambda elapsed: progress.update(bar, completed=elapsed, refresh=True))
-
-
 def _table(summaries: "list[Summary]") -> "Table":
     from rich import box
     from rich.table import Table
@@ -172,9 +152,8 @@ def _table(summaries: "list[Summary]") -> "Table":
         box=box.SIMPLE_HEAD,
     )
     names = [f"p{share:g}" for share in PERCENTILES]
-    table.add_column("load", no_wrap=True)
-    for name in ("sent", "errors", "per s", "goodput", *names, "lag"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("load", "sent", "errors", "per s", "goodput", *names, "lag"):
+        table.add_column(name, justify="left" if name == "load" else "right", no_wrap=True)
     for summary in summaries:
         figures = (
             summary.rate,

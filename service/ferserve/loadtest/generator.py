@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from ferserve.loadtest.plan import OpenLoop, Plan, poisson_arrivals
 
-UNFINISHED = "unfinished"
-"""The code of requests that were under way when the run was broken off."""
+Progress = Callable[[float], object]
 
 PROGRESS_SECONDS = 0.2
 
 PAUSE_SECONDS = 0.1
-"""A client of a closed loop waits so long after a failed connection: where nobody listens it fails
-at once, and the loop would spin."""
+"""Of a client after a failed connection: where nobody listens, a closed loop would spin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +31,8 @@ class Measurement:
             closed loop when it was sent.
         lag: float64 ``[n]``, seconds by which the generator was late to send it.
         latency: float64 ``[n]``, seconds from when it was due to the end of its answer.
-        code: str ``[n]``, the answer's status, the name of what went wrong, or ``unfinished``.
+        code: str ``[n]``, the answer's status, or the name of what went wrong.
         generator_cpu: Processors that the generator's process used.
-        interrupted_at: Seconds from the start at which the run was broken off; None if it was not.
     """
 
     plan: Plan
@@ -44,7 +41,6 @@ class Measurement:
     latency: NDArray[np.float64]
     code: NDArray[np.str_]
     generator_cpu: float = 0.0
-    interrupted_at: float | None = None
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -52,15 +48,8 @@ class Measurement:
         return np.char.startswith(self.code, "2")
 
 
-def run(plan: Plan, progress: Callable[[float], None] | None = None) -> Measurement:
-    """Carries out a plan.
-
-    An interruption (Ctrl-C) ends it early; what was measured until then is returned.
-
-    Args:
-        plan: What to do.
-        progress: Told now and then how many seconds of the run are over.
-    """
+def run(plan: Plan, progress: Progress = lambda _: None) -> Measurement:
+    """Carries out a plan; ``progress`` is told now and then how many seconds of it are over."""
     gc.freeze()  # the collector need not look at what is there: it would make requests late
     try:
         return asyncio.run(measure(plan, progress))
@@ -68,25 +57,20 @@ def run(plan: Plan, progress: Callable[[float], None] | None = None) -> Measurem
         gc.unfreeze()
 
 
-async def measure(plan: Plan, progress: Callable[[float], None] | None = None) -> Measurement:
-    """Carries out a plan, as ``run`` does; a cancellation is an interruption."""
+async def measure(plan: Plan, progress: Progress = lambda _: None) -> Measurement:
+    """Carries out a plan, as ``run`` does."""
     generator = _Generator(plan)
     used_before = process_time()
-    interrupted_at = None
-    reporting = asyncio.create_task(generator.report(progress)) if progress else None
-    try:
+    async with asyncio.TaskGroup() as group:
+        reporting = group.create_task(generator.report(progress))
         await generator.send_all()
-    except asyncio.CancelledError:
-        interrupted_at = generator.now()
-    finally:
-        if reporting:
-            reporting.cancel()
-        await generator.close()
+        reporting.cancel()
+    await generator.close()
     times = np.array([row[:3] for row in generator.rows], np.float64)
     intended, lag, latency = times.reshape(-1, 3).T
     code = np.array([row[3] for row in generator.rows], np.str_)
     used = (process_time() - used_before) / generator.now()
-    return Measurement(plan, intended, lag, latency, code, used, interrupted_at)
+    return Measurement(plan, intended, lag, latency, code, used)
 
 
 class _Generator:
@@ -121,7 +105,7 @@ class _Generator:
     def now(self) -> float:
         return monotonic() - self._start
 
-    async def report(self, progress: Callable[[float], None]) -> None:
+    async def report(self, progress: Progress) -> None:
         while True:
             progress(self.now())
             await asyncio.sleep(PROGRESS_SECONDS)
@@ -146,13 +130,10 @@ class _Generator:
     async def _client(self) -> None:
         while (now := self.now()) < self._plan.total_seconds:
             choice = self._random.integers(len(self._requests))
-            if not await self._send(self._requests[choice], now):
-                await asyncio.sleep(PAUSE_SECONDS)
+            await self._send(self._requests[choice], now)
 
-    async def _send(self, request: httpx.Request, intended: float) -> bool:
-        """Sends one request and notes what came of it; returns whether a status came."""
+    async def _send(self, request: httpx.Request, intended: float) -> None:
         lag = self.now() - intended
-        code = UNFINISHED
         connection = self._idle.pop() if self._idle else self._connect()
         try:
             async with asyncio.timeout(self._plan.timeout):
@@ -163,10 +144,9 @@ class _Generator:
             code = "timeout"
         except httpx.RequestError as error:
             code = type(error).__name__
-        finally:
-            self.rows.append((intended, lag, self.now() - intended, code))
-            if code.isdecimal():
-                self._idle.append(connection)
-            else:
-                await connection.aclose()
-        return code.isdecimal()
+        self.rows.append((intended, lag, self.now() - intended, code))
+        if code.isdecimal():
+            self._idle.append(connection)
+        else:
+            await connection.aclose()
+            await asyncio.sleep(PAUSE_SECONDS)

@@ -1,12 +1,25 @@
-"""What a load test does."""
+"""What a load test does, and what it sends."""
 
+import io
+import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from ferserve.loadtest.payloads import Payload
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+"""Files of a folder that are taken for images."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The body of a request, and its media type."""
+
+    data: bytes
+    content_type: str
 
 
 @dataclass(frozen=True)
@@ -69,9 +82,30 @@ def poisson_arrivals(
     """Draws the arrivals of a Poisson process: what many independent callers add up to.
 
     Given their number, they are uniform and independent (Ross, "Introduction to Probability
-    Models", section 5.3).
-
-    Returns:
-        float64 ``[n]``, seconds in ``[0, seconds)``, ascending.
+    Models", section 5.3). Returns float64 ``[n]``, seconds in ``[0, seconds)``, ascending.
     """
     return np.sort(random.uniform(0.0, seconds, random.poisson(rate * seconds)))
+
+
+def read_images(folder: Path) -> tuple[Payload, ...]:
+    """Reads all image files below a folder.
+
+    Raises:
+        ValueError: There is none.
+    """
+    files = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
+    if not files:
+        raise ValueError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
+    return tuple(
+        Payload(path.read_bytes(), mimetypes.guess_type(path.name)[0] or "application/octet-stream")
+        for path in files
+    )
+
+
+def sample_crop() -> Payload:
+    """Draws 48x48 grey pixels: at the size of FER2013's faces no detector looks for any."""
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((48, 48)).save(file, "PNG")
+    return Payload(file.getvalue(), "image/png")

@@ -23,20 +23,11 @@ MAX_CPU = 0.9
 class Summary:
     """A run in figures; of requests that were due after the warm-up.
 
-    Attributes:
-        load: The load in words.
-        seconds: Length of the window after the warm-up.
-        sent: Requests; all of them are ``answered`` or in ``errors``.
-        answered: Those with a status of 200 to 299.
-        errors: How many of the others, by code.
-        rate: Answers a second that came in the window.
-        goodput: Those of them that took at most the objective; None without one.
-        latency_ms: Of the answered: ``p50`` … ``p99.9``, interpolated between neighbours and None
-            where fewer than one answer in the run would lie above; ``mean``, ``max``.
-        lag_ms: How late the generator sent: ``p50``, ``p99``, ``max``; None of a closed loop.
-        generator_cpu: Processors that the generator used.
-        interrupted: Whether the run was broken off.
-        faults: Why the run does not count; empty where it does.
+    Those ``sent`` were ``answered`` with a status of 200 to 299, or are in ``errors`` by code.
+    ``rate`` is of answers a second in the window of ``seconds``, ``goodput`` of those within the
+    objective. ``latency_ms``, of the answered, has ``p50`` … ``p99.9``, ``mean`` and ``max``; a
+    percentile is None where fewer than one answer in the run would lie above. ``lag_ms`` has
+    ``p50``, ``p99`` and ``max`` of how late an open loop sent. ``faults`` say why a run is invalid.
     """
 
     load: str
@@ -49,7 +40,6 @@ class Summary:
     latency_ms: dict[str, float | None]
     lag_ms: dict[str, float] | None
     generator_cpu: float
-    interrupted: bool
     faults: list[str]
 
     @property
@@ -72,18 +62,10 @@ def summarize(
         max_lag: An open loop later than this many seconds at the 99th percentile does not count.
     """
     plan, intended, latency = measurement.plan, measurement.intended, measurement.latency
-    begin, end = plan.warm_up, plan.total_seconds
-    if measurement.interrupted_at is not None:
-        end = max(begin, min(end, measurement.interrupted_at))
-    seconds = end - begin
     answered = measurement.answered
-    due = (intended >= begin) & (intended < end)
     finished = intended + latency
-    came = answered & (finished >= begin) & (finished < end)
-
-    def per_second(mask: NDArray[np.bool_]) -> float:
-        return int(mask.sum()) / seconds if seconds else 0.0
-
+    due = (intended >= plan.warm_up) & (intended < plan.total_seconds)
+    came = answered & (finished >= plan.warm_up) & (finished < plan.total_seconds)
     lag_ms = None
     if isinstance(plan.load, OpenLoop) and due.any():
         shares = np.percentile(1000 * measurement.lag[due], (50, 99, 100)).tolist()
@@ -101,18 +83,18 @@ def summarize(
             f"the generator used {measurement.generator_cpu:.0%} of a processor and may be what "
             "was slow; send less, or from several machines"
         )
+    in_time = None if slo is None else came & (latency <= slo)
     return Summary(
         load=str(plan.load),
-        seconds=seconds,
+        seconds=plan.seconds,
         sent=int(due.sum()),
         answered=int((due & answered).sum()),
         errors=dict(sorted(Counter(measurement.code[due & ~answered].tolist()).items())),
-        rate=per_second(came),
-        goodput=None if slo is None else per_second(came & (latency <= slo)),
+        rate=int(came.sum()) / plan.seconds,
+        goodput=None if in_time is None else int(in_time.sum()) / plan.seconds,
         latency_ms=_latency(1000 * latency[due & answered]),
         lag_ms=lag_ms,
         generator_cpu=measurement.generator_cpu,
-        interrupted=measurement.interrupted_at is not None,
         faults=faults,
     )
 

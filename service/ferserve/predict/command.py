@@ -11,7 +11,7 @@ from ferserve.command_line import Detect, ModelsDir, fail, settings_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ferserve.predict.items import Item
+    from ferserve.predict.outputs import Item
     from ferserve.predict.sources import Search
 
 
@@ -86,17 +86,10 @@ def predict_command(
                 redirect_stdout=False,  # else Rich would write to stderr what is meant for stdout
                 disable=lines_appear or not terminal.is_terminal,
             )
-            images = sum(not source.is_video for source in search.sources)
-            bar = progress.add_task("images" if images else "frames", total=images or None)
-
-            def expect(frames: int) -> None:
-                total = (progress.tasks[0].total or 0) + frames
-                progress.update(bar, total=total or None)
-
+            videos = any(source.is_video for source in search.sources)  # of how many frames?
+            bar = progress.add_task("looking", total=None if videos else len(search.sources))
             options = EmotionOptions(detect=detect)
-            recognizer = AsyncRecognizer(settings)
-            pixels = settings.max_pixels
-            predictor = Predictor(recognizer, options, pixels, annotate, fps, expect)
+            predictor = Predictor(AsyncRecognizer(settings), options, annotate, fps)
             asyncio.run(WRITERS[kind](watched(predictor.answer(search.sources)), file))
     except ModelError as error:
         fail(str(error))
@@ -110,7 +103,6 @@ def predict_command(
 
 
 def _report(search: "Search") -> None:
-    """Says what of the folders was left out."""
     if search.left_out:
         counts = ", ".join(f"{what} ({number})" for what, number in search.left_out.most_common())
         typer.echo(f"ferserve: left out of the folders: {counts}", err=True)

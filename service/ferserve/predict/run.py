@@ -15,8 +15,7 @@ from PIL import Image
 
 from ferserve.errors import Refusal
 from ferserve.images import decode_image
-from ferserve.predict.drawing import draw_faces
-from ferserve.predict.items import Item, refusal_of_file, shown
+from ferserve.predict.outputs import Item, draw_faces, refusal_of_file, shown
 from ferserve.predict.sources import IMAGES, Source, target_of
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, Recognition, StreamOptions
@@ -38,23 +37,16 @@ NO_VIDEO = Refusal(
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Answers files.
+    """Answers files, by a recognizer that is started for each call of ``answer``.
 
-    Attributes:
-        recognizer: Is started for each call of ``answer``, and closed after it.
-        options: What to look for.
-        max_pixels: Most pixels of an image to draw into.
-        annotate: Folder for pictures and videos with the faces drawn in; None draws none.
-        fps: Most frames of a video to look at, a second; None looks at all.
-        expect: Is told of a video how many frames there will be; 0 where that is not known.
+    Pictures and videos with the faces drawn in go to the folder ``annotate``. Of a video at most
+    ``fps`` frames a second are looked at.
     """
 
     recognizer: AsyncRecognizer
     options: EmotionOptions
-    max_pixels: int
     annotate: Path | None
     fps: float | None
-    expect: Callable[[int], object]
 
     async def answer(self, sources: Iterable[Source]) -> AsyncIterator[Item]:
         """Yields what was seen: an item for each image, and for each frame of each video."""
@@ -80,7 +72,7 @@ class Predictor:
         return Item(shown(source.path), seen)
 
     def _draw(self, folder: Path, source: Source, data: bytes, seen: Recognition) -> None:
-        rgb = decode_image(data, self.max_pixels).rgb
+        rgb = decode_image(data, self.recognizer.settings.max_pixels).rgb
         draw_faces(rgb, seen.faces).save(target_of(source, folder, IMAGES, ".png"))
 
     async def _answer_video(self, source: Source) -> AsyncIterator[Item]:
@@ -93,17 +85,16 @@ class Predictor:
         tracker = FaceTracker(StreamOptions().smoothing_seconds)
         with ExitStack() as files:
             try:
-                video = files.enter_context(read_video(source.path, self.fps))
-                self.expect(video.length)
+                pictures = files.enter_context(read_video(source.path, self.fps))
                 draw = None
                 if self.annotate:
                     target = target_of(source, self.annotate, {".mp4"}, ".mp4")
-                    rate = min(video.rate, self.fps or video.rate)
-                    draw = files.enter_context(write_video(target, rate))
-                jobs = (partial(self._look_at, picture) for picture in video.pictures)
+                    draw = files.enter_context(write_video(target))
+                jobs = (partial(self._look_at, picture) for picture in pictures)
                 async for picture, outcome in in_order(jobs, AT_ONCE):
-                    followed = _followed(outcome, picture.seconds, tracker)
-                    item = Item(file, followed, picture.number, picture.seconds)
+                    if isinstance(outcome, Recognition):
+                        outcome = _followed(outcome, picture.seconds, tracker)
+                    item = Item(file, outcome, picture.number, picture.seconds)
                     if draw:
                         drawn = await asyncio.to_thread(draw_faces, picture.rgb, item.faces)
                         await asyncio.to_thread(draw, drawn, picture.seconds)
@@ -122,12 +113,7 @@ class Predictor:
 async def in_order(
     jobs: Iterable[Callable[[], Coroutine[Any, Any, T]]], at_once: int
 ) -> AsyncIterator[T]:
-    """Runs jobs and yields their results in order.
-
-    Args:
-        jobs: Taken one by one as there is room, so they may be more than fit in memory.
-        at_once: Most of them under way, or done and not yet yielded.
-    """
+    """Runs jobs, at most ``at_once`` of them begun and not yet yielded; yields in order."""
     under_way: deque[asyncio.Task[T]] = deque()
     try:
         for job in jobs:
@@ -150,12 +136,7 @@ def _bmp(picture: "Picture") -> bytes:
     return file.getvalue()
 
 
-def _followed(
-    outcome: Recognition | Refusal, seconds: float, tracker: FaceTracker
-) -> Recognition | Refusal:
-    """Returns the outcome of a frame with the faces' tracks."""
-    if isinstance(outcome, Refusal):
-        return outcome
-    tracks = tracker.update(outcome.faces, seconds)
-    faces = [tracked(face, track) for face, track in zip(outcome.faces, tracks, strict=True)]
-    return outcome.model_copy(update={"faces": faces})
+def _followed(seen: Recognition, seconds: float, tracker: FaceTracker) -> Recognition:
+    tracks = tracker.update(seen.faces, seconds)
+    faces = [tracked(face, track) for face, track in zip(seen.faces, tracks, strict=True)]
+    return seen.model_copy(update={"faces": faces})

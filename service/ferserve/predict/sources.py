@@ -45,11 +45,8 @@ Kind = Literal["image", "video"]
 class Source:
     """A file to look at.
 
-    Attributes:
-        path: Where it is.
-        relative: Its place below the folder that was named, or its name; no other source of one
-            command has the same.
-        is_video: Whether it is a video, by its content, or by its name where that says nothing.
+    ``relative`` is its place below the folder that was named, or its name; no other source of one
+    command has the same.
     """
 
     path: Path
@@ -59,13 +56,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What was found.
-
-    Attributes:
-        sources: The files to look at.
-        left_out: What of the folders is not looked at, and how often: suffixes, links.
-        unreadable: Files and folders in the folders that could not be opened, and why.
-    """
+    """The files to look at, what is left out of the folders, and what could not be opened."""
 
     sources: list[Source] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -100,11 +91,7 @@ def find_sources(paths: Iterable[Path]) -> Search:
 def target_of(source: Source, folder: Path, suffixes: Container[str], other: str) -> Path:
     """Returns where a picture of a source goes, and makes the folder.
 
-    Args:
-        source: The file that was looked at.
-        folder: Where pictures go.
-        suffixes: With which a name stays as it is.
-        other: What is appended to other names.
+    Names with one of the ``suffixes`` stay as they are; to others, ``other`` is appended.
 
     Raises:
         OSError: The folder cannot be made, or the picture would take the place of the source.

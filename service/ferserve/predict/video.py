@@ -26,12 +26,9 @@ EARLY = 0.002
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Picture:
-    """A frame of a video.
+    """A frame: its number, from 1, and seconds, from the first, in the whole video.
 
-    Attributes:
-        number: From 1, of all frames of the video.
-        seconds: From the video's first frame.
-        rgb: uint8 ``[height, width, 3]``, upright.
+    ``rgb`` are its pixels, uint8 ``[height, width, 3]``, upright.
     """
 
     number: int
@@ -39,32 +36,13 @@ class Picture:
     rgb: NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Video:
-    """An open video.
-
-    Attributes:
-        rate: Frames a second, as the file says; 25 where it does not.
-        length: About how many pictures there are; 0 where the file does not say.
-        pictures: Decoded one after the other; raises a Refusal where the file is damaged.
-    """
-
-    rate: float
-    length: int
-    pictures: Iterator[Picture]
-
-
 @contextmanager
-def read_video(path: Path, fps: float | None = None) -> Iterator[Video]:
-    """Opens a video file.
-
-    Args:
-        path: The file.
-        fps: Most pictures a second to return, one of each interval; None returns all.
+def read_video(path: Path, fps: float | None = None) -> Iterator[Iterator[Picture]]:
+    """Opens a video file, of which at most ``fps`` pictures a second are decoded, one by one.
 
     Raises:
         OSError: The file cannot be read.
-        Refusal: It is no video.
+        Refusal: It is no video; or, of the pictures, the file is damaged.
     """
     with path.open("rb") as file:  # FFmpeg takes many a name for an address, and would ask there
         try:
@@ -76,14 +54,12 @@ def read_video(path: Path, fps: float | None = None) -> Iterator[Video]:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams}))
                 why = f"no pictures, only {kinds}" if kinds else "no track: the container is empty"
                 raise Refusal(f"it has {why}", code="undecodable_video")
-            rate = float(container.streams.video[0].average_rate or 25)
-            seconds = (container.duration or 0) / av.time_base
-            length = round(seconds * min(rate, fps or rate))
-            yield Video(rate, length, _pictures(container, rate, fps))
+            yield _pictures(container, fps)
 
 
-def _pictures(container: InputContainer, rate: float, fps: float | None) -> Iterator[Picture]:
+def _pictures(container: InputContainer, fps: float | None) -> Iterator[Picture]:
     stream = container.streams.video[0]
+    rate = float(stream.average_rate or 25)
     stream.thread_type = "AUTO"
     first: float | None = None
     last = -1
@@ -104,30 +80,23 @@ def _pictures(container: InputContainer, rate: float, fps: float | None) -> Iter
 
 
 @contextmanager
-def write_video(path: Path, rate: float) -> Iterator[Callable[[Image.Image, float], None]]:
-    """Writes pictures into an MP4 file, without sound.
-
-    Args:
-        path: The file.
-        rate: Pictures a second, for players that ask.
+def write_video(path: Path) -> Iterator[Callable[[Image.Image, float], None]]:
+    """Writes an MP4 file without sound.
 
     Yields:
         Appends a picture, RGB, at its seconds from the first, more than before. One of another
         size than the first is scaled to it.
     """
     with av.open(str(path), "w") as container:
-        exact_rate = Fraction(rate).limit_denominator(1001)
-        stream = container.add_stream("libx264", rate=exact_rate)
+        stream = container.add_stream("libx264")
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = TIME_BASE
         begun = False
 
         def add(picture: Image.Image, seconds: float) -> None:
             nonlocal begun
-            if not begun:
-                width, height = picture.size
-                stream.width = width - width % 2  # the codec wants even sides
-                stream.height = height - height % 2
+            if not begun:  # the codec wants even sides
+                stream.width, stream.height = (side - side % 2 for side in picture.size)
                 begun = True
             frame = VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
             frame = frame.reformat(width=stream.width, height=stream.height)

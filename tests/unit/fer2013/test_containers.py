@@ -79,7 +79,7 @@ def test_images_beside_a_csv_are_two_data_sets(table: bytes, tmp_path: Path):
 @FORMS
 def test_the_only_csv_is_named_with_what_it_lacks(tmp_path: Path, form: str):
     path = write(tmp_path / form, {"data/train.csv": b"emotion,pixels\n"})
-    with pytest.raises(DatasetError, match=r"data/train\.csv: no column Usage; found 'emotion'"):
+    with pytest.raises(DatasetError, match=r"data/train\.csv: expected .*Usage; found 'emotion'"):
         read_fer2013(path)
 
 

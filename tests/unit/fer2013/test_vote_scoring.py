@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.vote_scoring import (
+from ferserve.fer2013.scoring import (
     cross_entropy,
     js_distance,
     score_votes,
@@ -128,11 +128,3 @@ def test_without_votes_every_mean_is_none(rows: int):
     assert all(
         (b.n, b.confidence, b.accuracy) == (0, None, None) for b in vote_reliability(*answers)
     )
-
-
-@pytest.mark.parametrize(
-    ("predicted", "voted"), [((2, 6), (2, 10)), ((2, 7), (3, 10)), ((2, 7), (2, 7))]
-)
-def test_shapes_that_do_not_belong_together_are_refused(predicted, voted):
-    with pytest.raises(ValueError, match=r"expected probabilities \[N, 7\] and counts \[N, 10\]"):
-        score_votes(np.zeros(predicted, np.float32), np.zeros(voted, np.int64))

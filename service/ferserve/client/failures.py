@@ -1,12 +1,15 @@
-"""When to ask again, and after how long. Sleeps nowhere and sends nothing."""
+"""What clients make of failures: when to ask again, and what to raise. Sends nothing."""
 
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 import httpx
+from pydantic import ValidationError
+
+from ferserve.errors import Refusal, kind_of
+from ferserve.schemas import ProblemDetails
 
 RETRIED_STATUSES = frozenset({429, 503})
 """The service did nothing for such a request, and may do it later."""
@@ -29,14 +32,9 @@ class Retries:
 
 
 class Attempts:
-    """The attempts of one call.
+    """The attempts of one call; the methods return the seconds to wait before the next, or None.
 
-    Its methods return the seconds to wait before the next attempt; None where there is to be none.
-
-    Args:
-        retries: The limits.
-        repeatable: Whether a second request does no harm where the first may have been carried
-            out; without it only those are repeated that were surely not.
+    Unless it is ``repeatable``, a request is only sent again that was surely not carried out.
     """
 
     def __init__(self, retries: Retries, *, repeatable: bool = True) -> None:
@@ -68,11 +66,44 @@ class Attempts:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Reads ``Retry-After`` (RFC 9110, section 10.2.3), seconds or a date; 0 without it."""
+    """Reads the seconds of ``Retry-After`` (RFC 9110, section 10.2.3); 0 without them."""
     value = headers.get("Retry-After", "")
-    if value.isdecimal():
-        return float(value)
+    return float(value) if value.isdecimal() else 0.0
+
+
+class StreamClosed(Exception):  # noqa: N818
+    """The service ended a stream before the last frame was answered.
+
+    Attributes:
+        code: The close code; see docs/stream.md. 1006 where the connection broke.
+        reason: In words; may be empty.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"the stream was closed: {code} {reason}".rstrip())
+        self.code = code
+        self.reason = reason
+
+
+def refusal_of_problem(
+    problem: ProblemDetails, headers: Mapping[str, str] | None = None
+) -> Refusal:
+    """Returns the refusal that the API describes."""
+    return kind_of(problem.code)(
+        problem.detail,
+        headers,
+        code=problem.code,
+        status=problem.status,
+        request_id=problem.request_id,
+    )
+
+
+def refusal_of_answer(status: int, body: bytes, headers: Mapping[str, str]) -> Refusal:
+    """Returns the refusal of an HTTP answer, which may be a proxy's and no problem of the API."""
+    kept = {"Retry-After": headers["Retry-After"]} if "Retry-After" in headers else {}
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
+        return refusal_of_problem(ProblemDetails.model_validate_json(body), kept)
+    except ValidationError:
+        phrase = httpx.codes.get_reason_phrase(status) or "an unknown status"
+        detail = f"{phrase}; the answer is not the service's own"
+        return Refusal(detail, kept, code=f"http_{status}", status=status)
