@@ -109,11 +109,7 @@ def default_name(settings: Settings, names: Iterable[str]) -> str:
 
 
 def serve_models(settings: Settings, metrics: Metrics) -> dict[str, ServedModel]:
-    """Loads and checks the models to serve, by name.
-
-    Raises:
-        ModelError: There is none, or one cannot be served.
-    """
+    """Loads and checks the models to serve, by name; raises as ``served_names`` does."""
     runtime = Runtime(
         provider=settings.provider,
         provider_options=settings.provider_options,
