@@ -23,7 +23,7 @@ class Deadline(BaseModel):
     """The time that a caller has."""
 
     milliseconds: int = Field(
-        alias=TIMEOUT,
+        validation_alias=TIMEOUT,
         ge=1,
         description="Shortens the service's own limit, from a whole upload to its answer, ms.",
     )
