@@ -41,7 +41,6 @@ OTHER_FORMS = ("binary_data_size", "shared_memory_region")
 
 _VALUES_PER_FACE = FACE_SIDE * (FACE_SIDE + 1) + 1
 _OTHER_VALUES = 1000
-_SHOWN_FAULTS = 3
 
 Parameters = dict[str, bool | int | float | str]
 
@@ -228,7 +227,7 @@ def read_request(body: bytes, max_faces: int) -> tuple[InferenceRequest, NDArray
     try:
         request = InferenceRequest.model_validate_json(body)
     except ValidationError as error:
-        faults = describe_faults(error, most=_SHOWN_FAULTS)
+        faults = describe_faults(error, most=3)
         raise MalformedRequest(f"the body is not as described: {faults}") from None
     for output in request.outputs:
         if output.name != OUTPUT:
