@@ -24,15 +24,6 @@ def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     models_dir: ModelsDir = None,
-    models: Annotated[str | None, typer.Option(help="Names to serve, comma-separated.")] = None,
-    default_model: Annotated[
-        str | None, typer.Option(help="Answers requests that name no model.")
-    ] = None,
-    provider: Annotated[
-        Literal["auto", "cpu", "cuda", "tensorrt"] | None,
-        typer.Option(help="Where inference runs."),
-    ] = None,
-    log_format: Annotated[Literal["text", "json"] | None, typer.Option(help="Of the log.")] = None,
     engine: Annotated[
         Literal["process", "ray"],
         typer.Option(help="One process, or a cluster of Ray with FERSERVE_CLUSTER_…."),
@@ -40,17 +31,9 @@ def serve_command(
 ) -> None:
     """Serve the models over HTTP.
 
-    Every setting is also an environment variable FERSERVE_…; an option given here comes first.
+    Settings are environment variables FERSERVE_…; an option given here comes first.
     """
-    settings = settings_of(
-        host=host,
-        port=port,
-        models_dir=models_dir,
-        models=models,
-        default_model=default_model,
-        provider=provider,
-        log_format=log_format,
-    )
+    settings = settings_of(host=host, port=port, models_dir=models_dir)
     with runtime_needed():
         from ferserve.api import server
     if engine == "process":

@@ -207,13 +207,12 @@ def _application(settings: Settings, cluster: ClusterSettings) -> Application:
 def _make_app(settings: Settings, metrics_port: int) -> FastAPI:
     """Makes the application of a replica, in the replica."""
     logs.configure(settings.log_format)
-    metrics = Metrics(count_emotions=settings.metrics_emotions)
-    app = create_app(settings, metrics=metrics)
+    app = create_app(settings)
     app.add_middleware(whole_paths)
     app.router.routes.insert(0, Route("/metrics", _metrics_elsewhere))
     for port in range(metrics_port, metrics_port + METRICS_PORTS):
         with contextlib.suppress(OSError):  # another replica's
-            start_http_server(port, settings.host, metrics.registry)
+            start_http_server(port, settings.host, app.state.metrics.registry)
             logger.info("metrics on http://%s:%d", settings.host, port)
             return app
     raise RuntimeError(f"none of {METRICS_PORTS} ports from {metrics_port} on is free for metrics")

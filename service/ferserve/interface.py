@@ -16,7 +16,6 @@ from collections.abc import (
 )
 from contextlib import ExitStack
 from threading import Event
-from types import TracebackType
 from typing import Generic, Self, TypeVar, Unpack
 
 from anyio.from_thread import start_blocking_portal
@@ -41,12 +40,7 @@ class AsyncInterface(ABC, Generic[Seen]):
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def start(self) -> None:
@@ -145,12 +139,7 @@ class Interface(Generic[Seen]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

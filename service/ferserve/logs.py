@@ -2,7 +2,6 @@
 
 import json
 import logging
-import logging.config
 import warnings
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -11,23 +10,7 @@ from typing import Literal
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
 """Id of the request that the current task works for."""
 
-
-class RequestIdFilter(logging.Filter):
-    """Adds ``request_id`` to every record."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Lets every record pass."""
-        record.request_id = REQUEST_ID.get()
-        return True
-
-
-class NoWebSocketLines(logging.Filter):
-    """Drops uvicorn's lines on WebSockets, which tell addresses and queries; ours do not."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Lets every other record pass."""
-        message = str(record.msg)
-        return not ('"WebSocket ' in message or message.startswith("connection "))
+TEXT = logging.Formatter("%(asctime)s %(levelname)-8s %(name)s [%(request_id)s] %(message)s")
 
 
 class JsonFormatter(logging.Formatter):
@@ -39,7 +22,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
-            "request_id": getattr(record, "request_id", "-"),
+            "request_id": REQUEST_ID.get(),
             "message": record.getMessage(),
         }
         if record.exc_info:
@@ -49,33 +32,22 @@ class JsonFormatter(logging.Formatter):
 
 def configure(log_format: Literal["text", "json"]) -> None:
     """Sends the logs of the process, uvicorn's too, to stderr in the format asked for."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_add_request_id)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TEXT)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     warnings.filterwarnings("ignore", module="PIL")  # it tells of images, as its logger does
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "filters": {
-                "request_id": {"()": RequestIdFilter},
-                "no_websocket_lines": {"()": NoWebSocketLines},
-            },
-            "formatters": {
-                "text": {
-                    "format": "%(asctime)s %(levelname)-8s %(name)s [%(request_id)s] %(message)s"
-                },
-                "json": {"()": JsonFormatter},
-            },
-            "handlers": {
-                "stderr": {
-                    "class": "logging.StreamHandler",
-                    "filters": ["request_id"],
-                    "formatter": log_format,
-                }
-            },
-            "loggers": {
-                "PIL": {"level": "CRITICAL"},
-                "uvicorn.error": {"filters": ["no_websocket_lines"]},
-            },
-            "root": {"level": "INFO", "handlers": ["stderr"]},
-        }
-    )
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    logging.getLogger("uvicorn.error").addFilter(_is_not_of_a_websocket)
+
+
+def _add_request_id(record: logging.LogRecord) -> bool:
+    record.request_id = REQUEST_ID.get()
+    return True
+
+
+def _is_not_of_a_websocket(record: logging.LogRecord) -> bool:
+    """Whether it is none of uvicorn's lines that tell addresses and queries; ours do not."""
+    message = str(record.msg)
+    return not ('"WebSocket ' in message or message.startswith("connection "))

@@ -16,10 +16,10 @@ class LegalRule(BaseModel):
 class DataUse(BaseModel):
     """What becomes of what is sent."""
 
-    images_stored: bool
-    faces_identified: bool
-    logged: list[str]
-    never_logged: list[str]
+    images_stored: bool = False
+    faces_identified: bool = False
+    logged: list[str] = ["time", "request id", "method", "path", "status", "duration"]
+    never_logged: list[str] = ["images", "scores", "query", "file names", "API keys", "addresses"]
     faces_counted_by_emotion: bool = Field(
         description="Whether `/metrics` counts answers by emotion, over all callers together."
     )
@@ -28,83 +28,63 @@ class DataUse(BaseModel):
 class Policy(BaseModel):
     """Intended use, limits and law."""
 
-    meaning: str
-    labels_and_votes: str = Field(
-        description="What a card's `answers` means: whether a model learned labels or votes."
+    meaning: str = (
+        "A score says how the expression of a face appears in one picture, in the seven words of "
+        "the data set FER2013. It is not what the person feels: people smile without joy and are "
+        "sad with a still face, and the same face means different things in different places."
     )
-    intended_use: list[str]
-    not_intended_for: list[str]
-    data_set_limits: list[str]
-    law: list[LegalRule]
+    labels_and_votes: str = Field(
+        description="What a card's `answers` means: whether a model learned labels or votes.",
+        default=(
+            "FER2013's labels came from the words by which pictures were searched; the votes of "
+            "FER+ are what ten people saw in the same faces. A score of a model of the labels says "
+            "how likely a label is, one of a model of the votes what share of people would choose "
+            "the word. People say neutral twice as often as the labels do, and fear a fifth as "
+            "often. So a model of the labels calls many faces sad, angry or fearful that most "
+            "people call neutral, and a model of the votes overlooks more of the sad, fearful and "
+            "disgusted ones."
+        ),
+    )
+    intended_use: list[str] = [
+        "research on facial expressions and on the recognition of them",
+        "sorting and searching pictures whose people agreed to it",
+        "art, games and teaching about machine learning",
+    ]
+    not_intended_for: list[str] = [
+        "inferring the emotions of people at work or in education",
+        "decisions about a person: hiring, credit, insurance, policing, border control, medicine",
+        "lie detection, or any reading of character or intention",
+        "identifying people, or watching them without their knowledge",
+    ]
+    data_set_limits: list[str] = [
+        "FER2013 has 35,887 grey faces of 48 by 48 pixels, found by an image search for words of "
+        "emotion: many are posed, and many are of actors.",
+        "People agree with its labels in about 65 of 100 cases, so no accuracy much above that "
+        "speaks of expressions alone.",
+        "Its classes are uneven: 25 of 100 faces are happy and 1.5 are disgust, which is therefore "
+        "recognised worst.",
+        "It does not say who is in it. How well the models do by age, sex or skin colour cannot be "
+        "measured on it, and differences must be expected.",
+        "Some faces stand in its training and its test part alike; the cards of /v1/models give "
+        "the accuracy without them as well (`leak_free`).",
+    ]
+    law: list[LegalRule] = [
+        LegalRule(
+            reference="Regulation (EU) 2024/1689 (AI Act), Article 5(1)(f)",
+            applies_from="2025-02-02",
+            says="Forbids AI systems that infer emotions of a natural person in the areas of "
+            "workplace and education institutions, except for medical or safety reasons.",
+        ),
+        LegalRule(
+            reference="Regulation (EU) 2024/1689 (AI Act), Article 50(3)",
+            applies_from="2026-08-02",
+            says="Who deploys an emotion recognition system shall inform the people exposed to it, "
+            "and process their personal data as data protection law demands.",
+        ),
+    ]
     data_use: DataUse
-
-
-_MEANING = (
-    "A score says how the expression of a face appears in one picture, in the seven words of the "
-    "data set FER2013. It is not what the person feels: people smile without joy and are sad with "
-    "a still face, and the same face means different things in different places."
-)
-_LABELS_AND_VOTES = (
-    "FER2013's labels came from the words by which pictures were searched; the votes of FER+ are "
-    "what ten people saw in the same faces. A score of a model of the labels says how likely a "
-    "label is, one of a model of the votes what share of people would choose the word. People say "
-    "neutral twice as often as the labels do, and fear a fifth as often. So a model of the labels "
-    "calls many faces sad, angry or fearful that most people call neutral, and a model of the "
-    "votes overlooks more of the sad, fearful and disgusted ones."
-)
-_INTENDED = [
-    "research on facial expressions and on the recognition of them",
-    "sorting and searching pictures whose people agreed to it",
-    "art, games and teaching about machine learning",
-]
-_NOT_INTENDED = [
-    "inferring the emotions of people at work or in education",
-    "decisions about a person: hiring, credit, insurance, policing, border control, medicine",
-    "lie detection, or any reading of character or intention",
-    "identifying people, or watching them without their knowledge",
-]
-_DATA_SET_LIMITS = [
-    "FER2013 has 35,887 grey faces of 48 by 48 pixels, found by an image search for words of "
-    "emotion: many are posed, and many are of actors.",
-    "People agree with its labels in about 65 of 100 cases, so no accuracy much above that speaks "
-    "of expressions alone.",
-    "Its classes are uneven: 25 of 100 faces are happy and 1.5 are disgust, which is therefore "
-    "recognised worst.",
-    "It does not say who is in it. How well the models do by age, sex or skin colour cannot be "
-    "measured on it, and differences must be expected.",
-    "Some faces stand in its training and its test part alike; the cards of /v1/models give the "
-    "accuracy without them as well (`leak_free`).",
-]
-_LAW = [
-    LegalRule(
-        reference="Regulation (EU) 2024/1689 (AI Act), Article 5(1)(f)",
-        applies_from="2025-02-02",
-        says="Forbids AI systems that infer emotions of a natural person in the areas of workplace "
-        "and education institutions, except for medical or safety reasons.",
-    ),
-    LegalRule(
-        reference="Regulation (EU) 2024/1689 (AI Act), Article 50(3)",
-        applies_from="2026-08-02",
-        says="Who deploys an emotion recognition system shall inform the people exposed to it, and "
-        "process their personal data as data protection law demands.",
-    ),
-]
 
 
 def policy(settings: Settings) -> Policy:
     """Returns the policy of a service with these settings."""
-    return Policy(
-        meaning=_MEANING,
-        labels_and_votes=_LABELS_AND_VOTES,
-        intended_use=_INTENDED,
-        not_intended_for=_NOT_INTENDED,
-        data_set_limits=_DATA_SET_LIMITS,
-        law=_LAW,
-        data_use=DataUse(
-            images_stored=False,
-            faces_identified=False,
-            logged=["time", "request id", "method", "path", "status", "duration"],
-            never_logged=["images", "scores", "query", "file names", "API keys", "addresses"],
-            faces_counted_by_emotion=settings.metrics_emotions,
-        ),
-    )
+    return Policy(data_use=DataUse(faces_counted_by_emotion=settings.metrics_emotions))

@@ -13,7 +13,6 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx
 import numpy as np
@@ -21,21 +20,11 @@ import pytest
 from ferserve.api.app import create_app
 from ferserve.api.uploads import decode_base64
 from ferserve.settings import Settings
+from in_process import serving
 from PIL import Image
 from waiting import until
 
 MAX_UPLOAD = 2 * 1024 * 1024
-
-
-@asynccontextmanager
-async def serving(models_dir, **settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(models_dir=models_dir, **settings))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        yield client
 
 
 @pytest.fixture
@@ -463,7 +452,7 @@ async def test_uploads_together_have_a_limit_and_give_back_what_they_took(
 
 
 async def test_an_upload_that_takes_too_long_is_ended(client, monkeypatch):
-    monkeypatch.setattr("ferserve.api.calls.UPLOAD_SECONDS", 0.01)
+    monkeypatch.setattr("ferserve.api.uploads.UPLOAD_SECONDS", 0.01)
 
     async def forever() -> AsyncIterator[bytes]:
         yield b"x"
@@ -633,7 +622,6 @@ async def test_live_is_not_yet_ready(standin_models, grey_crop):
         assert (await client.get("/livez")).status_code == 200
         for response in (
             await client.get("/readyz"),
-            await client.get("/v1/models"),
             await client.post("/v1/emotion", content=grey_crop),
         ):
             assert_problem(response, 503, "not_ready")
@@ -696,21 +684,14 @@ async def test_a_worker_killed_in_the_middle_of_a_batch_is_seen_and_replaced(
     assert "the worker first-0 was restarted" in caplog.text
 
 
-async def test_a_failed_inference_costs_only_its_own_request(standin_models, grey_crop):
-    app = create_app(Settings(models_dir=standin_models))
-    transport = httpx.ASGITransport(app)
-
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        model = app.state.recognizer._models["first"].model
-        whole, model.predict = model.predict, lambda faces: whole(faces[:, 1:])
-        failed = await client.post("/v1/emotion", content=grey_crop)
-        assert_problem(failed, 500, "internal_error")
-        model.predict = whole
-        assert (await client.post("/v1/emotion", content=grey_crop)).status_code == 200
-        assert (await client.get("/readyz")).status_code == 200
+async def test_a_failed_inference_costs_only_its_own_request(client, grey_crop):
+    model = client.app.state.recognizer.served("first").model
+    whole, model.predict = model.predict, lambda faces: whole(faces[:, 1:])
+    failed = await client.post("/v1/emotion", content=grey_crop)
+    assert_problem(failed, 500, "internal_error")
+    model.predict = whole
+    assert (await client.post("/v1/emotion", content=grey_crop)).status_code == 200
+    assert (await client.get("/readyz")).status_code == 200
 
 
 # Documentation

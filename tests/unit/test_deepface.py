@@ -1,36 +1,15 @@
 """DeepFace's words for our answers."""
 
+import base64
+
 import pytest
-from ferserve.deepface import (
-    AnalyzeOptions,
-    AnalyzeResponse,
-    is_text,
-    require_data_uri,
-    require_faces,
-)
-from ferserve.errors import InvalidParameter, NoFace
-from ferserve.schemas import (
-    Box,
-    FaceEmotion,
-    ImageInfo,
-    ModelReference,
-    Point,
-    Recognition,
-    Timing,
-)
+from ferserve.api.deepface import AnalyzeOptions, analyzed, read_image
+from ferserve.errors import InvalidParameter
+from ferserve.schemas import Box, EmotionOptions, FaceEmotion, Point
 
 
-def options_of(fields: dict) -> AnalyzeOptions:
-    return AnalyzeOptions.model_validate(fields).require_supported()
-
-
-def recognition(*faces: FaceEmotion) -> Recognition:
-    return Recognition(
-        model=ModelReference(name="model", version="1", sha256="0"),
-        image=ImageInfo(width=500, height=100, format="JPEG", exif_orientation=1),
-        faces=list(faces),
-        timing_ms=Timing(decode=0, detect=0, queue=0, inference=0, total=0),
-    )
+def asked(fields: dict) -> EmotionOptions:
+    return AnalyzeOptions.model_validate(fields).emotion_options()
 
 
 def face(confidence: float | None, landmarks: list[Point] | None) -> FaceEmotion:
@@ -47,8 +26,7 @@ def face(confidence: float | None, landmarks: list[Point] | None) -> FaceEmotion
 
 def test_shares_become_per_cent_and_the_pictures_left_eye_the_persons_right():
     points = [Point(x=x, y=x + 0.6) for x in (10, 20, 30, 40, 50)]
-    (result,) = AnalyzeResponse.of(recognition(face(0.9, points))).model_dump()["results"]
-    assert result == {
+    assert analyzed(face(0.9, points)).model_dump() == {
         "emotion": {"happy": 75.0, "sad": 25.0},
         "dominant_emotion": "happy",
         "region": {"x": 1, "y": 2, "w": 3, "h": 4, "left_eye": (20, 21), "right_eye": (10, 11)},
@@ -57,19 +35,14 @@ def test_shares_become_per_cent_and_the_pictures_left_eye_the_persons_right():
 
 
 def test_a_face_that_no_detector_found_has_no_confidence_and_no_eyes():
-    (result,) = AnalyzeResponse.of(recognition(face(None, None))).results
+    result = analyzed(face(None, None))
     assert result.face_confidence == 0
     assert result.region.left_eye is result.region.right_eye is None
 
 
-def test_no_face_is_an_error_in_deepfaces_words():
-    with pytest.raises(NoFace, match="Face could not be detected"):
-        require_faces(recognition())
-
-
 @pytest.mark.parametrize("actions", [["emotion"], "emotion", '["emotion"]', "('emotion',)"])
 def test_actions_are_read_in_every_spelling(actions):
-    assert options_of({"actions": actions}).actions == ["emotion"]
+    assert AnalyzeOptions(actions=actions).actions == ["emotion"]
 
 
 @pytest.mark.parametrize(
@@ -84,14 +57,14 @@ def test_actions_are_read_in_every_spelling(actions):
 )
 def test_what_is_not_offered_is_refused(fields, reason):
     with pytest.raises(InvalidParameter, match=reason):
-        options_of(fields)
+        asked(fields)
 
 
 def test_options_of_forms_are_text():
-    options = options_of({"enforce_detection": "false", "align": "true"})
+    options = AnalyzeOptions.model_validate({"enforce_detection": "false", "align": "true"})
     assert options.enforce_detection is False
     assert options.emotion_options().detect == "auto"
-    assert options_of({"detector_backend": "skip"}).emotion_options().detect == "false"
+    assert asked({"detector_backend": "skip"}).detect == "false"
 
 
 @pytest.mark.parametrize(
@@ -102,16 +75,15 @@ def test_options_of_forms_are_text():
         "file:///etc/passwd",
         "/etc/passwd",
         "img1.jpg",
-        "",
+        b"/etc/passwd",
     ],
 )
 def test_addresses_and_paths_are_not_opened(reference):
     with pytest.raises(InvalidParameter, match="request forgery"):
-        require_data_uri(reference)
+        read_image([reference])
 
 
 def test_text_is_told_from_files(photo, grey_crop):
-    assert is_text(b"data:image/png;base64,iVBO\n")
-    assert is_text(b"/etc/passwd")
+    assert read_image([b"data:image/png;base64,iVBO\n"]) == base64.b64decode("iVBO")
     for data in (grey_crop, photo("coffee", format="JPEG"), photo("coffee", format="WEBP")):
-        assert not is_text(data)
+        assert read_image([data]) == data

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import httpx
 import numpy as np
 import pytest
+from ferserve.api.inference_protocol import InferenceRequest, read_request
 from ferserve.errors import InvalidParameter, MalformedRequest
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.inference_protocol import InferenceRequest, read_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import serving

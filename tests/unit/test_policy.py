@@ -1,19 +1,14 @@
 """``GET /v1/policy``: meaning, law, limits, and what is kept."""
 
-import httpx
 import pytest
-from ferserve.api.app import create_app
 from ferserve.policy import policy
 from ferserve.settings import Settings
+from in_process import serving
 
 
 @pytest.mark.parametrize("counted", [False, True])
 async def test_the_policy_says_what_the_service_does(standin_models, counted):
-    app = create_app(Settings(models_dir=standin_models, metrics_emotions=counted))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-    ):
+    async with serving(standin_models, metrics_emotions=counted) as client:
         answer = (await client.get("/v1/policy")).json()
     assert answer["data_use"]["images_stored"] is False
     assert answer["data_use"]["faces_counted_by_emotion"] is counted

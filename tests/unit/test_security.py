@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from ferserve.api.security import ApiKeys, Guard
+from ferserve.api.security import Guard
 from ferserve.errors import ForbiddenOrigin, QueueFull, RateLimited
 from ferserve.settings import Settings
 from in_process import serving
@@ -97,11 +97,11 @@ def test_a_key_that_could_be_guessed_is_refused_at_the_start(keys):
 
 
 def test_keys_are_compared_whole():
-    keys = ApiKeys([KEY, OTHER_KEY])
-    assert keys.find(KEY) == "key 0"
-    assert keys.find(OTHER_KEY) == "key 1"
-    assert keys.find(KEY[:16]) is None
-    assert ApiKeys([]).find("") is None
+    guard = Guard(Settings(api_keys=(KEY, OTHER_KEY)))
+    assert guard.find_key(KEY) == "key 0"
+    assert guard.find_key(OTHER_KEY) == "key 1"
+    assert guard.find_key(KEY[:16]) is None
+    assert Guard(Settings()).find_key("") is None
 
 
 # Rates

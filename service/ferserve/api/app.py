@@ -29,55 +29,47 @@ binary frames in, for each frame a JSON message out, with tracked faces and smoo
 """
 
 
-def create_app(
-    settings: Settings | None = None,
-    recognizer: AsyncRecognizer | None = None,
-    metrics: Metrics | None = None,
-) -> FastAPI:
-    """Makes the application; its start-up loads and warms the models.
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Makes the application and loads its models; its start-up warms them.
 
     Args:
         settings: Read from the environment where not given.
-        recognizer: Made from ``settings`` already, by a caller who wants its errors first.
-        metrics: Those that ``recognizer`` reports to.
+
+    Raises:
+        ModelError: A model or the face detector cannot be served; the message says why.
     """
     settings = settings or Settings()
-    metrics = metrics or Metrics(count_emotions=settings.metrics_emotions)
+    metrics = Metrics(count_emotions=settings.metrics_emotions)
+    recognizer = AsyncRecognizer(settings, metrics)
+    benchmarks = Benchmarks(recognizer)
+    streams = Streams(settings.max_streams, metrics)
     guard = Guard(settings)
 
-    def is_ready() -> bool:
-        started: AsyncRecognizer | None = app.state.recognizer
-        return started is not None and started.not_ready_reason is None
-
-    def is_draining() -> bool:
-        started: AsyncRecognizer | None = app.state.recognizer
-        return started is not None and started.draining
-
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.recognizer = serving = recognizer or AsyncRecognizer(settings, metrics)
-        await serving.start()
-        app.state.benchmarks = benchmarks = Benchmarks(serving)
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await recognizer.start()
         yield
-        app.state.streams.begin_close()
+        streams.begin_close()
         await benchmarks.queue.close()
-        await serving.close()
+        await recognizer.close()
 
     app: FastAPI = FastAPIOffline(  # the documentation's assets come from us, not from a CDN
         title="ferserve",
         version=version("ferserve"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        exception_handlers=dict.fromkeys(HANDLED, handle),
         swagger_ui_parameters={"validatorUrl": None},
         root_path=settings.root_path,
         redirect_slashes=False,  # the middleware takes the slash away
     )
-    app.state.recognizer = app.state.benchmarks = None
+    app.state.recognizer = recognizer
+    app.state.benchmarks = benchmarks
     app.state.metrics = metrics
     app.state.guard = guard
-    app.state.streams = Streams(settings.max_streams, metrics)
+    app.state.streams = streams
     app.state.upload_budget = UploadBudget(settings.upload_memory_bytes)
-    metrics.watch("ready", "1 while /readyz says yes.", is_ready)
+    metrics.watch("ready", "1 while /readyz says yes.", lambda: recognizer.not_ready_reason is None)
     app.add_middleware(AnswerFaults, guard=guard)
     if settings.cors_origins:
         app.add_middleware(
@@ -87,10 +79,8 @@ def create_app(
             allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
             expose_headers=["Location", "Retry-After", "Server-Timing", "X-Request-ID"],
         )
-    app.add_middleware(RequestContext, metrics=metrics, is_draining=is_draining)
+    app.add_middleware(RequestContext, metrics=metrics, is_draining=lambda: recognizer.draining)
     app.add_middleware(DrainBody)
-    for kind in HANDLED:
-        app.add_exception_handler(kind, handle)
     resources = (emotion.router, pages.models, benchmark.router)
     for router in (*resources, inference_protocol.router, deepface.router):
         app.include_router(router, dependencies=guard.dependencies(counts=True))
@@ -98,5 +88,5 @@ def create_app(
     app.include_router(pages.metrics, dependencies=guard.dependencies(counts=False))
     app.include_router(inference_protocol.health)
     app.include_router(pages.router)
-    app.mount("/static", pages.PageFiles(), name="static")
+    app.mount("/static", pages.PageFiles(directory=pages.WEB / "static"), name="static")
     return app

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -10,19 +11,10 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import ValidationError
 
 from ferserve import errors
-from ferserve.api.budget import Charge
+from ferserve.api.budget import Take
 from ferserve.api.calls import BenchmarksDependency, BudgetDependency
 from ferserve.api.openapi import GUARDED, UPLOADS, form_body, openapi_responses
-from ferserve.api.uploads import (
-    FIELD,
-    FORM,
-    JSON,
-    Take,
-    media_type,
-    read_form,
-    read_json,
-    the_file,
-)
+from ferserve.api.uploads import FIELD, FORM, JSON, media_type, read_form, read_json, the_file
 from ferserve.benchmark.jobs import Job
 from ferserve.benchmark.report import render_report
 from ferserve.benchmark.run import Benchmarks
@@ -100,20 +92,17 @@ async def start_benchmark(
             "send application/json for a benchmark on the operator's data set, or "
             f"multipart/form-data with a zip as field {FIELD!r}"
         )
-    charge = Charge(budget, BUDGET_SHARE)
-    try:
-        with benchmarks.queue.reserve():
-            start = _on_upload if kind == FORM else _on_dataset
-            job = await start(request, benchmarks, charge)
-    except BaseException as error:
-        charge.give_back()
-        if not isinstance(error, ValidationError):
-            raise
-        described = describe_faults(error)  # names the parameter and the rule, never the value
-        if any(fault["type"] == "json_invalid" for fault in error.errors()):
-            raise errors.MalformedRequest(f"the body is no JSON: {described}") from None
-        raise errors.InvalidParameter(described) from None
-    job.owner, job.release = _owner(request), charge.give_back
+    start = _on_upload if kind == FORM else _on_dataset
+    with ExitStack() as held, benchmarks.queue.reserve():
+        take = held.enter_context(budget.charge(BUDGET_SHARE))
+        try:
+            job = await start(request, benchmarks, take)
+        except ValidationError as error:
+            described = describe_faults(error)  # names the parameter and the rule, not the value
+            if any(fault["type"] == "json_invalid" for fault in error.errors()):
+                raise errors.MalformedRequest(f"the body is no JSON: {described}") from None
+            raise errors.InvalidParameter(described) from None
+        job.owner, job.release = request.state.owner, held.pop_all().close
     response.headers["Location"] = job.state.links.self
     return job.state
 
@@ -125,15 +114,9 @@ async def get_job(job_id: str, request: Request, benchmarks: BenchmarksDependenc
         NotFound: There is none of this id, or it belongs to another key.
     """
     job = benchmarks.queue.get(job_id)
-    if job.owner != _owner(request):
+    if job.owner != request.state.owner:  # the key's name; without keys all jobs are everyone's
         raise errors.NotFound("no benchmark of this id is yours")
     return job
-
-
-def _owner(request: Request) -> str | None:
-    """Returns the key's name; without keys all jobs are everyone's."""
-    owner: str | None = getattr(request.state, "owner", None)
-    return owner
 
 
 JobDependency = Annotated[Job, Depends(get_job)]
@@ -142,7 +125,7 @@ JobDependency = Annotated[Job, Depends(get_job)]
 @router.get("", responses=openapi_responses(*GUARDED))
 async def list_benchmarks(request: Request, benchmarks: BenchmarksDependency) -> BenchmarkList:
     """Lists the caller's among the last 20 benchmarks, newest first, without their results."""
-    owner = _owner(request)
+    owner = request.state.owner
     return BenchmarkList(jobs=[job.state for job in benchmarks.queue.jobs if job.owner == owner])
 
 

@@ -1,13 +1,17 @@
 """How much memory the bytes of all callers together may take."""
 
 import asyncio
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ferserve.errors import QueueFull
 from ferserve.garbage import LARGE_BLOCK, give_back_free_pages
 
 SETTLING_SECONDS = 0.5
 """How long after a large upload its memory is looked for: its objects live a little longer."""
+
+Take = Callable[[int], None]
+"""Is told of every part of a body before it is kept, and raises where there is no room for it."""
 
 
 class UploadBudget:
@@ -28,11 +32,7 @@ class UploadBudget:
         self._max_bytes = max_bytes
 
     def take(self, count: int, share: float = 1) -> None:
-        """Takes bytes, which have to be given back.
-
-        Args:
-            count: How many.
-            share: Of all that there are, what may be held after it.
+        """Takes bytes, which have to be given back; all that are held may be a share of the budget.
 
         Raises:
             QueueFull: There are not as many left.
@@ -47,36 +47,17 @@ class UploadBudget:
         if count > LARGE_BLOCK:
             asyncio.get_running_loop().call_later(SETTLING_SECONDS, give_back_free_pages)
 
+    @contextmanager
+    def charge(self, share: float = 1) -> Iterator[Take]:
+        """Returns ``take`` for one request; all that it took is given back at the end."""
+        own = 0
 
-class Charge:
-    """What a request holds of a budget; called with a number of bytes, it takes them.
+        def take(count: int) -> None:
+            nonlocal own
+            self.take(count, share)
+            own += count
 
-    Args:
-        budget: All that there is.
-        share: The part of it that may be held after bytes were taken.
-    """
-
-    def __init__(self, budget: UploadBudget, share: float = 1) -> None:
-        self._budget = budget
-        self._share = share
-        self._own = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.give_back()
-
-    def __call__(self, count: int) -> None:
-        """Takes bytes.
-
-        Raises:
-            QueueFull: There are not as many left.
-        """
-        self._budget.take(count, self._share)
-        self._own += count
-
-    def give_back(self) -> None:
-        """Gives all of them back."""
-        own, self._own = self._own, 0
-        self._budget.give_back(own)
+        try:
+            yield take
+        finally:
+            self.give_back(own)

@@ -1,45 +1,37 @@
-"""``POST /analyze``: a door for clients of DeepFace's API; see docs/deepface.md."""
+"""``POST /analyze``: a door for clients of DeepFace's API; see docs/deepface.md.
+
+The shapes are those of the API server that comes with the Python package ``deepface`` (0.0.9x).
+"""
 
 import json
-from typing import Any
+import re
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ferserve import errors
-from ferserve.api.budget import Charge
-from ferserve.api.calls import (
-    SERVER_TIMING,
-    BudgetDependency,
-    RecognizerDependency,
-    private,
-    while_connected,
-)
-from ferserve.api.openapi import IMAGE, UPLOADS, form_body, inline_schema, openapi_responses
+from ferserve.api.budget import Take
+from ferserve.api.calls import BudgetDependency, RecognizerDependency, private, while_connected
+from ferserve.api.openapi import IMAGE, SERVER_TIMING, UPLOADS, form_body, openapi_responses
 from ferserve.api.parameters import once, read_options
 from ferserve.api.uploads import (
     FORM,
     JSON,
     JSON_COPIES,
     MAX_VALUES,
-    Take,
     decode_base64,
     media_type,
     read_body,
     read_form,
     read_json,
 )
-from ferserve.deepface import (
-    PATH,
-    AnalyzeDocument,
-    AnalyzeOptions,
-    AnalyzeProblem,
-    AnalyzeResponse,
-    is_text,
-    require_data_uri,
-    require_faces,
-)
+from ferserve.errors import InvalidParameter, MalformedRequest
+from ferserve.schemas import DetectMode, EmotionOptions, FaceEmotion
+
+PATH = "/analyze"
 
 NAMES = ("img", "img_path")
 """Of the field that holds the image; the second in DeepFace 0.0.90 to 0.0.93."""
@@ -49,21 +41,108 @@ MAX_ESCAPES = 1 / 16
 
 URLENCODED = "application/x-www-form-urlencoded"
 
+_TEXT = re.compile(rb"[\x20-\x7e]{1,2048}")
+"""What may be an address or a path; no image file is printable ASCII."""
+
+_NO_REFERENCES = (
+    "img: send the image itself, as a file or as a base64 data URI (data:image/jpeg;base64,…). "
+    "Addresses and paths are not opened: callers could make the service read what only it can "
+    "reach (server-side request forgery)"
+)
+_NO_EFFECT = "Changes nothing: the crop is the one the networks were trained for."
+
+
+def _split(actions: object) -> object:
+    """Forms carry the list as text, in any of Python's and JSON's spellings."""
+    return re.findall(r"\w+", actions) if isinstance(actions, str) else actions
+
+
+class AnalyzeOptions(BaseModel):
+    """What a DeepFace client asks for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    actions: Annotated[list[str], BeforeValidator(_split)] = Field(
+        default=["emotion"], description="Only `emotion`."
+    )
+    enforce_detection: bool = Field(
+        default=True,
+        description="Whether an image without a face is an error; else the whole image is taken as "
+        "one face, with a `face_confidence` of 0.",
+    )
+    detector_backend: str = Field(
+        default="opencv",
+        description="`skip` takes the whole image as one face; any other name means the service's "
+        "own detector.",
+    )
+    anti_spoofing: bool = Field(default=False, description="Only `false`.")
+    align: bool = Field(default=True, description=_NO_EFFECT)
+    expand_percentage: int = Field(default=0, description=_NO_EFFECT)
+    silent: bool = Field(default=False, description=_NO_EFFECT)
+
+    def emotion_options(self) -> EmotionOptions:
+        """Returns the options of our own API.
+
+        Raises:
+            InvalidParameter: They ask for more than the emotions.
+        """
+        others = sorted(set(self.actions) - {"emotion"})
+        if others or not self.actions:
+            raise InvalidParameter(
+                f"actions: only emotion is offered, not {', '.join(others) or 'nothing'}; the "
+                "service estimates no age, gender or race"
+            )
+        if self.anti_spoofing:
+            raise InvalidParameter("anti_spoofing: the service cannot tell a photo from a person")
+        detect: DetectMode = "false" if self.detector_backend == "skip" else "auto"
+        return EmotionOptions(detect=detect, landmarks=True)
+
+
+class Region(BaseModel):
+    """Where a face is, in whole pixels of the upright image."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+    left_eye: tuple[int, int] | None = Field(description="The person's left, as DeepFace has it.")
+    right_eye: tuple[int, int] | None
+
+
+class AnalyzedFace(BaseModel):
+    """A face and its apparent expression."""
+
+    emotion: dict[str, float] = Field(description="Per cent, 0 to 100.")
+    dominant_emotion: str
+    region: Region
+    face_confidence: float = Field(description="0 where no detector found the face.")
+
+
+class AnalyzeResponse(BaseModel):
+    """The faces of an image, largest first."""
+
+    results: list[AnalyzedFace]
+
+
 router = APIRouter(tags=["deepface"])
 
+_FILE = {"type": "string", "format": "binary"}
+_TEXT_OF_IT = {
+    "type": "string",
+    "description": "The image as a base64 data URI. DeepFace 0.0.90 to 0.0.93 call it `img_path`.",
+}
 _BODY = {
     "requestBody": {
         "required": True,
-        "content": form_body(AnalyzeOptions, NAMES[0], {"type": "string", "format": "binary"})
-        | {JSON: {"schema": inline_schema(AnalyzeDocument)}},
+        "content": form_body(AnalyzeOptions, NAMES[0], _FILE)
+        | form_body(AnalyzeOptions, NAMES[0], _TEXT_OF_IT, JSON),
     }
 }
 
 
 @router.post(
     PATH,
-    responses=SERVER_TIMING
-    | openapi_responses(*UPLOADS, errors.NoFace, *IMAGE, document=AnalyzeProblem, instance=PATH),
+    responses=SERVER_TIMING | openapi_responses(*UPLOADS, errors.NoFace, *IMAGE, path=PATH),
     openapi_extra=_BODY,
 )
 async def analyze(
@@ -78,20 +157,23 @@ async def analyze(
     not opened. For all else there is `/v1/emotion`. The scores say how a face looks, not what the
     person feels. Nothing of the image is kept.
     """
-    with Charge(budget) as take:
+    with budget.charge() as take:
         fields = await _read(request, recognizer.settings.max_upload_bytes, take)
         sent = [fields.pop(name, None) for name in NAMES]
-        options = read_options(request, AnalyzeOptions, fields.items()).require_supported()
-        data = await run_in_threadpool(_image, [img for img in sent if img])
+        options = read_options(request, AnalyzeOptions, fields.items())
         asked = options.emotion_options()
+        data = await run_in_threadpool(read_image, [img for img in sent if img])
         seen = await while_connected(request, recognizer.answer(data, asked))
-        if options.enforce_detection:
-            require_faces(seen)
-        elif not seen.faces:
+        if not seen.faces:
+            if options.enforce_detection:
+                raise errors.NoFace(  # DeepFace's own words: clients look for them
+                    "Face could not be detected. Please confirm that the picture is a face photo "
+                    "or consider to set enforce_detection param to False."
+                )
             whole = asked.model_copy(update={"detect": "false"})
             seen = await while_connected(request, recognizer.answer(data, whole))
-    response.headers.update(private(seen.timing_ms.model_dump()))
-    return AnalyzeResponse.of(seen)
+    response.headers.update(private(dict(seen.timing_ms)))
+    return AnalyzeResponse(results=[analyzed(face) for face in seen.faces])
 
 
 async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
@@ -115,33 +197,52 @@ async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
 
 def _parse_form(body: bytes) -> dict[str, Any]:
     if body.count(b"%") > MAX_ESCAPES * len(body) + MAX_VALUES:
-        raise errors.MalformedRequest("the form has too many escapes")
+        raise MalformedRequest("the form has too many escapes")
     try:
         return once(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_VALUES))
     except ValueError as error:
-        raise errors.MalformedRequest("the body is no form") from error
+        raise MalformedRequest("the body is no form") from error
 
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        raise errors.MalformedRequest("the body is not JSON") from error
+        raise MalformedRequest("the body is not JSON") from error
     if not isinstance(document, dict):
-        raise errors.MalformedRequest("the JSON body is no object")
+        raise MalformedRequest("the JSON body is no object")
     return document
 
 
-def _image(sent: list[Any]) -> bytes:
-    """Returns the image's bytes, whatever form it came in."""
+def read_image(sent: list[Any]) -> bytes:
+    """Returns the image's bytes, whatever form it came in; addresses and paths are refused."""
     if len(sent) != 1:
         fault = "img_path is there, too" if sent else "there is none"
-        raise errors.MalformedRequest(f"img: {fault}")
+        raise MalformedRequest(f"img: {fault}")
     (img,) = sent
     if isinstance(img, bytes):
-        if not is_text(img):
+        if img[:5].lower() != b"data:" and not _TEXT.fullmatch(img):
             return img
         img = img.decode("latin-1")
     if not isinstance(img, str):
-        raise errors.InvalidParameter("img: one image at a time; /v1/emotion/batch takes several")
-    return decode_base64(NAMES[0], require_data_uri(img))
+        raise InvalidParameter("img: one image at a time; /v1/emotion/batch takes several")
+    if img[:5].lower() != "data:":
+        raise InvalidParameter(_NO_REFERENCES)
+    return decode_base64(NAMES[0], img)
+
+
+def analyzed(face: FaceEmotion) -> AnalyzedFace:
+    """Says in DeepFace's words what was seen."""
+    # Ours are left and right as in the picture, DeepFace's as the person has them.
+    right, left = (
+        [(round(point.x), round(point.y)) for point in face.landmarks[:2]]
+        if face.landmarks
+        else (None, None)
+    )
+    box = face.box
+    return AnalyzedFace(
+        emotion={name: 100 * value for name, value in face.emotions.items()},
+        dominant_emotion=face.dominant_emotion,
+        region=Region(x=box.x, y=box.y, w=box.width, h=box.height, left_eye=left, right_eye=right),
+        face_confidence=face.face_confidence or 0.0,
+    )

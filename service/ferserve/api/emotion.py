@@ -4,18 +4,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from ferserve import errors
-from ferserve.api.budget import Charge
-from ferserve.api.calls import (
-    SERVER_TIMING,
-    get_budget,
-    get_recognizer,
-    private,
-    while_connected,
-)
-from ferserve.api.openapi import IMAGE, UPLOADS, form_body, openapi_responses
+from ferserve.api.budget import UploadBudget
+from ferserve.api.calls import private, while_connected
+from ferserve.api.openapi import IMAGE, SERVER_TIMING, UPLOADS, form_body, openapi_responses
 from ferserve.api.parameters import describe_parameters, read_options, read_seconds
 from ferserve.api.problems import as_refusal, describe
 from ferserve.api.uploads import FIELD, FILES, JSON, read_image, read_images
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import (
     BatchResponse,
     EmotionOptions,
@@ -26,6 +21,9 @@ from ferserve.schemas import (
     Recognition,
     Timing,
 )
+
+OUR_FAULTS = {429, 500, 503, 504}
+"""Overload and faults, which a batch shows in its own status where no image was answered."""
 
 router = APIRouter(prefix="/v1/emotion", tags=["emotion"])
 
@@ -69,9 +67,9 @@ async def recognize_emotion(request: Request) -> Response:
     An image with no face is answered with an empty list. The scores say how a face looks, not
     what the person feels. Nothing of the image is kept.
     """
-    recognizer, budget = await get_recognizer(request), await get_budget(request)
+    recognizer, budget = _parts(request)
     options, seconds = read_options(request, EmotionOptions), read_seconds(request)
-    with Charge(budget) as take:
+    with budget.charge() as take:
         data, fields = await read_image(request, recognizer.settings.max_upload_bytes, take)
         if fields:
             options = read_options(request, EmotionOptions, fields)
@@ -95,18 +93,20 @@ async def recognize_emotions(request: Request) -> Response:
     never costs the others. Only where the service could answer none of them does the whole
     request fail.
     """
-    recognizer, budget = await get_recognizer(request), await get_budget(request)
+    recognizer, budget = _parts(request)
     options, seconds = read_options(request, EmotionOptions), read_seconds(request)
     settings = recognizer.settings
-    with Charge(budget) as take:
-        images, fields = await read_images(
-            request, settings.max_batch_upload_bytes, settings.max_images, take
-        )
+    with budget.charge() as take:
+        max_bytes = settings.max_batch_upload_bytes
+        images, fields = await read_images(request, max_bytes, settings.max_images, take)
         if fields:
             options = read_options(request, EmotionOptions, fields)
         work = recognizer.answer_many(images, options, seconds)
         outcomes = await while_connected(request, work)
-    _refuse_if_all_failed(outcomes)
+    seen = [outcome for outcome in outcomes if isinstance(outcome, Recognition)]
+    statuses = {as_refusal(one).status for one in outcomes if isinstance(one, Exception)}
+    if not seen and statuses <= OUR_FAULTS and isinstance(outcomes[0], Exception):
+        raise outcomes[0]
     answer = BatchResponse(
         request_id=request.state.request_id,
         items=[
@@ -116,8 +116,12 @@ async def recognize_emotions(request: Request) -> Response:
             for outcome in outcomes
         ],
     )
-    timings = [outcome.timing_ms for outcome in outcomes if isinstance(outcome, Recognition)]
-    return _respond(answer, max(timings, key=lambda timing: timing.total, default=None))
+    slowest = max((one.timing_ms for one in seen), key=lambda timing: timing.total, default=None)
+    return _respond(answer, slowest)
+
+
+def _parts(request: Request) -> tuple[AsyncRecognizer, UploadBudget]:
+    return request.app.state.recognizer, request.app.state.upload_budget
 
 
 def _respond(answer: BaseModel, timing: Timing | None) -> Response:
@@ -127,11 +131,3 @@ def _respond(answer: BaseModel, timing: Timing | None) -> Response:
         headers=private(dict(timing)) if timing else None,
         media_type=JSON,
     )
-
-
-def _refuse_if_all_failed(outcomes: list[Recognition | Exception]) -> None:
-    """Lets callers see overload and faults in the status where no image was answered."""
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-    ours = (429, 500, 503, 504)
-    if len(failures) == len(outcomes) and all(as_refusal(one).status in ours for one in failures):
-        raise failures[0]

@@ -50,11 +50,8 @@ logger = logging.getLogger(__name__)
 class AnswerFaults:
     """Innermost middleware: answers ``HEAD`` as ``GET``, and with a problem where no handler did.
 
-    Runs inside the CORS middleware, so that error responses carry CORS headers too.
-
-    Args:
-        app: What is inside.
-        guard: Is asked about each head; streams ask it themselves.
+    Runs inside the CORS middleware, so that error responses carry CORS headers too. The guard is
+    asked about each head; streams ask it themselves.
     """
 
     def __init__(self, app: ASGIApp, guard: Guard | None = None) -> None:
@@ -66,8 +63,14 @@ class AnswerFaults:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif scope["method"] == "HEAD":
+
+            async def send_head(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    await send(message)
+                    await send({"type": "http.response.body"})  # a stream of events would go on
+
             got = {**scope, "method": "GET"}
-            await self._answer(got, receive, _without_body(send))
+            await self._answer(got, receive, send_head)
             scope["route"] = got.get("route")
         else:
             await self._answer(scope, receive, send)
@@ -94,24 +97,11 @@ class AnswerFaults:
             await response(scope, receive, send)
 
 
-def _without_body(send: Send) -> Send:
-    """Ends an answer after its head: a stream of events would go on for long."""
-
-    async def send_head(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            await send(message)
-            await send({"type": "http.response.body"})
-
-    return send_head
-
-
 class RequestContext:
-    """Outermost middleware; plain ASGI, so that streams and disconnects pass through untouched.
+    """Gives each request its id, headers, log line and count.
 
-    Args:
-        app: What is inside.
-        metrics: Counts the requests.
-        is_draining: Whether clients should open their next connection elsewhere.
+    Plain ASGI, so that streams and disconnects pass through untouched. While ``is_draining`` says
+    so, clients are told to open their next connection elsewhere.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, is_draining: Callable[[], bool]) -> None:
@@ -124,8 +114,9 @@ class RequestContext:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
-        scope.setdefault("state", {})["request_id"] = request_id
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        scope.setdefault("state", {}).update(request_id=request_id, owner=None)
         scope["path"] = _whole_path(scope["path"], scope.get("root_path", ""))
         token = REQUEST_ID.set(request_id)
         try:
@@ -192,9 +183,6 @@ class DrainBody:
 
     Closing it earlier resets it, and a client that writes its whole request before it reads, such
     as ``urllib``, never sees the answer. Where the connection stays open, the server drains it.
-
-    Args:
-        app: What is inside.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -250,7 +238,3 @@ def _log(method: str, scope: Scope, outcome: int | str, seconds: float) -> None:
     # Neither the query nor the address: a log should not tell who was looked at.
     path = quote(scope["path"])  # a line break in it forges no log line
     logger.info("%s %s %s %.1f ms", method, path, outcome, 1000 * seconds)
-
-
-def _request_id(sent: str) -> str:
-    return sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""Problems in the API's description."""
+"""What FastAPI cannot see in a function's signature: problems and bodies, for the description."""
 
 from http import HTTPStatus
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ferserve import errors
-from ferserve.api.problems import type_of
-from ferserve.schemas import ProblemDetails
+from ferserve.api.problems import document_of, problem_of
 
 GUARDED = (errors.Unauthorized, errors.RateLimited, errors.NotReady)
 """What every call can be answered."""
@@ -26,63 +25,54 @@ UPLOADS = (
 
 IMAGE = (errors.TooManyPixels, errors.UndecodableImage, errors.ImageTooSmall)
 
-_REQUEST_ID_HEADER = {
-    "X-Request-ID": {"description": "As sent, or made up.", "schema": {"type": "string"}}
-}
 _HEADERS = {
-    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
-    "WWW-Authenticate": {"description": "Always `Bearer`.", "schema": {"type": "string"}},
+    name: {"description": description, "schema": {"type": kind}}
+    for name, kind, description in (
+        ("X-Request-ID", "string", "As sent, or made up."),
+        ("Retry-After", "integer", "Seconds to wait."),
+        ("WWW-Authenticate", "string", "Always `Bearer`."),
+        ("Server-Timing", "string", "Where the time went, milliseconds: `decode;dur=1.2, …`."),
+    )
 }
+
+SERVER_TIMING: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"Server-Timing": _HEADERS["Server-Timing"]}}
+}
+"""Describes the header of an answer about faces."""
 
 
 def openapi_responses(
-    *kinds: type[errors.Refusal],
-    document: type[ProblemDetails] = ProblemDetails,
-    instance: str = "/v1/emotion",
+    *kinds: type[errors.Refusal], path: str = "/v1/emotion"
 ) -> dict[int | str, dict[str, Any]]:
-    """Describes the problems an operation can answer, one example for each code.
-
-    Args:
-        *kinds: The problems.
-        document: What the operation answers them with.
-        instance: The path in the examples.
-    """
+    """Describes the problems that an operation of a path can answer, one example for each code."""
+    document = document_of(path)
     schema = document.model_json_schema(mode="serialization")
     responses: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
-        content: dict[str, Any] = {document.media_type: {"schema": schema, "examples": {}}}
         response = responses.setdefault(
             kind.status,
             {
                 "description": HTTPStatus(kind.status).phrase,
-                "content": content,
-                "headers": {**_REQUEST_ID_HEADER},
+                "content": {document.media_type: {"schema": schema, "examples": {}}},
+                "headers": {},
             },
         )
-        example = document(
-            type=type_of(kind.code),
-            title=kind.title,
-            status=kind.status,
-            detail=kind.title,
-            instance=instance,
-            code=kind.code,
-            request_id="0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f",
-        )
+        example = problem_of(kind(kind.title), document, path, "0f1d6f0c7a5b4f0e8f3f0a1b2c3d4e5f")
         response["content"][document.media_type]["examples"][kind.code] = {
             "summary": kind.title,
             "value": example.model_dump(),
         }
-        response["headers"] |= {name: _HEADERS[name] for name in kind.headers}
+        response["headers"] |= {name: _HEADERS[name] for name in ("X-Request-ID", *kind.headers)}
     return responses
 
 
-def form_body(fields: type[BaseModel], name: str, file: dict[str, Any]) -> dict[str, Any]:
-    """Describes a form with files, ``name``, and the fields of a model."""
+def form_body(
+    fields: type[BaseModel], name: str, file: dict[str, Any], kind: str = "multipart/form-data"
+) -> dict[str, Any]:
+    """Describes a form, or a document, with a file called ``name`` and the fields of a model."""
     schema = inline_schema(fields)
     properties = {name: file, **schema["properties"]}
-    return {
-        "multipart/form-data": {"schema": schema | {"required": [name], "properties": properties}}
-    }
+    return {kind: {"schema": schema | {"required": [name], "properties": properties}}}
 
 
 def inline_schema(model: type[BaseModel]) -> dict[str, Any]:

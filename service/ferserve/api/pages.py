@@ -47,9 +47,6 @@ async def get_page() -> HTMLResponse:
 class PageFiles(StaticFiles):
     """The page's scripts, styles and pictures; ``make site`` builds those of the private mode."""
 
-    def __init__(self) -> None:
-        super().__init__(directory=WEB / "static")
-
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Returns a file; browsers ask each time, so that no two versions of the page mix."""
         response = await super().get_response(path, scope)

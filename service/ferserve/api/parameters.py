@@ -4,20 +4,29 @@ FastAPI does both from a function's signature; solving one with the five options
 all the time that the service adds to a small request. Where both are wrong, the query is named.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import HTTPConnection
 
-from ferserve.api.calls import TIMEOUT_HEADER, TimeoutHeader, seconds
 from ferserve.api.openapi import inline_schema
-from ferserve.errors import MalformedRequest
+from ferserve.errors import InvalidParameter, MalformedRequest
+from ferserve.schemas import describe_faults
 
 Options = TypeVar("Options", bound=BaseModel)
 
-_TIMEOUT: TypeAdapter[int | None] = TypeAdapter(TimeoutHeader)
+TIMEOUT = "X-Request-Timeout-Ms"
+
+
+class Deadline(BaseModel):
+    """The time that a caller has."""
+
+    milliseconds: int = Field(
+        validation_alias=TIMEOUT,
+        ge=1,
+        description="Shortens the service's own limit, from a whole upload to its answer, ms.",
+    )
 
 
 def read_options(
@@ -26,7 +35,7 @@ def read_options(
     """Returns the options in the query and in the other fields of a body.
 
     Raises:
-        RequestValidationError: One is not as described, or is unknown in the query.
+        InvalidParameter: One is not as described, or is unknown in the query.
         MalformedRequest: One comes twice, differs between query and body, or is unknown in the
             body.
     """
@@ -36,14 +45,15 @@ def read_options(
             known = ", ".join(kind.model_fields)
             raise MalformedRequest(f"{name[:40]!r} is an unknown field; the options are: {known}")
     query = once(connection.query_params.multi_items(), "query")
-    asked = _validated(kind, "query", query)
-    if not sent:
-        return asked
-    in_body = _validated(kind, "body", sent)
+    try:
+        asked = kind.model_validate(query)
+        in_body = kind.model_validate(sent) if sent else asked
+    except ValidationError as error:
+        raise InvalidParameter(describe_faults(error)) from None
     for name in query.keys() & sent.keys():
         if getattr(asked, name) != getattr(in_body, name):
             raise MalformedRequest(f"{name}: has one value in the query and another in the body")
-    return kind.model_validate(query | sent)
+    return kind.model_validate(query | sent) if sent else asked
 
 
 def once(fields: Iterable[tuple[str, Any]], place: str = "body") -> dict[str, Any]:
@@ -60,52 +70,34 @@ def once(fields: Iterable[tuple[str, Any]], place: str = "body") -> dict[str, An
     return found
 
 
-def _validated(kind: type[Options], place: str, values: dict[str, Any]) -> Options:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise _refusal(place, error) from None
-
-
 def read_seconds(connection: HTTPConnection) -> float | None:
     """Returns the time that a caller has: the header ``X-Request-Timeout-Ms``, in seconds.
 
     Raises:
-        RequestValidationError: It is not as described.
+        InvalidParameter: It is not as described.
     """
-    sent = connection.headers.get(TIMEOUT_HEADER)
+    sent = connection.headers.get(TIMEOUT)
     if sent is None:
         return None
     try:
-        return seconds(_TIMEOUT.validate_python(sent))
+        # However many digits it has: no setting allows a day.
+        return min(Deadline.model_validate({TIMEOUT: sent}).milliseconds, 86_400_000) / 1000
     except ValidationError as error:
-        raise _refusal("header", error, TIMEOUT_HEADER) from None
+        raise InvalidParameter(describe_faults(error)) from None
 
 
-def describe_parameters(kind: type[BaseModel]) -> dict[str, Any]:
+def describe_parameters(kind: type[BaseModel] | None = None) -> dict[str, Any]:
     """Describes what ``read_options`` and ``read_seconds`` take, as ``openapi_extra``."""
-    options = inline_schema(kind)["properties"]
-    timeout = {"title": TIMEOUT_HEADER, **_TIMEOUT.json_schema()}
+    options = inline_schema(kind)["properties"] if kind else {}
     return {
         "parameters": [
-            *(_parameter("query", name, schema) for name, schema in options.items()),
-            _parameter("header", TIMEOUT_HEADER, timeout),
+            {
+                "name": name,
+                "in": "header" if name == TIMEOUT else "query",
+                "required": False,
+                "schema": schema,
+                "description": schema["description"],
+            }
+            for name, schema in (options | inline_schema(Deadline)["properties"]).items()
         ]
     }
-
-
-def _parameter(place: str, name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": place,
-        "required": False,
-        "schema": schema,
-        "description": schema["description"],
-    }
-
-
-def _refusal(place: str, error: ValidationError, *names: str) -> RequestValidationError:
-    faults = error.errors(include_url=False, include_input=False)
-    return RequestValidationError(
-        [{**fault, "loc": (place, *names, *fault["loc"])} for fault in faults]
-    )

@@ -1,17 +1,17 @@
 """Refusals, and whatever else goes wrong, as problems (RFC 9457): the one handler for all."""
 
 import logging
-from typing import Any
+from typing import ClassVar
 from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import computed_field
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.routing import Match
 
-from ferserve import deepface, inference_protocol
 from ferserve.errors import (
     InternalError,
     InvalidParameter,
@@ -24,56 +24,80 @@ from ferserve.schemas import ProblemDetails
 
 logger = logging.getLogger(__name__)
 
-
 HANDLED = (Refusal, HTTPException, RequestValidationError)
 """What the application itself answers; the outermost middleware answers whatever else there is."""
 
-_KIND_OF_STATUS: dict[int, type[Refusal]] = {
-    400: MalformedRequest,
-    404: NotFound,
-    405: MethodNotAllowed,
-}
+_OF_THE_FRAMEWORK = {kind.status: kind for kind in (MalformedRequest, NotFound, MethodNotAllowed)}
+
+
+class AnalyzeProblem(ProblemDetails):
+    """A problem with the member that DeepFace's clients read, and those of `/v2`."""
+
+    @computed_field(description="The same as `detail`.")  # type: ignore[prop-decorator]
+    @property
+    def error(self) -> str:
+        """The only member of such an error elsewhere."""
+        return self.detail
+
+
+class InferenceProblem(AnalyzeProblem):
+    """An error of `/v2`, as plain JSON: KServe's client shows no message of any other type."""
+
+    media_type: ClassVar[str] = "application/json"
+
+
+def document_of(path: str) -> type[ProblemDetails]:
+    """Returns the form of the problems of a path."""
+    if path == "/analyze":
+        return AnalyzeProblem
+    return InferenceProblem if f"{path}/".startswith("/v2/") else ProblemDetails
 
 
 def as_refusal(error: Exception) -> Refusal:
     """Turns any error into what a caller may see; of our own faults that is no detail."""
     if isinstance(error, Refusal) and not isinstance(error, InternalError):
         return error
-    if isinstance(error, RequestValidationError):
-        return InvalidParameter("; ".join(_describe(fault) for fault in error.errors()))
+    if isinstance(error, RequestValidationError):  # named are the parameter and the rule
+        faults = ((".".join(map(str, fault["loc"][1:])), fault["msg"]) for fault in error.errors())
+        return InvalidParameter("; ".join(f"{name}: {rule}" for name, rule in faults))
     if isinstance(error, HTTPException):
-        return _KIND_OF_STATUS.get(error.status_code, InternalError)(str(error.detail))
+        return _OF_THE_FRAMEWORK.get(error.status_code, InternalError)(str(error.detail))
     return InternalError("the service's log has more under this request_id")
 
 
 def describe(request: HTTPConnection, error: Exception) -> ProblemDetails:
     """Describes any error to the caller of a request or a stream; logs what is our fault."""
     refusal = as_refusal(error)
+    instance = quote(request.scope["path"])  # as in a URI: a line break in it forges no log line
     if isinstance(refusal, InternalError):
         method = request.scope.get("method", "WS")
-        logger.error("%s %s failed", method, _path(request), exc_info=error)
+        logger.error("%s %s failed", method, instance, exc_info=error)
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    is_deepface = path == deepface.PATH
-    document = deepface.AnalyzeProblem if is_deepface else inference_protocol.problem_document(path)
+    return problem_of(refusal, document_of(path), instance, request.state.request_id)
+
+
+def problem_of(
+    refusal: Refusal, document: type[ProblemDetails], instance: str, request_id: str
+) -> ProblemDetails:
+    """Writes a refusal into a document."""
     return document(
-        type=type_of(refusal.code),
+        type=f"urn:ferserve:problem:{refusal.code}",
         title=refusal.title,
         status=refusal.status,
         detail=refusal.detail,
-        instance=_path(request),
+        instance=instance,
         code=refusal.code,
-        request_id=request.state.request_id,
+        request_id=request_id,
     )
 
 
 async def handle(request: Request, error: Exception) -> JSONResponse:
     """Answers any error: as ``application/problem+json``, and as its clients expect on ``/v2``."""
     content = describe(request, error)
-    refusal = as_refusal(error)
-    headers = dict(refusal.headers)
+    headers = dict(as_refusal(error).headers)
     if isinstance(error, HTTPException):
         headers.update(error.headers or {})
-    if isinstance(refusal, MethodNotAllowed):
+    if content.code == MethodNotAllowed.code:
         headers["Allow"] = ", ".join(_allowed_methods(request))
     return JSONResponse(
         content.model_dump(),
@@ -81,11 +105,6 @@ async def handle(request: Request, error: Exception) -> JSONResponse:
         headers=headers,
         media_type=content.media_type,
     )
-
-
-def _path(request: HTTPConnection) -> str:
-    """The path as in a URI, so that a line break in it forges no log line."""
-    return quote(request.scope["path"])
 
 
 def _allowed_methods(request: Request) -> list[str]:
@@ -99,14 +118,3 @@ def _allowed_methods(request: Request) -> list[str]:
         )
     ]
     return ["GET", "HEAD", *allowed[1:]] if "GET" in allowed else allowed
-
-
-def type_of(code: str) -> str:
-    """Returns the URI of a kind of problem."""
-    return f"urn:ferserve:problem:{code}"
-
-
-def _describe(fault: dict[str, Any]) -> str:
-    """Names the parameter and the rule, never the value."""
-    name = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
-    return f"{name}: {fault['msg']}"

@@ -38,12 +38,7 @@ TOO_MANY, TRY_AGAIN = 1008, 1013
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """HTTP/1.1 with limits on heads, on pipelining, and on the number of connections.
-
-    Args:
-        max_connections: Most connections, those of WebSockets included.
-        **options: Those of uvicorn.
-    """
+    """HTTP/1.1 with limits on heads, on pipelining, and on connections, WebSockets included."""
 
     def __init__(self, *, max_connections: int, **options: Any) -> None:
         super().__init__(**options)
@@ -111,12 +106,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket whose unfinished messages are charged, with a limit on their number.
-
-    Args:
-        budget: Shared with the bodies of requests.
-        **options: Those of uvicorn.
-    """
+    """A WebSocket whose unfinished messages are charged, with a limit on their number."""
 
     def __init__(self, *, budget: UploadBudget, **options: Any) -> None:
         super().__init__(**options)

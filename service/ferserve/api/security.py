@@ -2,17 +2,16 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from hmac import compare_digest
-from ipaddress import IPv6Address, ip_address
-from typing import Annotated
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.params import Depends as Dependency
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyHeader, HTTPBearer
 from limits import RateLimitItem, parse_many
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
@@ -33,36 +32,18 @@ MAX_CONTENT_TYPE = 1024
 STREAM_SHARE = 4
 """One caller holds at most this part of all streams."""
 
-_KEY_HEADER = APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", auto_error=False)
-_BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False)
-
-
-class ApiKeys:
-    """The keys that may call; holds their hashes only."""
-
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = [sha256(key.encode()).digest() for key in keys]
-
-    def find(self, presented: str) -> str | None:
-        """Returns a name for the key, or None for one that is not known.
-
-        Takes the same time for every key: hashes have one length, and all are compared.
-        """
-        digest = sha256(presented.encode()).digest()
-        matches = [compare_digest(digest, known) for known in self._digests]
-        return f"key {matches.index(True)}" if any(matches) else None
+_DESCRIBED = [
+    Security(APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", auto_error=False)),
+    Security(HTTPBearer(scheme_name="Bearer", auto_error=False)),
+]
+"""For the API's description; ``presented_key`` reads them."""
 
 
 class Guard:
-    """Lets a request pass or refuses it, before its body is read.
-
-    Args:
-        settings: Keys, limits, origins and hosts.
-    """
+    """Lets a request pass or refuses it, before its body is read."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = ApiKeys(key.get_secret_value() for key in settings.api_keys)
-        self._needs_key = bool(settings.api_keys)
+        self._digests = [_digest(key.get_secret_value()) for key in settings.api_keys]
         self._origins = frozenset(settings.cors_origins)
         self._hosts = frozenset(settings.allowed_hosts)
         rate = settings.rate_limit
@@ -72,53 +53,43 @@ class Guard:
         self._max_streams = max(1, settings.max_streams // STREAM_SHARE)
 
     def dependencies(self, *, counts: bool) -> list[Dependency]:
-        """Returns dependencies of routes that ask for a key, where there are keys.
+        """Returns dependencies of routes that ask for a key and count calls, where that is set."""
 
-        Args:
-            counts: Whether calls are counted, where there are limits.
-        """
+        async def admit(request: Request) -> None:
+            await self.admit(request, presented_key(request.headers), counts=counts)
 
-        async def with_key(
-            request: Request,
-            key: Annotated[str | None, Security(_KEY_HEADER)],
-            bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
-        ) -> None:
-            presented = key or (bearer.credentials if bearer else None)
-            await self.admit(request, presented, counts=counts)
-
-        async def without_key(request: Request) -> None:
-            await self.admit(request, None)
-
-        if self._needs_key:
-            return [Depends(with_key)]
-        return [Depends(without_key)] if self._limits and counts else []
+        if self._digests:
+            return [*_DESCRIBED, Depends(admit)]
+        return [Depends(admit)] if self._limits and counts else []
 
     async def admit(
         self, connection: HTTPConnection, presented: str | None, *, counts: bool = True
     ) -> str:
-        """Counts a call and asks for its key, where there are keys.
+        """Counts a call, asks for its key, where there are keys, and returns the caller's name.
 
-        Args:
-            connection: Tells the address of a caller without a key; its state gets ``owner``, the
-                name of the key.
-            presented: The key that the caller sent.
-            counts: Whether the call is counted.
-
-        Returns:
-            A name for the caller.
+        The connection's state gets ``owner``, the name of the key.
 
         Raises:
             RateLimited: It is one too many.
             Unauthorized: The key is none of the service's.
         """
-        key = self._keys.find(presented) if presented else None
+        key = self.find_key(presented or "")
         caller = key or _address(connection)
         if counts:
             await self.count(caller)  # who guesses keys is counted too
-        if self._needs_key and not key:
+        if self._digests and not key:
             raise Unauthorized("send one of the service's keys as X-API-Key or as a Bearer token")
         connection.state.owner = key
         return caller
+
+    def find_key(self, presented: str) -> str | None:
+        """Returns a name for a key, or None for one that is not known.
+
+        Takes the same time for every key: hashes have one length, and all are compared.
+        """
+        digest = _digest(presented)
+        matches = [compare_digest(digest, known) for known in self._digests]
+        return f"key {matches.index(True)}" if any(matches) else None
 
     async def count(self, caller: str) -> None:
         """Counts one request, or one frame of a stream, in this process.
@@ -151,9 +122,7 @@ class Guard:
     def check_head(self, headers: Mapping[str, str], *, acts: bool) -> None:
         """Refuses what a page of a stranger can make a browser send, and heads that cost time.
 
-        Args:
-            headers: Of a request or a handshake.
-            acts: Whether it does more than read.
+        What ``acts`` does more than read.
 
         Raises:
             ForbiddenOrigin: It is another page, or another name of this host.
@@ -188,32 +157,36 @@ class Guard:
             ForbiddenOrigin: It is another page.
         """
         site, sent = headers.get("sec-fetch-site"), headers.get("origin")
-        if (
-            "*" in self._origins
-            or site in ("same-origin", "none")
-            or not (site or sent is not None)
-        ):
+        is_no_page = not site and sent is None
+        if is_no_page or site in ("same-origin", "none") or "*" in self._origins:
             return
         try:
             origin = web_origin(sent or "")
-            host = headers.get("host", "")
             scheme = origin.partition(":")[0]
-            if origin in self._origins or origin == web_origin(f"{scheme}://{host}"):
+            if origin in self._origins or origin == web_origin(f"{scheme}://{headers['host']}"):
                 return
-        except ValueError:
+        except (KeyError, ValueError):
             pass  # it, or the host, is none
         raise ForbiddenOrigin("FERSERVE_CORS_ORIGINS does not name the page's origin")
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """Returns the key that the headers of a request or a handshake carry."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return headers.get("x-api-key") or (token if scheme.lower() == "bearer" else None)
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode()).digest()
 
 
 def _address(connection: HTTPConnection) -> str:
     """Names a caller without a key; a household or a company has a /64 of IPv6."""
     host = connection.client.host if connection.client else "unknown"
     try:
-        address = ip_address(host.partition("%")[0])
+        address: IPv4Address | IPv6Address | IPv6Network = ip_address(host.partition("%")[0])
     except ValueError:
         return f"address {host}"
     if isinstance(address, IPv6Address):
-        if not address.ipv4_mapped:
-            return f"address {address.exploded[:19]}::/64"
-        address = address.ipv4_mapped
+        address = address.ipv4_mapped or IPv6Network((address, 64), strict=False)
     return f"address {address}"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import uvicorn
 
@@ -18,8 +18,6 @@ from ferserve import logs
 from ferserve.api.app import create_app
 from ferserve.api.protocols import BoundedHttp, BoundedWebSocket
 from ferserve.garbage import give_back_large_blocks, leave_out_start_up
-from ferserve.metrics import Metrics
-from ferserve.recognizer import AsyncRecognizer
 from ferserve.sessions import ModelError
 from ferserve.settings import Settings
 
@@ -82,18 +80,16 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_format)
     give_back_large_blocks()
     # uvicorn raises the signal anew when it is done, to end as an unprepared process would.
-    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = settings.for_listening()
-    metrics = Metrics(count_emotions=settings.metrics_emotions)
     try:
-        recognizer = AsyncRecognizer(settings, metrics)
+        app = create_app(settings)
     except ModelError as error:
         logger.critical("cannot start: %s", error)
         sys.exit(1)
-    app = create_app(settings, recognizer, metrics)
 
     def begin_drain() -> None:
-        recognizer.begin_drain()
+        app.state.recognizer.begin_drain()
         app.state.benchmarks.queue.begin_close()  # ends the event streams, which would go on
         app.state.streams.begin_close()
 
@@ -119,7 +115,3 @@ def run(settings: Settings) -> None:
     sockets = [config.bind_socket()] if settings.host == "::" else None
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets)
-
-
-def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)

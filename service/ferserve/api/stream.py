@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import cast
 
 from fastapi import APIRouter, WebSocket
@@ -12,10 +12,10 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
 from ferserve import errors
-from ferserve.api.calls import get_budget, get_recognizer
 from ferserve.api.parameters import read_options
 from ferserve.api.problems import as_refusal, describe
-from ferserve.api.security import Guard
+from ferserve.api.security import Guard, presented_key
+from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import (
     Box,
     Recognition,
@@ -69,13 +69,16 @@ async def stream_emotions(websocket: WebSocket) -> None:
         try:
             guard.check_head(websocket.headers, acts=True)
             caller = await guard.admit(websocket, _key(websocket))
-            stream = await _prepare(websocket, guard, caller)
+            stream = _prepare(websocket, guard, caller)
             held.enter_context(guard.stream(caller))
             held.enter_context(streams.place(stream))
         except Exception as error:
             streams.metrics.stream_ended("refused")
+            problem = describe(websocket, error)
+            wait = as_refusal(error).headers.get("Retry-After")
+            refusal = StreamRefusal(problem=problem, retry_after=int(wait) if wait else None)
             await websocket.accept(subprotocol)
-            await channel.close(*_refusal(websocket, error))
+            await channel.close(refusal, 4000 + problem.status, problem.code)
             return
         await websocket.accept(subprotocol)
         end = await stream.run(channel.receive, channel.send)
@@ -83,13 +86,13 @@ async def stream_emotions(websocket: WebSocket) -> None:
         await channel.close(StreamEnd(end=stream.counts), *CLOSE[end])
 
 
-async def _prepare(websocket: WebSocket, guard: Guard, caller: str) -> FrameStream:
+def _prepare(websocket: WebSocket, guard: Guard, caller: str) -> FrameStream:
     """Checks what a stream is asked for, so that a frame's problem is the frame's own.
 
     Raises:
         Refusal: There is no such stream.
     """
-    recognizer = await get_recognizer(websocket)
+    recognizer: AsyncRecognizer = websocket.app.state.recognizer
     options = read_options(websocket, StreamOptions)
     of_a_frame = options.of_a_frame()
     recognizer.check(of_a_frame)
@@ -105,20 +108,17 @@ async def _prepare(websocket: WebSocket, guard: Guard, caller: str) -> FrameStre
     return FrameStream(
         recognize,
         recognizer.settings,
-        await get_budget(websocket),
+        websocket.app.state.upload_budget,
         options.smoothing_seconds,
         websocket.app.state.metrics,
     )
 
 
 class _Channel:
-    """A WebSocket's messages as frames and answers."""
-
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
 
     async def receive(self) -> bytes | None:
-        """Returns the next frame, None after the last."""
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
             raise ConnectionError
@@ -129,17 +129,14 @@ class _Channel:
         raise errors.MalformedRequest("a text message other than 'end'")
 
     async def send(self, answer: FrameAnswer) -> None:
-        """Sends the answer to a frame."""
         await self._send(_message(self._websocket, answer))
 
     async def close(self, message: BaseModel, code: int, reason: str) -> None:
         """Sends the last message and closes the stream, if the client takes it."""
-        try:
+        with suppress(ConnectionError, WebSocketDisconnect, TimeoutError):  # nobody is left
             async with asyncio.timeout(CLOSING_SECONDS):
                 await self._send(message)
                 await self._websocket.close(code, reason)
-        except (ConnectionError, WebSocketDisconnect, TimeoutError):
-            pass  # nobody is left to be told
 
     async def _send(self, message: BaseModel) -> None:
         try:
@@ -151,43 +148,25 @@ class _Channel:
 def _message(connection: HTTPConnection, answer: FrameAnswer) -> BaseModel:
     outcome = answer.outcome
     if isinstance(outcome, Exception):
-        return StreamProblem(
-            frame=answer.frame,
-            dropped=answer.dropped,
-            problem=describe(connection, outcome),
-        )
+        problem = describe(connection, outcome)
+        return StreamProblem(frame=answer.frame, dropped=answer.dropped, problem=problem)
+    faces = [tracked(face, track) for face, track in zip(outcome.faces, answer.tracks, strict=True)]
     return StreamAnswer(
         request_id=connection.state.request_id,
         frame=answer.frame,
         dropped=answer.dropped,
-        model=outcome.model,
-        image=outcome.image,
-        faces=[
-            tracked(face, track) for face, track in zip(outcome.faces, answer.tracks, strict=True)
-        ],
-        timing_ms=outcome.timing_ms,
+        **dict(outcome) | {"faces": faces},
     )
-
-
-def _refusal(connection: HTTPConnection, error: Exception) -> tuple[StreamRefusal, int, str]:
-    problem = describe(connection, error)
-    wait = as_refusal(error).headers.get("Retry-After")
-    message = StreamRefusal(problem=problem, retry_after=int(wait) if wait else None)
-    return message, 4000 + problem.status, problem.code
 
 
 def _key(websocket: WebSocket) -> str | None:
     """Returns the key of the handshake: a header's, or a subprotocol's."""
-    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
-    key = websocket.headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
-    if key:
+    if key := presented_key(websocket.headers):
         return key
     for offered in websocket.scope["subprotocols"]:
         if offered.startswith(KEY_SUBPROTOCOL):
             encoded = offered.removeprefix(KEY_SUBPROTOCOL)
-            try:
+            with suppress(ValueError):
                 padded = encoded + "=" * (-len(encoded) % 4)
                 return base64.b64decode(padded, altchars="-_", validate=True).decode()
-            except ValueError:
-                return None
     return None

@@ -1,9 +1,15 @@
-"""A request's body → its image or its form, in memory only and never over the limit."""
+"""A request's body → its image or its form, in memory only and never over the limit.
 
+Functions that read a body are given its limit and what to charge its bytes to. They raise
+``PayloadTooLarge`` (the rest is not kept), ``UnsupportedMediaType`` for another type or encoding,
+``MalformedRequest`` where a body is not what its ``Content-Type`` says, and ``DeadlineExceeded``.
+"""
+
+import asyncio
 import base64
 import codecs
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -14,8 +20,9 @@ from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from ferserve.api.calls import upload_time
+from ferserve.api.budget import Take
 from ferserve.errors import (
+    DeadlineExceeded,
     MalformedRequest,
     PayloadTooLarge,
     TooManyImages,
@@ -46,6 +53,9 @@ QUICK_BYTES = 64 * 1024
 JSON_COPIES = 3
 """An image in JSON is held as text, as text without blanks and decoded, beside the body."""
 
+UPLOAD_SECONDS = 120
+"""Longest time from a request's head to the end of its body."""
+
 DATA_URI = re.compile(r"data:[^,]*;base64,\s*", re.IGNORECASE)
 BLANK_INSIDE = re.compile(r"(?<=[^ \t\r\n])[ \t]+(?=[^ \t\r\n])")
 STRAY = re.compile(r"[^A-Za-z0-9+/_= \t\r\n-]")
@@ -56,9 +66,6 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 Fields = list[tuple[str, str]]
 """Names and texts of a form's other fields, in order."""
 
-Take = Callable[[int], None]
-"""Is told of every part of a body before it is kept, and raises where there is no room for it."""
-
 
 def media_type(request: Request) -> str:
     """Returns the type of a request's body in small letters, without parameters."""
@@ -67,18 +74,7 @@ def media_type(request: Request) -> str:
 
 
 async def read_image(request: Request, max_bytes: int, take: Take) -> tuple[bytes, Fields]:
-    """Reads the image of a request in any of the three forms, and a form's other fields.
-
-    Args:
-        request: Its body has not been read.
-        max_bytes: Largest body.
-        take: See ``Take``.
-
-    Raises:
-        UnsupportedMediaType: The body is of none of the three forms.
-        PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
-        MalformedRequest: The body is empty or is not what its ``Content-Type`` says.
-    """
+    """Reads the image of a request in any of the three forms, and a form's other fields."""
     kind = media_type(request)
     fields: Fields = []
     if kind == FORM:
@@ -107,17 +103,8 @@ async def read_images(
 ) -> tuple[list[bytes], Fields]:
     """Reads the images of a batch, the fields ``files`` of a form, in order, and its other fields.
 
-    Args:
-        request: Its body has not been read.
-        max_bytes: Largest body.
-        max_images: Most images.
-        take: See ``Take``.
-
     Raises:
-        UnsupportedMediaType: The body is no multipart form.
-        PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
         TooManyImages: There are more than ``max_images``.
-        MalformedRequest: There is no image, or the body is not what its ``Content-Type`` says.
     """
     if media_type(request) != FORM:
         raise UnsupportedMediaType(f"send multipart/form-data with one or more fields {FILES!r}")
@@ -135,55 +122,33 @@ async def read_form(
 ) -> list[tuple[str, bytes]]:
     """Reads the parts of a ``multipart/form-data`` request: names and contents, in order.
 
-    Args:
-        request: Its body has not been read.
-        max_bytes: Largest body.
-        take: See ``Take``.
-        seconds: Longest time, where it is not the usual one.
-
-    Raises:
-        PayloadTooLarge: The body is larger than ``max_bytes``; the rest was not kept.
-        UnsupportedMediaType: The body or a part is encoded in a way that is not taken.
-        MalformedRequest: The body is not what its ``Content-Type`` says.
-        DeadlineExceeded: It took too long.
+    Larger parts go to no temporary file, as those of Starlette's parser would. Without ``seconds``
+    it may take the usual time.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise MalformedRequest("the Content-Type has no multipart boundary")
-    form = _Form()
     try:
-        parser = form.parser(boundary)
-        async with upload_time(seconds):
-            async for chunk in _chunks(request, max_bytes, take):
-                parser.write(chunk)
-        parser.finalize()
+        form = _Form(boundary)
+        await _read(request, max_bytes, take, form.parser.write, seconds)
+        form.parser.finalize()
     except FormParserError as error:
         raise MalformedRequest("the multipart body is broken") from error
-    return form.finished()
+    if not form.complete:
+        raise MalformedRequest("the multipart body ends early")
+    return [(part.name, part.decoded()) for part in form.parts[1:]]
 
 
 async def read_body(request: Request, max_bytes: int, take: Take) -> bytes:
-    """Reads a body as it is, but for a byte order mark, with which some write JSON.
-
-    Raises:
-        PayloadTooLarge: It is larger than ``max_bytes``; the rest was not kept.
-        UnsupportedMediaType: It is compressed.
-        DeadlineExceeded: It took too long.
-    """
+    """Reads a body as it is, but for a byte order mark, with which some write JSON."""
     body = BytesIO()  # gives its bytes away without a copy
-    async with upload_time():
-        async for chunk in _chunks(request, max_bytes, take):
-            body.write(chunk)
+    await _read(request, max_bytes, take, body.write)
     return body.getvalue().removeprefix(codecs.BOM_UTF8)
 
 
 async def read_json(request: Request, max_bytes: int, take: Take) -> bytes:
-    """Reads a body that will be parsed, and charges what that takes.
-
-    Raises:
-        MalformedRequest: It has more than ``MAX_VALUES`` values.
-    """
+    """Reads a body to be parsed, of at most ``MAX_VALUES`` values, and charges its copies."""
     body = await read_body(request, max_bytes, take)
     take(JSON_COPIES * len(body))
     if sum(body.count(sign) for sign in b"[{,") > MAX_VALUES:
@@ -191,7 +156,13 @@ async def read_json(request: Request, max_bytes: int, take: Take) -> bytes:
     return body
 
 
-async def _chunks(request: Request, max_bytes: int, take: Take) -> AsyncIterator[bytes]:
+async def _read(
+    request: Request,
+    max_bytes: int,
+    take: Take,
+    write: Callable[[bytes], object],
+    seconds: float | None = None,
+) -> None:
     coding = request.headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("identity", ""):
         raise UnsupportedMediaType(
@@ -203,12 +174,16 @@ async def _chunks(request: Request, max_bytes: int, take: Take) -> AsyncIterator
     if declared.isdecimal() and int(declared) > max_bytes:
         raise too_large
     total = 0
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > max_bytes:
-            raise too_large
-        take(len(chunk))
-        yield chunk
+    try:
+        async with asyncio.timeout(seconds or UPLOAD_SECONDS):
+            async for chunk in request.stream():
+                total += len(chunk)
+                if total > max_bytes:
+                    raise too_large
+                take(len(chunk))
+                write(chunk)
+    except TimeoutError:
+        raise DeadlineExceeded("the upload took too long") from None
 
 
 def _texts(parts: list[tuple[str, bytes]], files: str) -> Fields:
@@ -216,11 +191,7 @@ def _texts(parts: list[tuple[str, bytes]], files: str) -> Fields:
 
 
 def the_file(parts: list[tuple[str, bytes]]) -> bytes:
-    """Returns the content of the one part ``file``.
-
-    Raises:
-        MalformedRequest: There is none, or several.
-    """
+    """Returns the content of the one part ``file``; several, or none, are a malformed request."""
     files = [content for name, content in parts if name == FIELD]
     if len(files) != 1:
         raise MalformedRequest(f"the multipart body needs one field {FIELD!r}; it has {len(files)}")
@@ -244,22 +215,12 @@ class _Part:
 
 
 class _Form:
-    """Collects the parts of a multipart body; larger ones go to no temporary file.
+    """Collects the parts of a multipart body; its parser bounds the headers of a part itself."""
 
-    The parser bounds number and length of a part's headers itself.
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[_Part] = []
-        self._complete = False
+    def __init__(self, boundary: bytes) -> None:
+        self.parts: list[_Part] = []
+        self.complete = False
         self._header_name = self._header_value = b""
-
-    def parser(self, boundary: bytes) -> MultipartParser:
-        """Returns a parser that fills this form.
-
-        Raises:
-            FormParserError: No body can have this boundary.
-        """
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
@@ -268,27 +229,15 @@ class _Form:
             "on_part_data": self._on_part_data,
             "on_end": self._on_end,
         }
-        parser = MultipartParser(boundary, callbacks)
+        self.parser = MultipartParser(boundary, callbacks)
         # RFC 2046 allows a preamble, and blanks after the boundary. The parser takes neither at the
         # first boundary, so it gets one more before, whose part is whatever precedes the form.
-        parser.write(b"--" + boundary + b"\r\n\r\n\r\n")
-        return parser
-
-    def finished(self) -> list[tuple[str, bytes]]:
-        """Returns names and contents of the parts.
-
-        Raises:
-            MalformedRequest: The body ended early, or a part is not in base64 as it says.
-            UnsupportedMediaType: A part is encoded in another way.
-        """
-        if not self._complete:
-            raise MalformedRequest("the multipart body ends early")
-        return [(part.name, part.decoded()) for part in self._parts[1:]]
+        self.parser.write(b"--" + boundary + b"\r\n\r\n\r\n")
 
     def _on_part_begin(self) -> None:
-        if len(self._parts) > MAX_PARTS:
+        if len(self.parts) > MAX_PARTS:
             raise MalformedRequest(f"the multipart body has more than {MAX_PARTS} parts")
-        self._parts.append(_Part())
+        self.parts.append(_Part())
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -300,16 +249,16 @@ class _Form:
         header = self._header_name.lower()
         if header == b"content-disposition":
             _, options = parse_options_header(self._header_value)
-            self._parts[-1].name = options.get(b"name", b"").decode(errors="replace")
+            self.parts[-1].name = options.get(b"name", b"").decode(errors="replace")
         elif header == b"content-transfer-encoding":
-            self._parts[-1].encoding = self._header_value.decode("latin-1").strip().lower()
+            self.parts[-1].encoding = self._header_value.decode("latin-1").strip().lower()
         self._header_name = self._header_value = b""
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._parts[-1].content.write(data[start:end])
+        self.parts[-1].content.write(data[start:end])
 
     def _on_end(self) -> None:
-        self._complete = True
+        self.complete = True
 
 
 def _from_json(body: bytes) -> bytes:
