@@ -26,12 +26,19 @@ _NO_REFERENCES = (
 )
 
 
+_MAX_ACTIONS = 1000
+"""Most characters of such a list: each word becomes an object."""
+
 _NO_EFFECT = "Changes nothing: the crop is the one the networks were trained for."
 
 
 def _split(actions: object) -> object:
     """Forms carry the list as text, in any of Python's and JSON's spellings."""
-    return re.findall(r"\w+", actions) if isinstance(actions, str) else actions
+    if not isinstance(actions, str):
+        return actions
+    if len(actions) > _MAX_ACTIONS:
+        raise ValueError(f"has more than {_MAX_ACTIONS} characters")
+    return re.findall(r"\w+", actions)
 
 
 class AnalyzeOptions(BaseModel):
@@ -66,8 +73,8 @@ class AnalyzeOptions(BaseModel):
         others = sorted(set(self.actions) - {"emotion"})
         if others or not self.actions:
             raise InvalidParameter(
-                f"actions: only emotion is offered, not {', '.join(others) or 'nothing'}; the "
-                "service estimates no age, gender or race"
+                f"actions: only emotion is offered, not {', '.join(others)[:200] or 'nothing'}; "
+                "the service estimates no age, gender or race"
             )
         if self.anti_spoofing:
             raise InvalidParameter("anti_spoofing: the service cannot tell a photo from a person")

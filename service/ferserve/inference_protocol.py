@@ -32,7 +32,9 @@ _OTHER_VALUES = 1000
 _SHOWN_FAULTS = 3
 
 Parameters = dict[str, bool | int | float | str]
-Shape = Annotated[list[StrictInt], Field(description="Rows first; -1 is any number.")]
+Shape = Annotated[
+    list[StrictInt], Field(description="Rows first; -1 is any number.", fail_fast=True)
+]
 
 
 class InferenceProblem(ProblemDetails):
@@ -146,8 +148,10 @@ class InferenceRequest(BaseModel):
 
     id: str | None = Field(default=None, description="Stands in the answer, too.")
     parameters: Parameters = Field(default={}, description="Are ignored.")
-    inputs: list[RequestInput]
-    outputs: list[RequestedOutput] = Field(default=[], description="Without it, all.")
+    inputs: list[RequestInput] = Field(fail_fast=True)
+    outputs: list[RequestedOutput] = Field(
+        default=[], description="Without it, all.", fail_fast=True
+    )
 
 
 class ResponseOutput(BaseModel):
@@ -207,7 +211,7 @@ def read_request(body: bytes, max_faces: int) -> tuple[InferenceRequest, NDArray
     # can take thirty times the memory of the text that they are made from.
     if sum(body.count(sign) for sign in b"[{,:") > max_faces * _VALUES_PER_FACE + _OTHER_VALUES:
         raise InvalidParameter(_too_many(max_faces))
-    if body.count(b":") > _OTHER_VALUES:  # a fault in each of many fields takes a kilobyte
+    if body.count(b":") + body.count(b"{") > _OTHER_VALUES:  # a fault in each takes a kilobyte
         raise MalformedRequest(f"the body has more than {_OTHER_VALUES} named values")
     try:
         request = InferenceRequest.model_validate_json(body)

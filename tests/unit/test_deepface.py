@@ -18,6 +18,7 @@ from ferserve.schemas import (
     Recognition,
     Timing,
 )
+from pydantic import ValidationError
 
 
 def options_of(fields: dict) -> AnalyzeOptions:
@@ -85,6 +86,11 @@ def test_actions_are_read_in_every_spelling(actions):
 def test_what_is_not_offered_is_refused(fields, reason):
     with pytest.raises(InvalidParameter, match=reason):
         options_of(fields)
+
+
+def test_a_list_without_end_is_refused():
+    with pytest.raises(ValidationError, match="more than 1000 characters"):
+        options_of({"actions": 9999 * "emotion "})
 
 
 def test_options_of_forms_are_text():

@@ -21,6 +21,7 @@ from ferserve.api.uploads import (
     media_type,
     read_form,
     read_json,
+    read_text,
     the_file,
 )
 from ferserve.benchmark.jobs import Job
@@ -201,7 +202,7 @@ async def _on_upload(request: Request, benchmarks: Benchmarks, take: Take) -> Jo
     for name, content in parts:
         if name == FIELD:
             continue
-        value = content.decode("utf-8", "replace")
+        value = read_text(name, content)
         if name == "compare":  # once for each name, or once with commas
             fields.setdefault(name, []).extend(part.strip() for part in value.split(","))
         elif name in fields:

@@ -29,6 +29,7 @@ from ferserve.api.uploads import (
     read_body,
     read_form,
     read_json,
+    read_text,
 )
 from ferserve.deepface import (
     PATH,
@@ -99,7 +100,7 @@ async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
     kind = media_type(request)
     if kind == FORM:
         return once(
-            (name, content if name in NAMES else content.decode(errors="replace"))
+            (name, content if name in NAMES else read_text(name, content))
             for name, content in await read_form(request, max_bytes, take)
         )
     if kind == JSON:

@@ -40,6 +40,12 @@ MAX_PARTS = 1000
 MAX_VALUES = 1000
 """Most values in a JSON body: they can take thirty times the memory of their text."""
 
+MAX_TEXT_BYTES = 8 * 1024
+"""Longest text of a form's field: answers repeat it where it is wrong."""
+
+MAX_ENCODED_BYTES = 20 * 1024 * 1024
+"""Largest part in base64, which takes five times its memory."""
+
 QUICK_BYTES = 64 * 1024
 """Up to here, parsing a body costs less than handing it to a thread."""
 
@@ -152,10 +158,14 @@ async def read_form(
     if not boundary:
         raise MalformedRequest("the Content-Type has no multipart boundary")
     form = _Form()
+    delimiters = 0
     try:
         parser = form.parser(boundary)
         async with upload_time(seconds):
             async for chunk in _chunks(request, max_bytes, take):
+                delimiters += chunk.count(b"\r\n--" + boundary)  # those, too, that begin no part
+                if delimiters > MAX_PARTS + 1:
+                    raise MalformedRequest(f"the multipart body has more than {MAX_PARTS} parts")
                 parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
@@ -212,7 +222,18 @@ async def _chunks(request: Request, max_bytes: int, take: Take) -> AsyncIterator
 
 
 def _texts(parts: list[tuple[str, bytes]], files: str) -> Fields:
-    return [(name, content.decode(errors="replace")) for name, content in parts if name != files]
+    return [(name, read_text(name, content)) for name, content in parts if name != files]
+
+
+def read_text(name: str, content: bytes) -> str:
+    """Returns the text of a form's field.
+
+    Raises:
+        MalformedRequest: It is longer than that of any option.
+    """
+    if len(content) > MAX_TEXT_BYTES:
+        raise MalformedRequest(f"{name[:40]}: has more than {MAX_TEXT_BYTES} bytes")
+    return content.decode(errors="replace")
 
 
 def the_file(parts: list[tuple[str, bytes]]) -> bytes:
@@ -237,6 +258,8 @@ class _Part:
         if self.encoding in ("", "7bit", "8bit", "binary"):
             return self.content.getvalue()
         if self.encoding == "base64":
+            if self.content.tell() > MAX_ENCODED_BYTES:
+                raise PayloadTooLarge(f"a part in base64 has more than {MAX_ENCODED_BYTES} bytes")
             return decode_base64(self.name, self.content.getvalue().decode("latin-1"))
         raise UnsupportedMediaType(
             f"{self.name}: Content-Transfer-Encoding: {self.encoding[:40]} is not supported"
@@ -279,6 +302,7 @@ class _Form:
 
         Raises:
             MalformedRequest: The body ended early, or a part is not in base64 as it says.
+        PayloadTooLarge: A part in base64 is too large.
             UnsupportedMediaType: A part is encoded in another way.
         """
         if not self._complete:
@@ -340,6 +364,8 @@ def decode_base64(name: str, text: str) -> bytes:
         start = header.end()
     blank = BLANK_INSIDE.search(text, start) if " " in text or "\t" in text else None
     try:
+        if not text.isascii():  # each character has four bytes then: before there are copies
+            raise ValueError
         # Blanks are deleted in place: splitting the text would make an object of every word.
         encoded = text[start:].encode("ascii").translate(_STANDARD, b" \t\r\n").rstrip(b"=")
         if not blank:
