@@ -107,6 +107,9 @@ class FaceDetector:
                 f" {sorted(present)}"
             )
         self._session = session
+        # ONNX Runtime would keep the 70 MB that a look in full size takes.
+        self._at_full_size = ort.RunOptions()
+        self._at_full_size.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.max_side = max_side
 
     def detect(
@@ -146,7 +149,7 @@ class FaceDetector:
         sides = np.max(seen[:, 2:4] - seen[:, :2], axis=1)
         clear = (seen[:, SCORE] >= min_confidence) & (sides * small >= CLEAR_SIDE)
         if np.sum(~clear) > MAX_CLOSER:
-            return self.look(pixels, max(full, small), min_confidence)
+            return self.look(pixels, max(full, small), min_confidence, self._at_full_size)
         closer = self._look_closer(pixels, seen[~clear], min_confidence)
         return _best(np.concatenate([seen[clear], closer]))
 
@@ -169,10 +172,17 @@ class FaceDetector:
             looks.append(found[np.max(aside, axis=1) <= reach / 2])
         return _best(np.concatenate(looks))
 
-    def look(self, pixels: NDArray[np.uint8], zoom: float, min_confidence: float) -> Found:
+    def look(
+        self,
+        pixels: NDArray[np.uint8],
+        zoom: float,
+        min_confidence: float,
+        how: ort.RunOptions | None = None,
+    ) -> Found:
         """Runs the network once on an image scaled by ``zoom``."""
         image, zoom_xy = _network_input(pixels, zoom)
-        heatmap, scale, offset, landmarks = self._session.run(list(OUTPUTS), {"image": image})
+        maps = self._session.run(list(OUTPUTS), {"image": image}, how)
+        heatmap, scale, offset, landmarks = maps
         found = _decode(heatmap[0], scale[0], offset[0], landmarks[0], min_confidence)
         found[:, :SCORE] /= np.tile(zoom_xy, SCORE // 2)
         return _best(found)

@@ -52,7 +52,7 @@ places, and is then mirrored across and down."""
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 """Bytes that Pillow takes for a pixel; 4 in all other modes."""
 
-BAND_PIXELS = 512 * 1024
+PIECE_PIXELS = 512 * 1024
 """Pixels that are converted at a time."""
 
 Reserve = Callable[[int], AbstractContextManager[None]]
@@ -217,7 +217,7 @@ def _factor(image: Image.Image, side: int | None) -> int:
 
 
 def _to_pixels(image: Image.Image, file: ImageFile, side: int | None) -> NDArray[np.uint8]:
-    """Shrinks and converts a loaded image, some rows at a time: copies of it would add up."""
+    """Shrinks and converts a loaded image, a piece at a time: copies of it would add up."""
     factor = _factor(image, side)
     is_deep = image.mode.startswith(("I", "F"))
     white = _white(image) if is_deep else 0.0
@@ -226,35 +226,34 @@ def _to_pixels(image: Image.Image, file: ImageFile, side: int | None) -> NDArray
     transform = _to_srgb(mode, file.profile)
     stays_grey = is_grey and not file.profile and (is_deep or not image.has_transparency_data)
 
-    def convert(band: Image.Image) -> Image.Image:
+    def convert(piece: Image.Image) -> Image.Image:
         if is_deep:
-            values = np.asarray(band).astype(np.float32) * np.float32(255 / white)
+            values = np.asarray(piece).astype(np.float32) * np.float32(255 / white)
             grey = np.rint(values).astype(np.uint8)
-            band = Image.fromarray(~grey if file.white_is_zero else grey)
-        elif band.has_transparency_data:
-            band = band.convert("RGBA")
+            piece = Image.fromarray(~grey if file.white_is_zero else grey)
+        elif piece.has_transparency_data:
+            piece = piece.convert("RGBA")
         else:
-            band = _in_mode(band, mode)
+            piece = _in_mode(piece, mode)
         if factor > 1:
-            band = band.reduce(factor)
+            piece = piece.reduce(factor)
         if stays_grey:
-            return band
-        alpha = band.getchannel("A") if band.mode == "RGBA" else None
-        band = _in_mode(band, mode)
-        band = transform.apply(band) if transform else _in_mode(band, "RGB")
+            return piece
+        alpha = piece.getchannel("A") if piece.mode == "RGBA" else None
+        piece = _in_mode(piece, mode)
+        piece = transform.apply(piece) if transform else _in_mode(piece, "RGB")
         if alpha:
-            band = Image.composite(band, Image.new("RGB", band.size, "white"), alpha)
-        return band
+            piece = Image.composite(piece, Image.new("RGB", piece.size, "white"), alpha)
+        return piece
 
     size = (-(-image.height // factor), -(-image.width // factor))
     pixels = np.empty(size if stays_grey else (*size, 3), np.uint8)
-    at = 0
-    for band in _bands(image, factor):
-        part = np.asarray(convert(band))
-        if len(part) == len(pixels):
+    for left, top, piece in _pieces(image, factor):
+        part = np.asarray(convert(piece))
+        if part.shape[:2] == size:
             return part
-        pixels[at : at + len(part)] = part
-        at += len(part)
+        x, y = left // factor, top // factor
+        pixels[y : y + part.shape[0], x : x + part.shape[1]] = part
     return pixels
 
 
@@ -263,14 +262,20 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _bands(image: Image.Image, factor: int = 1) -> Iterator[Image.Image]:
-    """Cuts an image into pieces of few rows, a multiple of the factor; a small one is its own."""
-    rows = max(1, BAND_PIXELS // (factor * image.width)) * factor
-    if rows >= image.height:
-        yield image
+def _pieces(image: Image.Image, factor: int = 1) -> Iterator[tuple[int, int, Image.Image]]:
+    """Cuts an image into pieces that begin at multiples of the factor; a small one is its own.
+
+    They have all columns, but of pictures that are so wide that a few rows are most of them.
+    """
+    columns = min(image.width, max(1, PIECE_PIXELS // factor**2) * factor)
+    rows = max(1, PIECE_PIXELS // (factor * columns)) * factor
+    if columns == image.width and rows >= image.height:
+        yield 0, 0, image
         return
     for top in range(0, image.height, rows):
-        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+        for left in range(0, image.width, columns):
+            right, bottom = min(left + columns, image.width), min(top + rows, image.height)
+            yield left, top, image.crop((left, top, right, bottom))
 
 
 def _white(image: Image.Image) -> float:
@@ -279,7 +284,8 @@ def _white(image: Image.Image) -> float:
     Of 16 bits as many count as the picture uses: cameras and scanners store 8, 10 or 12 bits in
     16, and would look black. Floats count to 1, or to 255 where one is over 1.
     """
-    ends = [(values.min(), values.max()) for values in map(np.asarray, _bands(image))]
+    values = (np.asarray(piece) for _, _, piece in _pieces(image))
+    ends = [(piece.min(), piece.max()) for piece in values]
     low, high = float(np.min(ends)), float(np.max(ends))
     if image.mode == "F":
         if not (low >= 0 and high <= 255):

@@ -33,6 +33,9 @@ from ferserve.schemas import (
 from ferserve.serving import ServedModel, default_name, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
 
+PORTION = 64
+"""So many faces of a call wait at a time, so that those of others come in between."""
+
 
 class AsyncRecognizer(AsyncInterface[Recognition]):
     """Answers which faces an image has and how their expressions appear, in this process.
@@ -137,17 +140,17 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
     ) -> list[Recognition | Exception]:
         """Answers several images as ``answer``, in order: each with its result or what went wrong.
 
-        Few images of a call are decoded at a time, so that those of others come in between; the
-        faces of all share batches. Raises what concerns all images.
+        Few images of a call are under way at a time, and none waits for a thread before those of
+        others. The faces of all share batches. Raises what concerns all images.
         """
         self.check(options)
         deadline = self._deadline(seconds)
-        at_once = asyncio.Semaphore(2 * self._cpus)
+        at_once, turn = asyncio.Semaphore(2 * self._cpus), asyncio.Semaphore(self._cpus)
 
         async def answer_one(data: bytes) -> Recognition | Exception:
             async with at_once:
                 try:
-                    return await self._answer(data, options, deadline)
+                    return await self._answer(data, options, deadline, turn=turn)
                 except Exception as error:
                     return error
 
@@ -164,9 +167,12 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
 
         Returns float32 ``[7]`` for each, in order; columns in the order of the model's labels.
         """
-        served = self.served(name)
+        served, deadline = self.served(name), self._deadline(seconds)
+        answers: list[Answer[Scores]] = []
         with self._admitted():
-            answers = await served.batcher.submit(faces, self._deadline(seconds))
+            for start in range(0, len(faces), PORTION):
+                portion = faces[start : start + PORTION]
+                answers += await served.batcher.submit(portion, deadline)
         for answer in answers:
             self._metrics.face_rated(served.model.labels[answer.value.argmax()])
         return answers
@@ -206,7 +212,12 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         return monotonic() + (longest if seconds is None else min(seconds, longest))
 
     async def _answer(
-        self, data: bytes, options: EmotionOptions, deadline: float, near: Sequence[Box] = ()
+        self,
+        data: bytes,
+        options: EmotionOptions,
+        deadline: float,
+        near: Sequence[Box] = (),
+        turn: asyncio.Semaphore | None = None,
     ) -> Recognition:
         started = monotonic()
         name = options.model or self.default_model
@@ -214,7 +225,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         max_faces = self._pick_max_faces(options.max_faces)
         work = partial(self._preparer.prepare, data, options, max_faces, started, near)
         quick = self._preparer.is_quick(data, options)
-        prepared = work() if quick else await self._pool.run(work, deadline)
+        async with turn or contextlib.nullcontext():
+            prepared = work() if quick else await self._pool.run(work, deadline)
         self._metrics.image_prepared(
             prepared.decode, prepared.detect if prepared.detector_ran else None
         )

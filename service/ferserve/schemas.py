@@ -305,4 +305,5 @@ def describe_faults(error: ValidationError, whole: str = "body", most: int | Non
     if error.error_count() > MAX_FAULTS:  # each takes a kilobyte to name
         return f"{error.error_count()} fields are wrong"
     faults = error.errors(include_input=False, include_url=False)[:most]
-    return "; ".join(f"{'.'.join(map(str, f['loc'])) or whole}: {f['msg']}" for f in faults)
+    # A name may be the caller's own, and megabytes long.
+    return "; ".join(f"{'.'.join(map(str, f['loc']))[:100] or whole}: {f['msg']}" for f in faults)

@@ -6,6 +6,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 
 from PIL import Image, ImageCms
 
@@ -44,34 +45,65 @@ def small() -> Image.Image:
     return Image.effect_noise((64, 64), 60).convert("RGB")
 
 
-def empty_png(side: int, colour_type: int, depth: int, *chunks: bytes, interlace: int = 0) -> bytes:
+def deflated(size: int) -> bytes:
+    """At least so many zeros in zlib's format; a megabyte of them is compressed, and repeated."""
+    deflate, blocks = zlib.compressobj(9, wbits=-15), size // MEBI + 1
+    block = deflate.compress(bytes(MEBI)) + deflate.flush(zlib.Z_FULL_FLUSH)
+    checksum = struct.pack(">HH", blocks * MEBI % 65_521, 1)  # Adler-32 of zeros
+    return b"\x78\xda" + blocks * block + deflate.flush() + checksum
+
+
+def png(
+    width: int, height: int, colour_type: int, depth: int, *chunks: bytes, interlace: int = 0
+) -> bytes:
+    """A PNG of zeros."""
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
-    row = bytes(1 + (side * samples * depth + 7) // 8)
-    deflate, body = zlib.compressobj(9), bytearray()
-    for _ in range(side + 8):
-        body += deflate.compress(row)
-    body += deflate.flush()
-    header = struct.pack(">II5B", side, side, depth, colour_type, 0, 0, interlace)
-    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", bytes(body)), chunk(b"IEND", b"")]
+    row_bytes = 1 + (width * samples * depth + 7) // 8
+    header = struct.pack(">II5B", width, height, depth, colour_type, 0, 0, interlace)
+    body = deflated(row_bytes * (height + 8))
+    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", body), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+@cache
+def _progressive(side: int) -> bytes:
+    return encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
+
+
 def progressive(side: int, scans: int) -> bytes:
-    data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
+    data = _progressive(side)
     return data[:-2] + scans * data[data.rindex(b"\xff\xda") : -2] + b"\xff\xd9"
 
 
-def tiff(fields: dict[int, int], body: bytes, extra: bytes = b"", extras: int = 0) -> bytes:
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
-    count = struct.pack("<H", len(fields) + extras)
-    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + count + entries + extra + bytes(4)
+def flat_webp(side: int) -> bytes:
+    """One colour, which takes no bits a pixel: the size stands in the header alone."""
+    image = Image.new("RGBA", (64, 64), (200, 100, 50, 99))
+    data = bytearray(encoded(image, "WEBP", lossless=True, method=0))
+    (bits,) = struct.unpack_from("<I", data, 21)
+    struct.pack_into("<I", data, 21, bits >> 28 << 28 | (side - 1) << 14 | side - 1)
+    return bytes(data)
+
+
+def tiff(
+    fields: dict[int, int | list[int]], body: bytes, extra: bytes = b"", extras: int = 0
+) -> bytes:
+    """The body is at 8, then comes the directory, then the lists of its values."""
+    at = 8 + len(body)
+    entries, lists = b"", b""
+    for tag, value in fields.items():
+        place = at + 2 + 12 * (len(fields) + extras) + 4 + len(lists)
+        if isinstance(value, int):
+            entries += struct.pack("<HHII", tag, 4, 1, value)
+        else:
+            entries += struct.pack("<HHII", tag, 4, len(value), place)
+            lists += struct.pack(f"<{len(value)}I", *value)
+    directory = struct.pack("<H", len(fields) + extras) + entries + extra + bytes(4)
+    return b"II*\0" + struct.pack("<I", at) + body + directory + lists
 
 
 def plain_tiff(side: int, bits: int, kind: int) -> bytes:
     """One deflated strip."""
-    deflate = zlib.compressobj(9)
-    body = b"".join(deflate.compress(bytes(side * bits // 8)) for _ in range(side))
-    body += deflate.flush()
+    body = deflated(side * side * bits // 8)
     fields = {256: side, 257: side, 258: bits, 259: 8, 262: 1, 273: 8, 277: 1, 278: side}
     return tiff({**fields, 279: len(body), 339: kind}, body)
 
@@ -84,21 +116,21 @@ def other_profile() -> bytes:
 def pictures() -> dict[str, Callable[[], bytes]]:
     """Makes each file when it is wanted: together they would fill the memory."""
     return {
-        "a lossless WebP of 7000 x 7000 with alpha": lambda: encoded(
-            Image.new("RGBA", (7000, 7000), (200, 100, 50, 99)), "WEBP", lossless=True, method=0
+        "a lossless WebP of 7000 x 7000 with alpha": lambda: flat_webp(7000),
+        "the largest WebP that is taken": lambda: flat_webp(2900),
+        "a PNG of 7000 x 7000 with alpha and a profile": lambda: png(
+            7000, 7000, 6, 8, chunk(b"iCCP", b"p\0\0" + zlib.compress(other_profile()))
         ),
-        "the largest WebP that is taken": lambda: encoded(
-            Image.new("RGBA", (2900, 2900), (200, 100, 50, 99)), "WEBP", lossless=True, method=0
+        "the largest PNG that is taken, with a profile": lambda: png(
+            5800, 5800, 6, 8, chunk(b"iCCP", b"p\0\0" + zlib.compress(other_profile()))
         ),
-        "a PNG of 7000 x 7000 with alpha and a profile": lambda: empty_png(
-            7000, 6, 8, chunk(b"iCCP", b"p\0\0" + zlib.compress(other_profile()))
+        "an interlaced PNG of 16 bits": lambda: png(5000, 5000, 6, 16, interlace=1),
+        "a PNG of 7000 x 7000 in grey": lambda: png(7000, 7000, 0, 8),
+        "a PNG of 7000 x 7000 in 16-bit grey": lambda: png(7000, 7000, 0, 16),
+        "a PNG of 4,200,000 x 8": lambda: png(4_200_000, 8, 6, 8),
+        "a palette PNG of 6,200,000 x 8": lambda: png(
+            6_200_000, 8, 3, 8, chunk(b"PLTE", bytes(768)), chunk(b"tRNS", b"\0")
         ),
-        "the largest PNG that is taken, with a profile": lambda: empty_png(
-            5800, 6, 8, chunk(b"iCCP", b"p\0\0" + zlib.compress(other_profile()))
-        ),
-        "an interlaced PNG of 16 bits": lambda: empty_png(5000, 6, 16, interlace=1),
-        "a PNG of 7000 x 7000 in grey": lambda: empty_png(7000, 0, 8),
-        "a PNG of 7000 x 7000 in 16-bit grey": lambda: empty_png(7000, 0, 16),
         "a float TIFF of one strip": lambda: plain_tiff(7000, 32, 3),
         "the largest float TIFF that is taken": lambda: plain_tiff(4000, 32, 3),
         "a 16-bit TIFF of one strip": lambda: plain_tiff(5000, 16, 1),
@@ -115,10 +147,10 @@ def pictures() -> dict[str, Callable[[], bytes]]:
         "a JPEG of markers without an end": lambda: b"\xff\xd8" + (UPLOAD - 9000) * b"\xff",
         "a JPEG of empty scans": lambda: _in_jpeg(9000 * segment(0xDA, bytes(10))),
         "tables of JPEG": lambda: _in_jpeg(300 * segment(0xDB, 1000 * (b"\0" + 64 * b"\1"))),
-        "EXIF of PNG": lambda: empty_png(64, 2, 8, chunk(b"eXIf", exif(UPLOAD - 9000))),
+        "EXIF of PNG": lambda: png(64, 64, 2, 8, chunk(b"eXIf", exif(UPLOAD - 9000))),
         "EXIF of WebP": lambda: _in_webp(riff(b"EXIF", exif(UPLOAD - 20_000))),
-        "empty chunks of PNG": lambda: empty_png(64, 2, 8, 1_700_000 * chunk(b"tEXt", b"")),
-        "pixels of PNG in chunks of one byte": lambda: _crumbled(empty_png(5000, 2, 8)),
+        "empty chunks of PNG": lambda: png(64, 64, 2, 8, 1_700_000 * chunk(b"tEXt", b"")),
+        "pixels of PNG in chunks of one byte": lambda: _crumbled(png(5000, 5000, 2, 8)),
         "tags of TIFF": lambda: tiff(
             {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 64, 279: 4096},
             bytes(4096),
@@ -129,20 +161,33 @@ def pictures() -> dict[str, Callable[[], bytes]]:
             small(), "TIFF", save_all=True, append_images=300 * [Image.new("L", (1, 1))]
         ),
         "JPEG of 170 scans in TIFF": lambda: _jpeg_in_tiff(progressive(3000, 170), 3000),
+        "JPEG of 170 scans in TIFF, in a strip of no length": lambda: _jpeg_in_tiff(
+            progressive(3000, 170), 3000, length=0
+        ),
+        "a TIFF of 99,000 strips": lambda: tiff(
+            {256: 8, 257: 99_000, 258: 8, 259: 1, 262: 1, 273: 99_000 * [8], 277: 1, 278: 1,
+             279: 99_000 * [8]},
+            bytes(18 * MEBI),
+        ),
+        "a TIFF of 99,000 strips that are the same 15 MB": lambda: tiff(
+            {256: 8, 257: 99_000, 258: 1, 259: 32773, 262: 1, 266: 2, 273: 99_000 * [8], 277: 1,
+             278: 1, 279: 99_000 * [15 * MEBI]},
+            bytes(15 * MEBI),
+        ),
         "comments of GIF": lambda: _in_gif(b"!\xfe" + (UPLOAD // 2 - 9000) * b"\1c" + b"\0"),
         "extensions of GIF": lambda: _in_gif((UPLOAD // 3 - 9000) * b"!\x01\0"),
         "a GIF whose frame is larger than its screen": _overhanging_gif,
         "an animated GIF": lambda: encoded(
             Image.new("P", (5000, 5000)), "GIF", save_all=True,
-            append_images=[Image.new("P", (5000, 5000), n) for n in range(1, 4)],
+            append_images=[Image.new("P", (5000, 5000), 1)],
         ),
         "an APNG": lambda: encoded(
             Image.new("RGB", (3000, 3000)), "PNG", save_all=True,
-            append_images=[Image.new("RGB", (3000, 3000), (n, 0, 0)) for n in range(1, 4)],
+            append_images=[Image.new("RGB", (3000, 3000), (1, 0, 0))],
         ),
         "an animated WebP": lambda: encoded(
             Image.new("RGB", (2800, 2800)), "WEBP", save_all=True, method=0, lossless=True,
-            append_images=[Image.new("RGB", (2800, 2800), (n, 0, 0)) for n in range(1, 4)],
+            append_images=[Image.new("RGB", (2800, 2800), (1, 0, 0))],
         ),
         "a run-length BMP": lambda: _bmp(7000, 8, 1, 3_000_000 * b"\xff\0"),
         "a BMP of 32 bits": lambda: _bmp(2200, 32, 0, bytes(2200 * 2200 * 4)),
@@ -208,9 +253,9 @@ def _crumbled(data: bytes) -> bytes:
     return data[:8] + b"".join(pieces)
 
 
-def _jpeg_in_tiff(data: bytes, side: int) -> bytes:
+def _jpeg_in_tiff(data: bytes, side: int, length: int | None = None) -> bytes:
     fields = {256: side, 257: side, 258: 8, 259: 7, 262: 6, 273: 8, 277: 3, 278: side}
-    return tiff({**fields, 279: len(data)}, data)
+    return tiff({**fields, 279: len(data) if length is None else length}, data)
 
 
 def _bmp(side: int, bits: int, compression: int, body: bytes) -> bytes:

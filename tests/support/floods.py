@@ -6,18 +6,25 @@ import json
 import os
 import re
 import socket
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
-from costly import progressive
+from costly import encoded, progressive, small
 from hostile import FORM, MEBI, http, part
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+CLOSE = 8
+"""The opcode of a close (RFC 6455, section 11.8)."""
+
+LONG_FORM = "multipart/form-data; boundary=" + 70 * "x"
+ALMOST = b"\r\n--" + 69 * b"x" + b"y"
+
 URLENCODED = "application/x-www-form-urlencoded"
 Flood = Callable[[int], list[int]]
-"""Takes the server's port; returns the statuses of its answers."""
+"""Takes the server's port; returns the statuses of its answers, and close codes of streams."""
 
 
 @contextmanager
@@ -32,13 +39,14 @@ def stream(port: int, query: str = "") -> Iterator[socket.socket]:
     head = (
         f"GET /v1/emotion/stream{query} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Extensions: permessage-deflate\r\n"
         f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n\r\n"
     )
     with connected(port) as connection:
         connection.sendall(head.encode())
         answer = b""
         while b"\r\n\r\n" not in answer:
-            answer += connection.recv(4096)
+            answer += connection.recv(1)  # a refused stream's frames come at once behind it
         assert answer.startswith(b"HTTP/1.1 101 "), answer
         yield connection
 
@@ -68,6 +76,30 @@ def statuses(connection: socket.socket) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", received)]
 
 
+def messages(connection: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Yields opcode and body of what comes, which has no masks, until the server closes."""
+    received = connection.makefile("rb")
+    with suppress(OSError):
+        while head := received.read(2):
+            size = head[1]
+            if size > 125:
+                size = int.from_bytes(received.read(2 if size == 126 else 8), "big")
+            yield head[0] & 15, received.read(size)
+
+
+def close_code(connection: socket.socket) -> int:
+    """Reads until the server closes, which it has to."""
+    (reason,) = (body for opcode, body in messages(connection) if opcode == CLOSE)
+    return int.from_bytes(reason[:2], "big")
+
+
+def ask_frame(connection: socket.socket) -> int:
+    """Sends an ordinary frame; returns the status that its answer would have over HTTP."""
+    connection.sendall(frame(encoded(small(), "JPEG")))
+    _, answer = next(messages(connection))
+    return json.loads(answer).get("problem", {}).get("status", 200)
+
+
 def sent(make: Callable[[], bytes]) -> Flood:
     """Sends what is made when it is wanted: together the floods would fill the memory."""
 
@@ -80,28 +112,32 @@ def sent(make: Callable[[], bytes]) -> Flood:
 
 
 def unfinished_heads(port: int) -> list[int]:
-    """More connections than the service keeps, each with a head that does not end."""
+    """More connections than are kept, each with a head that does not end; then one more."""
     with ExitStack() as held:
         for _ in range(700):
             connection = held.enter_context(connected(port))
             send(connection, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + 30_000 * b"y")
-    return []
+        return [httpx.get(f"http://127.0.0.1:{port}/livez").status_code]
 
 
 def unfinished_frames(port: int) -> list[int]:
-    """As many streams as one caller may have, each with most of a large frame."""
+    """As many streams as one caller may have, each but one with most of a large frame."""
     with ExitStack() as held:
-        for _ in range(16):
+        ordinary = held.enter_context(stream(port))
+        for _ in range(15):
             connection = held.enter_context(stream(port))
             send(connection, frame(bytes(7 * MEBI), length=8 * MEBI))
-    return []
+        one_more = held.enter_context(stream(port))
+        return [close_code(one_more), ask_frame(ordinary)]
 
 
 def streamed(make: Callable[[], bytes], query: str = "") -> Flood:
+    """Sends what is made to a stream beside an ordinary one."""
+
     def flood(port: int) -> list[int]:
-        with stream(port, query) as connection:
+        with stream(port) as ordinary, stream(port, query) as connection:
             send(connection, make())
-        return []
+            return [close_code(connection), ask_frame(ordinary)]
 
     return flood
 
@@ -124,6 +160,27 @@ def archive() -> bytes:
             zipped.writestr(f"{emotion}/a.jpg", progressive(3000, 170))
         zipped.writestr(f"{EMOTIONS[0]}/ballast.jpg", os.urandom(19 * MEBI))
     return file.getvalue()
+
+
+def directory(entries: bytes) -> bytes:
+    """A zip of a directory only."""
+    size = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0, 0, len(entries), 30, 0)
+    return posted(
+        "/v1/benchmark", FORM, part(b"PK\3\4" + bytes(26) + entries + size) + b"--x--\r\n"
+    )
+
+
+def entry(name: bytes) -> bytes:
+    """Of a zip's directory."""
+    rest = (20, 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0)
+    return struct.pack("<4s6H3I5H2I", b"PK\1\2", *rest) + name
+
+
+def analysis(**fields: object) -> bytes:
+    """DeepFace's request."""
+    image = base64.b64encode(encoded(small(), "PNG")).decode()
+    document = {"img": f"data:image/png;base64,{image}"} | fields
+    return posted("/analyze", "application/json", json.dumps(document).encode())
 
 
 def benchmark(port: int) -> list[int]:
@@ -200,6 +257,57 @@ def floods() -> dict[str, Flood]:
         ),
         "an image field of text": sent(
             lambda: posted("/analyze", FORM, part(19 * MEBI * b"A", "form-data; name=img") + end)
+        ),
+        "an option of a form": sent(
+            lambda: posted(
+                "/v1/emotion", FORM, part(19 * MEBI * b"\1", "form-data; name=model") + end
+            )
+        ),
+        "an option that is no text": sent(
+            lambda: posted(
+                "/v1/emotion/batch", FORM, part(60 * MEBI * b"\xff", "form-data; name=model") + end
+            )
+        ),
+        "a part in base64": sent(
+            lambda: posted(
+                "/v1/emotion/batch",
+                FORM,
+                part(63 * MEBI * b"A", "form-data; name=files", "Content-Transfer-Encoding: base64")
+                + end,
+            )
+        ),
+        "almost the boundary of a form": sent(
+            lambda: posted("/v1/emotion", LONG_FORM, ALMOST + 250_000 * ALMOST)
+        ),
+        "words of a DeepFace list": sent(
+            lambda: analysis(actions=" ".join(f"a{n}" for n in range(2_000_000)))
+        ),
+        "texts in the shape of a tensor": sent(
+            lambda: inference(inputs=[{"name": "faces", "shape": 590_000 * [""]}])
+        ),
+        "numbers for tensors": sent(lambda: inference(inputs=590_000 * [1])),
+        "long numbers in a tensor": sent(
+            lambda: inference(
+                inputs=[
+                    {
+                        "name": "faces",
+                        "datatype": "UINT8",
+                        "shape": [256, 48, 48],
+                        "data": 580_000 * [10**29],
+                    }
+                ]
+            )
+        ),
+        "1,000,000 entries of a zip": sent(lambda: directory(1_000_000 * entry(b"happy/a.png"))),
+        "long names in a zip": sent(
+            lambda: directory(
+                b"".join(entry(b"happy/%d" % n + 65_000 * b"\xb0") for n in range(900))
+            )
+        ),
+        "folders in a zip": sent(
+            lambda: directory(
+                b"".join(entry(7_000 * b"a/" + b"happy/%d.png" % n) for n in range(1000))
+            )
         ),
         "a zip of costly pictures": benchmark,
     }

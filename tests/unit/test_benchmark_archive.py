@@ -176,6 +176,18 @@ def test_too_many_entries_are_refused_before_they_are_looked_at():
         LabelledArchive(b"PK" + ENTRY_SIGNATURE * (MAX_ENTRIES + 1), LIMITS)
 
 
+def test_a_directory_of_endless_names_is_refused_before_it_is_read():
+    name = 65_000 * "n"
+    folder = {f"angry/{name}{number}": b"" for number in range(280)}
+    with pytest.raises(TooManyImages, match="directory"):
+        LabelledArchive(zipped(folder), Settings())
+
+
+def test_folders_inside_folders_without_end_are_refused():
+    with pytest.raises(InvalidArchive, match="folders"):
+        opened(images(1) | {100 * "a/" + "angry/a.png": b""})
+
+
 def test_a_bomb_is_refused():
     with pytest.raises(PayloadTooLarge, match="times its size"):
         opened({f"{emotion}/0.bmp": bytes(140_000) for emotion in EMOTIONS})

@@ -6,6 +6,7 @@ import pytest
 from ferserve.api.deepface import AnalyzeOptions, analyzed, read_image
 from ferserve.errors import InvalidParameter
 from ferserve.schemas import Box, EmotionOptions, FaceEmotion, Point
+from pydantic import ValidationError
 
 
 def asked(fields: dict) -> EmotionOptions:
@@ -58,6 +59,11 @@ def test_actions_are_read_in_every_spelling(actions):
 def test_what_is_not_offered_is_refused(fields, reason):
     with pytest.raises(InvalidParameter, match=reason):
         asked(fields)
+
+
+def test_a_list_without_end_is_refused():
+    with pytest.raises(ValidationError, match="more than 1000 characters"):
+        asked({"actions": 9999 * "emotion "})
 
 
 def test_options_of_forms_are_text():

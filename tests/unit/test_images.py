@@ -110,6 +110,13 @@ class TestDrafts:
         assert decoded.rgb.shape[:2] == (-(-large.height // part), -(-large.width // part))
         assert difference(decoded, shown.reduce(part)) < 1
 
+    @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+    def test_a_picture_of_very_long_rows_is_shrunk_in_pieces_to_the_same(self, mode: str) -> None:
+        picture = Image.fromarray(np.arange(9 * 70_001, dtype=np.uint8).reshape(9, -1))
+        picture = picture.convert(mode)
+        decoded = decode_image(encode(picture, "PNG", compress_level=1), LIMIT, 64)
+        assert difference(decoded, picture.reduce(70_001 // 64)) == 0
+
 
 class TestModes:
     @pytest.mark.parametrize(

@@ -14,7 +14,16 @@ from ferserve import errors
 from ferserve.api.budget import Take
 from ferserve.api.calls import BenchmarksDependency, BudgetDependency
 from ferserve.api.openapi import GUARDED, UPLOADS, form_body, openapi_responses
-from ferserve.api.uploads import FIELD, FORM, JSON, media_type, read_form, read_json, the_file
+from ferserve.api.uploads import (
+    FIELD,
+    FORM,
+    JSON,
+    media_type,
+    read_form,
+    read_json,
+    read_text,
+    the_file,
+)
 from ferserve.benchmark.jobs import Job
 from ferserve.benchmark.report import render_report
 from ferserve.benchmark.run import Benchmarks
@@ -184,7 +193,7 @@ async def _on_upload(request: Request, benchmarks: Benchmarks, take: Take) -> Jo
     for name, content in parts:
         if name == FIELD:
             continue
-        value = content.decode("utf-8", "replace")
+        value = read_text(name, content)
         if name == "compare":  # once for each name, or once with commas
             fields.setdefault(name, []).extend(part.strip() for part in value.split(","))
         elif name in fields:

@@ -27,6 +27,7 @@ from ferserve.api.uploads import (
     read_body,
     read_form,
     read_json,
+    read_text,
 )
 from ferserve.errors import InvalidParameter, MalformedRequest
 from ferserve.schemas import DetectMode, EmotionOptions, FaceEmotion
@@ -49,12 +50,19 @@ _NO_REFERENCES = (
     "Addresses and paths are not opened: callers could make the service read what only it can "
     "reach (server-side request forgery)"
 )
+_MAX_ACTIONS = 1000
+"""Most characters of such a list: each word becomes an object."""
+
 _NO_EFFECT = "Changes nothing: the crop is the one the networks were trained for."
 
 
 def _split(actions: object) -> object:
     """Forms carry the list as text, in any of Python's and JSON's spellings."""
-    return re.findall(r"\w+", actions) if isinstance(actions, str) else actions
+    if not isinstance(actions, str):
+        return actions
+    if len(actions) > _MAX_ACTIONS:
+        raise ValueError(f"has more than {_MAX_ACTIONS} characters")
+    return re.findall(r"\w+", actions)
 
 
 class AnalyzeOptions(BaseModel):
@@ -89,8 +97,8 @@ class AnalyzeOptions(BaseModel):
         others = sorted(set(self.actions) - {"emotion"})
         if others or not self.actions:
             raise InvalidParameter(
-                f"actions: only emotion is offered, not {', '.join(others) or 'nothing'}; the "
-                "service estimates no age, gender or race"
+                f"actions: only emotion is offered, not {', '.join(others)[:200] or 'nothing'}; "
+                "the service estimates no age, gender or race"
             )
         if self.anti_spoofing:
             raise InvalidParameter("anti_spoofing: the service cannot tell a photo from a person")
@@ -181,7 +189,7 @@ async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
     kind = media_type(request)
     if kind == FORM:
         return once(
-            (name, content if name in NAMES else content.decode(errors="replace"))
+            (name, content if name in NAMES else read_text(name, content))
             for name, content in await read_form(request, max_bytes, take)
         )
     if kind == JSON:

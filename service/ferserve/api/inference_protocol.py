@@ -50,7 +50,7 @@ class RequestInput(BaseModel):
 
     name: str = Field(description=f"`{INPUT}`.", examples=[INPUT])
     shape: list[StrictInt] = Field(
-        description="`[N, 48, 48]`.", examples=[[1, FACE_SIDE, FACE_SIDE]]
+        description="`[N, 48, 48]`.", examples=[[1, FACE_SIDE, FACE_SIDE]], fail_fast=True
     )
     datatype: str = Field(description="`UINT8`.", examples=["UINT8"])
     parameters: Parameters = Field(default={}, description="Are ignored.")
@@ -76,8 +76,10 @@ class InferenceRequest(BaseModel):
 
     id: str | None = Field(default=None, description="Stands in the answer, too.")
     parameters: Parameters = Field(default={}, description="Are ignored.")
-    inputs: list[RequestInput]
-    outputs: list[RequestedOutput] = Field(default=[], description="Without it, all.")
+    inputs: list[RequestInput] = Field(fail_fast=True)
+    outputs: list[RequestedOutput] = Field(
+        default=[], description="Without it, all.", fail_fast=True
+    )
 
 
 async def require_version(version: str, card: CardDependency) -> None:
@@ -222,7 +224,7 @@ def read_request(body: bytes, max_faces: int) -> tuple[InferenceRequest, NDArray
     # can take thirty times the memory of the text that they are made from.
     if sum(body.count(sign) for sign in b"[{,:") > max_faces * _VALUES_PER_FACE + _OTHER_VALUES:
         raise InvalidParameter(_too_many(max_faces))
-    if body.count(b":") > _OTHER_VALUES:  # a fault in each of many fields takes a kilobyte
+    if body.count(b":") + body.count(b"{") > _OTHER_VALUES:  # a fault in each takes a kilobyte
         raise MalformedRequest(f"the body has more than {_OTHER_VALUES} named values")
     try:
         request = InferenceRequest.model_validate_json(body)

@@ -47,6 +47,12 @@ MAX_PARTS = 1000
 MAX_VALUES = 1000
 """Most values in a JSON body: they can take thirty times the memory of their text."""
 
+MAX_TEXT_BYTES = 8 * 1024
+"""Longest text of a form's field: answers repeat it where it is wrong."""
+
+MAX_ENCODED_BYTES = 20 * 1024 * 1024
+"""Largest part in base64, which takes five times its memory."""
+
 QUICK_BYTES = 64 * 1024
 """Up to here, parsing a body costs less than handing it to a thread."""
 
@@ -129,9 +135,18 @@ async def read_form(
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise MalformedRequest("the Content-Type has no multipart boundary")
+    delimiters = 0
+
+    def write(chunk: bytes) -> None:
+        nonlocal delimiters
+        delimiters += chunk.count(b"\r\n--" + boundary)  # those, too, that begin no part
+        if delimiters > MAX_PARTS + 1:
+            raise MalformedRequest(f"the multipart body has more than {MAX_PARTS} parts")
+        form.parser.write(chunk)
+
     try:
         form = _Form(boundary)
-        await _read(request, max_bytes, take, form.parser.write, seconds)
+        await _read(request, max_bytes, take, write, seconds)
         form.parser.finalize()
     except FormParserError as error:
         raise MalformedRequest("the multipart body is broken") from error
@@ -187,7 +202,18 @@ async def _read(
 
 
 def _texts(parts: list[tuple[str, bytes]], files: str) -> Fields:
-    return [(name, content.decode(errors="replace")) for name, content in parts if name != files]
+    return [(name, read_text(name, content)) for name, content in parts if name != files]
+
+
+def read_text(name: str, content: bytes) -> str:
+    """Returns the text of a form's field.
+
+    Raises:
+        MalformedRequest: It is longer than that of any option.
+    """
+    if len(content) > MAX_TEXT_BYTES:
+        raise MalformedRequest(f"{name[:40]}: has more than {MAX_TEXT_BYTES} bytes")
+    return content.decode(errors="replace")
 
 
 def the_file(parts: list[tuple[str, bytes]]) -> bytes:
@@ -208,6 +234,8 @@ class _Part:
         if self.encoding in ("", "7bit", "8bit", "binary"):
             return self.content.getvalue()
         if self.encoding == "base64":
+            if self.content.tell() > MAX_ENCODED_BYTES:
+                raise PayloadTooLarge(f"a part in base64 has more than {MAX_ENCODED_BYTES} bytes")
             return decode_base64(self.name, self.content.getvalue().decode("latin-1"))
         raise UnsupportedMediaType(
             f"{self.name}: Content-Transfer-Encoding: {self.encoding[:40]} is not supported"
@@ -289,6 +317,8 @@ def decode_base64(name: str, text: str) -> bytes:
         start = header.end()
     blank = BLANK_INSIDE.search(text, start) if " " in text or "\t" in text else None
     try:
+        if not text.isascii():  # each character has four bytes then: before there are copies
+            raise ValueError
         # Blanks are deleted in place: splitting the text would make an object of every word.
         encoded = text[start:].encode("ascii").translate(_STANDARD, b" \t\r\n").rstrip(b"=")
         if not blank:

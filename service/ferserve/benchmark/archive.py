@@ -28,6 +28,12 @@ MAX_RATIO = 200
 ENTRY_SIGNATURE = b"PK\x01\x02"
 """Begins every entry of a zip's directory (APPNOTE 4.3.12)."""
 
+MAX_DIRECTORY_BYTES = 16 * 1024 * 1024
+"""Most bytes of a zip's directory; that of 50,000 files with long names has as many."""
+
+MAX_FOLDERS = 16
+"""Most folders inside each other: each becomes an object."""
+
 FORBIDDEN = set("\\:\0\n\r")
 """What no name needs: other systems' separators, drive letters, hidden tails, line breaks."""
 
@@ -47,6 +53,20 @@ class LabelledFile(NamedTuple):
     entry: zipfile.ZipInfo
 
 
+class _Archive(io.BytesIO):
+    """A zip's bytes; zipfile reads the directory, of any size, at once."""
+
+    is_open = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Reads as any file."""
+        if not self.is_open and (size or 0) > MAX_DIRECTORY_BYTES:
+            raise errors.TooManyImages(
+                f"the zip's directory may have at most {MAX_DIRECTORY_BYTES} bytes"
+            )
+        return super().read(size)
+
+
 class LabelledArchive:
     """The images of a zip, in order of class and name; to be read by one thread at a time.
 
@@ -60,10 +80,12 @@ class LabelledArchive:
         # zipfile makes an object of every entry, so they are counted first.
         if data.count(ENTRY_SIGNATURE) > MAX_ENTRIES:
             raise errors.TooManyImages(f"the zip may have at most {MAX_ENTRIES} entries")
+        file = _Archive(data)
         try:
-            self._zip = zipfile.ZipFile(io.BytesIO(data))
+            self._zip = zipfile.ZipFile(file)
         except DAMAGED as error:
             raise errors.InvalidArchive("the zip is damaged") from error
+        file.is_open = True
         entries = [entry for entry in self._zip.infolist() if not is_litter(entry.filename)]
         _check_sizes(entries, len(data), settings)
         self.files = _sort_into_classes(entries)
@@ -97,6 +119,8 @@ def _check_sizes(entries: Sequence[zipfile.ZipInfo], packed: int, settings: Sett
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     name = entry.orig_filename
+    if name.count("/") > MAX_FOLDERS:
+        raise errors.InvalidArchive(f"{_shown(entry)}: lies in over {MAX_FOLDERS} folders")
     path = PurePosixPath(name)
     is_plain = not (path.is_absolute() or ".." in path.parts or set(name) & FORBIDDEN)
     rules = {

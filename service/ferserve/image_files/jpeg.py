@@ -10,9 +10,10 @@ from ferserve.image_files.tiff import read_orientation
 MAX_TABLE_BYTES = 64 * 1024
 """Most bytes of a JPEG file's tables before its pixels; four of each kind have under 3 kB."""
 
-MAX_SCANNED_SAMPLES = 1_000_000_000
-"""Most samples that all scans of a JPEG file pass over, about two seconds of work. A progressive
-file of 50 megapixels has ten scans and passes over 0.4 billion."""
+MAX_SCANNED_SAMPLES = 750_000_000
+"""Most samples that all scans of a JPEG file pass over: about a second of work, or two where pixels
+may be missing. A progressive file of 50 megapixels has ten scans and passes over 0.4 to 0.7
+billion."""
 
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """The next marker, restart markers and stuffed bytes passed over."""

@@ -47,7 +47,10 @@ def strip_png(data: bytes) -> ImageFile:
             with suppress(zlib.error):
                 unpacked = zlib.decompressobj().decompress(compressed, MAX_PROFILE_BYTES + 1)
                 profile = sensible_profile(unpacked)
-    return ImageFile(b"".join([*kept, PNG_END]), orientation, profile)
+    width, height, depth, colour = struct.unpack(">II2B", data[16:26].ljust(10, b"\0"))
+    is_slow = depth == 16 and colour in (2, 6)  # colours of 16 bits take twice the time of others
+    work_bytes = width * height if is_slow else 0
+    return ImageFile(b"".join([*kept, PNG_END]), orientation, profile, work_bytes=work_bytes)
 
 
 WEBP_KEPT = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM"}
@@ -90,15 +93,31 @@ def _webp_size(rest: bytes) -> tuple[int, int]:
     raise UndecodableImage("the WEBP file is damaged or truncated")
 
 
+MAX_GIF_BLOCKS = 100_000
+"""Most blocks before the first frame; they have at most 255 bytes, and XMP has many short ones."""
+
+
 def strip_gif(data: bytes) -> ImageFile:
-    """Keeps the palette, the transparent colour and the first frame with all that follows it."""
+    """Keeps the palette, the transparent colour and the first frame with all that follows it.
+
+    Raises:
+        UndecodableImage: It ends before its first frame.
+        UnsupportedMediaType: It has too many blocks before that.
+    """
     at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
     kept = [data[:at]]
+    blocks = 0
     while data[at] == 0x21:
         start, at = at, at + 2
-        while length := data[at]:
+        while (length := data[at]) and blocks <= MAX_GIF_BLOCKS:
             at += length + 1
+            blocks += 1
         at += 1
+        blocks += 1
+        if blocks > MAX_GIF_BLOCKS:
+            raise UnsupportedMediaType(
+                f"a GIF of more than {MAX_GIF_BLOCKS} blocks is not supported"
+            )
         if data[start + 1] == 0xF9:
             kept[1:] = [data[start:at]]
     return ImageFile(b"".join([*kept, data[at:]]))

@@ -9,6 +9,9 @@ from ferserve.image_files import MAX_PARTS, ImageFile, sensible_profile
 MAX_VALUES = 100_000
 """Most values of a TIFF tag: strips or tiles."""
 
+MAX_PART_BYTES = 256 * 1024 * 1024
+"""Most bytes of all strips or tiles, which may be the same: each of them may be copied."""
+
 (WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER) = (256, 257, 258, 259, 262, 266)
 (STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_BYTES, PLANAR) = (273, 274, 277, 278, 279, 284)
 (PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILES) = (317, 320, 322, 323, 324)
@@ -25,6 +28,10 @@ TIFF_LONG = {STRIPS, STRIP_BYTES, TILES, TILE_BYTES, COLOUR_MAP, JPEG_TABLES}
 """Tags of more than a few values."""
 
 JPEG = 7
+SCAN, PROGRESSIVE = b"\xff\xda", b"\xff\xc2\0"
+"""Markers of JPEG, the second with half of its length. A scan's components are counted after its
+length."""
+
 TIFF_COMPRESSIONS = {1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 7: "JPEG",
                      8: "Deflate", 32773: "PackBits", 32946: "Deflate"}  # fmt: skip
 
@@ -119,8 +126,8 @@ def strip_tiff(data: bytes) -> ImageFile:
         else width * min(height, directory.number(ROWS, height))
     )
     bits = directory.number(BITS, 1) * directory.number(SAMPLES, 1)
+    _check_parts(directory, data)
     if directory.number(COMPRESSION, 1) == JPEG:
-        _check_scans(directory, data)
         bits = 32  # decoded as four samples of 8 bits
     profile = directory.raw(PROFILE)[1] if PROFILE in directory.entries else b""
     white_is_zero = directory.number(PHOTOMETRIC) == 0 and directory.number(BITS, 1) == 16
@@ -170,15 +177,27 @@ def _check_layout(directory: _Directory) -> None:
         )
 
 
-def _check_scans(directory: _Directory, data: bytes) -> None:
-    """Refuses JPEG strips of several scans, whose number is no bound on the work."""
+def _check_parts(directory: _Directory, data: bytes) -> None:
+    """Refuses strips that are longer than the file together, and JPEG of several scans.
+
+    The number of scans is no bound on the work, and the decoder keeps all coefficients of such.
+    """
     tiled = TILES in directory.entries
     offsets = directory.numbers(TILES if tiled else STRIPS)
     lengths = directory.numbers(TILE_BYTES if tiled else STRIP_BYTES)
-    if sum(lengths) > len(data):
+    is_jpeg = directory.number(COMPRESSION, 1) == JPEG
+    if sum(lengths) > (len(data) if is_jpeg else MAX_PART_BYTES):
         raise UndecodableImage("the TIFF file is damaged: its strips overlap")
-    for start, length in zip(offsets, lengths, strict=False):
-        if data.count(b"\xff\xda", start, start + length) > 1:
+    if not is_jpeg:
+        return
+    if len(lengths) != len(offsets) or 0 in lengths:  # libtiff would take all that follows
+        raise UndecodableImage("the TIFF file is damaged: its strips have no lengths")
+    samples = directory.number(SAMPLES, 1)
+    for start, length in zip(offsets, lengths, strict=True):
+        part = data[start : start + length]
+        scans, at = part.count(SCAN), part.find(SCAN) + 4
+        partial = scans == 1 and part[at : at + 1] != bytes([samples])
+        if scans > 1 or partial or PROGRESSIVE in part:
             raise UnsupportedMediaType("a TIFF of progressive JPEG strips is not supported")
 
 
