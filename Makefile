@@ -65,8 +65,11 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: d
 
 # A script ends with status 1 where a goal was missed, which does not keep the others from running.
 bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: under 40 minutes
-	-for name in compare latency memory streams overload disconnects; do \
-		$(BIN)/python bench/$$name.py; done
+	-for name in compare latency memory streams overload disconnects detection; do \
+		begun=$$(date +%s); data=; \
+		test $$name = detection -a -e $(DATA) && data="--data $(DATA)"; \
+		$(BIN)/python bench/$$name.py $$data; \
+		echo "bench/$$name.py took $$(($$(date +%s) - begun)) s"; done
 	$(BIN)/python bench/performance.py
 
 fuzz: $(VENV)/.dev-$(RUNTIME)  ## schemathesis against the service at URL

@@ -60,6 +60,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], float]] = {
 }
 """Where a column's figure stands in a run, and by what it is multiplied."""
 
+PHOTO_COLUMNS = ("faces/s", "alone p50, ms", "memory, MB")
 BARE = {"faces_per_second": 1, "cpu_seconds_per_face": 1000}
 
 Result = dict[str, Any]
@@ -74,7 +75,7 @@ def main() -> None:
     found = {file.stem: json.loads(file.read_text()) for file in options.results.glob("*.json")}
     lines: list[str] = []
     if "compare" in found:
-        lines += compared(found["compare"])
+        lines += compared(found["compare"], found.get("accuracy", {"services": {}})["services"])
         draw(found["compare"], options.results / "compare.png")
     lines += ["| question | answer | measured |", "|---|---|---|", *answers(found)]
     before, _, rest = options.page.read_text(encoding="utf-8").partition(BEGIN)
@@ -96,7 +97,7 @@ def answers(found: dict[str, Result]) -> Iterator[str]:
         yield f"| {question} | {cell} | {source(found[name], name)} |"
 
 
-def compared(result: Result) -> Iterator[str]:
+def compared(result: Result, accuracy: Result) -> Iterator[str]:
     """Yields the services beside each other, the picture, and what has to be known of them."""
     cases, method = result["cases"], result["method"]
     faces = cases["faces"]
@@ -124,6 +125,8 @@ def compared(result: Result) -> Iterator[str]:
         "",
         "![Requests a second, processor time and latency](../bench/results/compare.png)",
         "",
+        *photos(result, accuracy),
+        "",
         *notes(result),
         "",
         "## Other questions",
@@ -131,14 +134,24 @@ def compared(result: Result) -> Iterator[str]:
     )
 
 
+def photos(result: Result, accuracy: Result) -> Iterator[str]:
+    """Yields those that find faces themselves beside each other."""
+    case = result["cases"]["photos"]
+    words = "photos/s", "alone p50, ms", "memory, MB", "installed, MB"
+    columns = [*words, "right: FER2013 labels", "right: FER+ majority"]
+    yield f"| {case['words']} | {' | '.join(columns)} |"
+    yield "|---|" + len(columns) * "---:|"
+    for name, runs in case["runs"].items():
+        known = accuracy.get(name, {})
+        cells = [number(median(runs, *COLUMNS[key][0])) for key in PHOTO_COLUMNS]
+        cells.append(number(result["services"][name].get("installed_mb")))
+        cells += [f"{known[key]:.1%}" if key in known else "–" for key in ("labels", "votes")]
+        yield f"| {titled(result, name)} | {' | '.join(cells)} |"
+
+
 def notes(result: Result) -> Iterator[str]:
-    """Yields photos, which peers do not take, what failed, and goals that were missed."""
+    """Yields what failed, and goals that were missed."""
     for case in result["cases"].values():
-        runs = case["runs"].get("ferserve", [])
-        rate = median(runs, "saturation", "requests_per_second")
-        if rate and not case["bare"]:
-            alone = number(median(runs, "alone", "latency_ms", "p50"))
-            yield f"- ferserve, {case['words']}: {rate:.1f} a second; a lone one takes {alone} ms."
         for name, reasons in case["failed"].items():
             yield f"- {titled(result, name)} failed, {case['words']}: {'; '.join(reasons)}."
     if goals := missed(result):

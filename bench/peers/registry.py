@@ -1,17 +1,19 @@
 """The services that are compared: how each is installed, started and asked.
 
-A peer is set up in the way that was fastest of those its documentation recommends.
+A peer is set up in the way that was fastest of those its documentation recommends. Environments are
+made at the first run, in ``build/peers`` or where ``FERSERVE_PEERS`` says.
 """
 
 import base64
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from ferserve.fer2013.labels import EMOTIONS
@@ -24,22 +26,24 @@ OWN_PROGRAMS = Path(sys.executable).parent
 BASE = ("onnxruntime==1.31.1", "numpy==2.4.6", "pillow==13.0.0")
 JSON = "application/json"
 MODELS = installed_models()
-CACHE = REPOSITORY / "build" / "peers"
+CACHE = Path(os.environ.get("FERSERVE_PEERS", REPOSITORY / "build" / "peers")).resolve()
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A service that classifies faces of 48x48 pixels.
+    """A service that classifies faces.
 
     Attributes:
         command: Starts it, with ``{bin}``, ``{here}`` and ``{port}`` to be filled in.
         path: Of its endpoint.
         ready: Path that answers 200 once it is ready.
-        requirements: What its environment holds beside ``BASE``; none where it runs in ours.
+        requirements: What its environment holds; none where it runs in ours.
+        installer: Where from.
         environment: Variables, given the port and the number of processors.
         body: How an image is sent.
         read: Takes the probabilities out of an answer.
         finds_faces: Whether it takes whole photos.
+        brings_model: Whether it has weights of its own, and does not take ONNX files.
         models: Folder of its models.
     """
 
@@ -49,10 +53,12 @@ class Peer:
     path: str
     ready: str
     requirements: tuple[str, ...] = ()
+    installer: Literal["pip", "npm"] = "pip"
     environment: Callable[[int, int], Mapping[str, object]] = lambda _port, _cores: {}
     body: Callable[[Payload], Payload] = lambda image: image
     read: Callable[[Any], Mapping[str, float]] = lambda answer: answer
     finds_faces: bool = False
+    brings_model: bool = False
     models: Path = MODELS
 
     def model(self, name: str) -> Path:
@@ -82,22 +88,42 @@ class Peer:
 
     def versions(self) -> dict[str, str]:
         """Returns the versions of what its environment was made of."""
-        pinned = (one.split("==") for one in (*self.requirements, *BASE) if self.requirements)
-        return {name.partition("[")[0]: version for name, version in pinned}
+        pinned = (one.rpartition("==" if self.installer == "pip" else "@") for one in self.wanted)
+        return {name.partition("[")[0].rpartition("/")[2]: version for name, _, version in pinned}
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """What is installed for it: those with our ONNX file all have the same runtime."""
+        if not self.requirements or self.brings_model:
+            return self.requirements
+        return (*self.requirements, *BASE)
+
+    @property
+    def folder(self) -> Path:
+        """Its environment, one for each choice of versions."""
+        return CACHE / f"{self.name}-{hashlib.sha256(repr(self.wanted).encode()).hexdigest()[:12]}"
 
     def install(self) -> Path:
         """Returns the folder of its programs: an environment of its own, made once and kept."""
         if not self.requirements:
             return OWN_PROGRAMS
-        wanted = (*self.requirements, *BASE)
-        folder = CACHE / f"{self.name}-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]}"
+        folder = self.folder
         if not (folder / "installed").exists():
             print(f"installing {self.name} into {folder} …", flush=True)
-            pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            subprocess.run([*pip, *wanted], check=True)
+            if self.installer == "npm":
+                npm = ["npm", "install", "--silent", "--prefix", folder]
+                subprocess.run([*npm, *self.wanted], check=True)
+            else:
+                pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+                subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+                subprocess.run([*pip, *self.wanted], check=True)
             (folder / "installed").touch()
-        return folder / "bin"
+        return folder if self.installer == "npm" else folder / "bin"
+
+    def installed_mb(self) -> float:
+        """Returns what its environment takes on disk, megabytes of 10^6 bytes."""
+        files = (file for file in self.folder.rglob("*") if not file.is_symlink())
+        return round(sum(file.stat().st_size for file in files if file.is_file()) / 1e6, 1)
 
 
 def as_base64(image: Payload) -> Payload:
@@ -152,6 +178,9 @@ FERSERVE = Peer(
     read=lambda answer: answer["faces"][0]["emotions"],
     finds_faces=True,
 )
+
+INSTALLED = replace(FERSERVE, requirements=(f"{REPOSITORY}[cpu]",), brings_model=True)
+"""ferserve as users install it, for what it takes on disk."""
 
 PEERS = (
     Peer(
@@ -219,5 +248,37 @@ PEERS = (
         },
         body=as_tensor,
         read=lambda answer: dict(zip(EMOTIONS, answer["outputs"][0]["data"], strict=True)),
+    ),
+    Peer(
+        name="fer",
+        title="fer",
+        requirements=(
+            *("fer==25.10.3", "tensorflow==2.21.0"),
+            *("fastapi==0.165.0", "uvicorn[standard]==0.54.0"),
+        ),
+        command=("{bin}/python", "{here}/fer_server.py"),
+        path="/classify",
+        ready="/ready",
+        read=lambda answer: answer[0],
+        finds_faces=True,
+        brings_model=True,
+    ),
+    Peer(
+        name="human",
+        title="Human, WASM",
+        requirements=(
+            "@vladmandic/human@3.3.6",
+            "@tensorflow/tfjs-core@4.22.0",
+            "@tensorflow/tfjs-converter@4.22.0",
+            "@tensorflow/tfjs-backend-wasm@4.22.0",
+            "sharp@0.35.5",
+        ),
+        installer="npm",
+        command=("node", "{here}/human_server.js", "{bin}"),
+        path="/classify",
+        ready="/ready",
+        read=lambda answer: answer[0],
+        finds_faces=True,
+        brings_model=True,
     ),
 )

@@ -180,8 +180,8 @@ def _load(
     taken = reserve(_memory_of(image, file, draft_side)) if reserve else nullcontext()
     with taken, closing(image):
         image.load()
-        corner = image.crop((image.width - 1, image.height - 1, image.width, image.height))
-        ends_grey = image.format == "JPEG" and set(corner.tobytes()) <= {127, 128}
+        corner = (image.width - 1, image.height - 1, image.width, image.height)
+        ends_grey = image.format == "JPEG" and set(image.crop(corner).tobytes()) <= {127, 128}
         return _to_pixels(image, file, draft_side), ends_grey
 
 
