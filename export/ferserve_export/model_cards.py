@@ -37,7 +37,6 @@ def page(root: Path) -> str:
         details=lambda card: _details(card, licences),
         titles=TITLES,
         emotions=EMOTIONS,
-        weakest=_weakest,
     )
 
 
@@ -75,14 +74,6 @@ def _training(card: ModelCard) -> str:
     if start := card.training.get("started_from"):
         kept += f", starting from {start['model']} (SHA-256 `{start['sha256']}`)"
     return f"{trained}{kept} ([card](../models/{card.name}.json))"
-
-
-def _weakest(robustness: dict[str, float]) -> str:
-    original, *changed = robustness.items()
-    worst = sorted(changed, key=lambda entry: entry[1])[:3]
-    return "; ".join(
-        f"{change} ({100 * (accuracy - original[1]):+.1f})" for change, accuracy in worst
-    )
 
 
 if __name__ == "__main__":
