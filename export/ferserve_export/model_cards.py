@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from ferserve.card import ModelCard
-from ferserve.fer2013.labels import EMOTIONS
 from ferserve.policy import policy
 from ferserve.settings import Settings
 
@@ -36,7 +35,6 @@ def page(root: Path) -> str:
         policy=policy(Settings.model_construct()),  # whatever this machine's environment says
         details=lambda card: _details(card, licences),
         titles=TITLES,
-        emotions=EMOTIONS,
     )
 
 

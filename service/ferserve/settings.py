@@ -88,8 +88,8 @@ class Settings(BaseSettings):
     """Answers requests that name no model; by default `crowd`, or else the first one served."""
 
     provider: ProviderChoice = "auto"
-    """`auto` takes CUDA where it works, else the CPU; with `cuda` or `tensorrt` the service does
-    not start where these do not work ([GPUs](gpu.md))."""
+    """`auto`: CUDA where it works, else the CPU; `cuda` or `tensorrt` where it does not work is an
+    error at the start ([GPUs](gpu.md))."""
 
     provider_options: dict[str, str | int | float | bool] = {}
     """ONNX Runtime's options of the provider, as JSON: `{"device_id": 1, "use_tf32": 1}`."""
@@ -100,15 +100,13 @@ class Settings(BaseSettings):
     ([figures](performance.md#what-the-cpu-path-was-chosen-from))."""
 
     inference_workers: int | None = Field(default=None, ge=1)
-    """Worker threads for each model; by default one per processor, or two on a GPU, so that the
-    next batch is ready when one ends."""
+    """Worker threads for each model; by default one per processor, or two on a GPU."""
 
     max_batch: int = Field(default=32, ge=1)
     """Most faces in one inference; on the CPU at most 8, because more are no faster."""
 
     max_wait_ms: float = Field(default=0, ge=0, le=1000)
-    """How long a face may wait, from its arrival, for others to fill its batch. With 0, batches
-    form while the workers are busy."""
+    """How long a face may wait, from its arrival, for others to fill its batch."""
 
     max_queue: int = Field(default=256, ge=1)
     """Most faces waiting for a model, and most images being decoded; beyond it 429. Also the most
@@ -128,8 +126,7 @@ class Settings(BaseSettings):
     """Largest body of such a request."""
 
     upload_memory_bytes: int = Field(default=512 * MEBI, ge=1)
-    """Most bytes of all bodies and frames together; beyond it 429. Zips to benchmark on may take
-    half of it."""
+    """Most bytes of all bodies and frames together; beyond it 429. Zips may take half of it."""
 
     max_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970)  # Pillow's own limit
     """Largest image, width × height; at most 178,956,970."""
@@ -166,7 +163,7 @@ class Settings(BaseSettings):
     """Most benchmarks that wait while one runs; beyond it 429."""
 
     benchmark_max_upload_bytes: int = Field(default=128 * MEBI, ge=1)
-    """Largest zip to benchmark on; it stays in memory until its benchmark has run."""
+    """Largest zip to benchmark on."""
 
     benchmark_max_entries: int = Field(default=50_000, ge=1)
     """Most files and folders in a zip."""
@@ -200,8 +197,7 @@ class Settings(BaseSettings):
     """Port to listen on."""
 
     root_path: str = ""
-    """Prefix such as `/face` that [a proxy](proxy.md) takes from the path; documentation and links
-    then have it."""
+    """Prefix, such as `/face`, that [a proxy](proxy.md) takes from the path."""
 
     log_format: Literal["text", "json"] = "text"
     """`text`, or `json`: one line a request with method, path, status, time and request id."""
