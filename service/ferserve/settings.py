@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     """Answers requests that name no model; by default `crowd`, or else the first one served."""
 
     provider: ProviderChoice = "auto"
-    """`auto`: CUDA where it works, else the CPU; `cuda` or `tensorrt` where it does not work is an
+    """`auto`: CUDA where it works, else the CPU. `cuda` or `tensorrt` that does not work is an
     error at the start ([GPUs](gpu.md))."""
 
     provider_options: dict[str, str | int | float | bool] = {}
