@@ -45,15 +45,15 @@ def export_command(
         typer.Option(
             min=0,
             max=1,
-            help="Subtract so much of the log prior of each emotion: rare ones are found more "
+            help="Subtract this share of each emotion's log prior, to find rare emotions more "
             "often.",
         ),
     ] = 0.0,
     train_faces: Annotated[
-        int | None, typer.Option(help="Score only so many Training images, drawn at random.")
+        int | None, typer.Option(help="Score only this many Training images, drawn at random.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Folder for what `ferserve evaluate --out` writes.")
+        Path | None, typer.Option(help="Folder for the report of `ferserve evaluate --out`.")
     ] = None,
 ) -> None:
     """Turn a training run into a checked ONNX file with its card."""
@@ -95,7 +95,7 @@ def export_command(
 
 
 def quantize_command(
-    model: Annotated[str, typer.Argument(help="A model with a file of its own.")],
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
     data: Annotated[Path, typer.Option(help="FER2013, for the ranges and the figures.")],
     out: Annotated[Path, typer.Option(help="Folder of MODEL.onnx and of the new file.")] = Path(
         "models"
@@ -105,13 +105,12 @@ def quantize_command(
         typer.Option(help="What convolutions compute in: int8 for CPUs, float16 for GPUs."),
     ] = "int8",
     images: Annotated[
-        int, typer.Option(help="Take the ranges of int8 from so many images.", min=1)
+        int, typer.Option(help="Number of images to take the int8 ranges from.", min=1)
     ] = 512,
 ) -> None:
     """Convert a released model to int8 or float16: MODEL_int8.onnx with a card of its own.
 
-    The ranges of int8 are taken from Training images; the card's figures are measured on all test
-    images.
+    The int8 ranges come from Training images; the card's figures are measured on all test images.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -119,7 +118,7 @@ def quantize_command(
         from ferserve_export.errors import ExportError
         from ferserve_export.quantize import quantize
     except ModuleNotFoundError as error:
-        _fail("quantize", f"it needs {error.name}: pip install 'ferserve[export,cpu]'")
+        _fail("quantize", f"quantizing needs {error.name}: pip install 'ferserve[export,cpu]'")
     from ferserve.fer2013.reader import DatasetError, read_fer2013
     from ferserve.sessions import ModelError
 

@@ -64,17 +64,18 @@ def train_command(
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default, reference, cpu (big models) or long (Custom CNN).")
+        str,
+        typer.Option(help="default, reference, cpu (big models), long or continue (Custom CNN)."),
     ] = "default",
     backbone_weights: Annotated[
-        str, typer.Option(help="Where vgg16 and resnet50v2 start: imagenet, a file, or none.")
+        str, typer.Option(help="What vgg16 and resnet50v2 start from: imagenet, a file, or none.")
     ] = "imagenet",
     start_from: Annotated[
         Path | None,
         typer.Option(help="Go on from a released model, or a run's best.weights.h5."),
     ] = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="Run to distill from; may stand several times.")
+        list[Path] | None, typer.Option(help="Run to distil from; may be repeated.")
     ] = None,
     votes: Annotated[
         Path | None, typer.Option(help="FER+ votes about the same faces, a CSV.")
@@ -102,12 +103,12 @@ def train_command(
         int | None, typer.Option(min=70, help="Train on this many faces only: a rehearsal.")
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Finish, annealed, by this time.")
+        float | None, typer.Option(min=0.01, help="Finish, annealed, within this time.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of all random draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
     backend: Annotated[
         str | None, typer.Option(help="Keras backend: tensorflow, jax or torch.")
     ] = None,
@@ -166,7 +167,7 @@ def evaluate_command(
         typer.Option("--mirror", help="Average each face of a run with its mirror image."),
     ] = False,
     train_faces: Annotated[
-        int | None, typer.Option(help="Score only so many Training images, drawn at random.")
+        int | None, typer.Option(help="Score only this many Training images, drawn at random.")
     ] = None,
     votes: Annotated[
         Path | None,
