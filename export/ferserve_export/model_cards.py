@@ -70,7 +70,7 @@ def _training(card: ModelCard) -> str:
     if hours := card.training.get("hours"):
         kept += f", {card.training['epochs']} epochs in {hours:.1f} hours"
     if start := card.training.get("started_from"):
-        kept += f", starting from {start['model']} (SHA-256 `{start['sha256']}`)"
+        kept += f", starting from {start['model']}"
     return f"{trained}{kept} ([card](../models/{card.name}.json))"
 
 
