@@ -72,7 +72,7 @@ bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothin
 		echo "bench/$$name.py took $$(($$(date +%s) - begun)) s"; done
 	$(BIN)/python bench/performance.py
 
-fuzz: $(VENV)/.dev-$(RUNTIME)  ## schemathesis against the service at URL
+fuzz: $(VENV)/.dev-$(RUNTIME)  ## schemathesis against the service at URL, started with FERSERVE_DATASET
 	$(BIN)/schemathesis --config-file tests/fuzz/schemathesis.toml run $(URL)/openapi.json --max-examples 150
 
 image-check: $(VENV)/.dev-$(RUNTIME)  ## The image, built by buildah without Docker and asked; as root

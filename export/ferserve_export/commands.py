@@ -41,13 +41,13 @@ def export_command(
         typer.Option(
             min=0,
             max=1,
-            help="Subtract so much of the log prior of each emotion: rare ones are found more "
+            help="Subtract this share of each emotion's log prior, to find rare emotions more "
             "often.",
         ),
     ] = 0.0,
     train_faces: TrainFaces = None,
     results: Annotated[
-        Path | None, typer.Option(help="Folder for what `ferserve evaluate --out` writes.")
+        Path | None, typer.Option(help="Folder for the report of `ferserve evaluate --out`.")
     ] = None,
 ) -> None:
     """Turn a training run into a checked ONNX file with its card."""
@@ -85,8 +85,7 @@ def quantize_command(
 ) -> None:
     """Convert a released model to int8 or float16: MODEL_int8.onnx with a card of its own.
 
-    The ranges of int8 are taken from Training images; the card's figures are measured on all test
-    images.
+    The int8 ranges come from Training images; the card's figures are measured on all test images.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     with failures_told("export"):

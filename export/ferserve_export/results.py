@@ -145,7 +145,6 @@ def cards_page(cards: list[ModelCard]) -> str:
         cards=cards,
         licences=shared,
         details=lambda card: _details(card, shared),
-        weakest=_weakest,
     )
 
 
@@ -176,16 +175,8 @@ def _training(card: ModelCard) -> str:
     if hours := card.training.get("hours"):
         kept += f", {card.training['epochs']} epochs in {hours:.1f} hours"
     if start := card.training.get("started_from"):
-        kept += f", starting from {start['model']} (SHA-256 `{start['sha256']}`)"
+        kept += f", starting from {start['model']}"
     return f"{trained}{kept} ([card](../models/{card.name}.json))"
-
-
-def _weakest(robustness: dict[str, float]) -> str:
-    original, *changed = robustness.items()
-    worst = sorted(changed, key=lambda entry: entry[1])[:3]
-    return "; ".join(
-        f"{change} ({100 * (accuracy - original[1]):+.1f})" for change, accuracy in worst
-    )
 
 
 def _render(template: str, **values: Any) -> str:

@@ -21,11 +21,11 @@ def benchmark_command(
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="FERSERVE_API_KEY", help="Key, where the service wants one."),
+        typer.Option(envvar="FERSERVE_API_KEY", help="API key, if the service needs one."),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a model; several are compared.", show_default="the default one"),
+        typer.Option(help="Model to measure; several are compared.", show_default="the default"),
     ] = None,
     split: Annotated[
         Literal["all", "public", "private", "leak_free", "train"],
@@ -33,28 +33,28 @@ def benchmark_command(
     ] = "all",
     against: Annotated[
         Literal["labels", "votes"],
-        typer.Option(help="What a right answer is; votes: people's majority."),
+        typer.Option(help="What a right answer is: the label, or what most people voted."),
     ] = "labels",
     upload: Annotated[
         Path | None,
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="A zip of class folders to measure on, in place of the service's FER2013.",
+            help="Zip of class folders to measure on, instead of the service's FER2013.",
         ),
     ] = None,
     detect: Annotated[
         bool, typer.Option("--detect", help="Look for the face in each uploaded image.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Score only that many faces, evenly spread.")
+        int | None, typer.Option(min=1, help="Score only this many faces, evenly spread.")
     ] = None,
     min_accuracy: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Exit with 1 if a model's accuracy (0 to 1) is below."),
+        typer.Option(min=0, max=1, help="Exit with 1 if a model's accuracy (0 to 1) is lower."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Save the report, a page of HTML, here.")
+        Path | None, typer.Option(dir_okay=False, help="File for the report, an HTML page.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON instead of a table.")
@@ -62,7 +62,7 @@ def benchmark_command(
 ) -> None:
     """Measure the accuracy of models that a service serves; a gate for CI.
 
-    The exit status is 1 where the benchmark did not succeed or --min-accuracy was missed.
+    The exit status is 1 if the benchmark failed or --min-accuracy was missed.
     """
     import httpx
     from rich.console import Console
@@ -72,10 +72,10 @@ def benchmark_command(
     from ferserve.errors import Refusal
 
     if detect and not upload:
-        fail("--detect goes with --upload; FER2013's images are faces already", status=2)
+        fail("--detect needs --upload; FER2013's images are faces already", status=2)
     if upload and against == "votes":
-        fail("--against votes is of the service's FER2013, not of an --upload", status=2)
-    soon = Retries(total_seconds=2)  # whoever waits at a terminal wants to know
+        fail("--against votes needs the service's FER2013, not an --upload", status=2)
+    soon = Retries(total_seconds=2)  # a user at a terminal wants to know
     bar = Bar(console=Console(stderr=True), transient=True)
     task = bar.add_task("waiting", total=None)
 
@@ -118,13 +118,13 @@ def robustness_command(
     models: Annotated[list[str], typer.Argument(help="Names of models.")],
     data: Annotated[Path, typer.Option(help="FER2013: Kaggle zip, its folder, or fer2013.csv.")],
     models_dir: ModelsDir = None,
-    out: Annotated[Path, typer.Option(dir_okay=False, help="The page.")] = Path(
+    out: Annotated[Path, typer.Option(dir_okay=False, help="File for the page.")] = Path(
         "docs/robustness.md"
     ),
 ) -> None:
-    """Measure how accuracy suffers from other crops, rotation, blur, light and compression.
+    """Measure what other crops, rotation, blur, light and compression cost in accuracy.
 
-    The figures go into the models' cards, and those of all cards onto a page.
+    The figures go into the models' cards, and the figures of all cards onto a page.
     """
     from rich.console import Console
     from rich.progress import Progress

@@ -26,12 +26,12 @@ def serve_command(
     models_dir: ModelsDir = None,
     engine: Annotated[
         Literal["process", "ray"],
-        typer.Option(help="One process, or a cluster of Ray with FERSERVE_CLUSTER_…."),
+        typer.Option(help="One process, or replicas on Ray (FERSERVE_CLUSTER_…)."),
     ] = "process",
 ) -> None:
     """Serve the models over HTTP.
 
-    Settings are environment variables FERSERVE_…; an option given here comes first.
+    Every setting is an environment variable FERSERVE_…; options given here override them.
     """
     settings = settings_of(host=host, port=port, models_dir=models_dir)
     with runtime_needed():
@@ -50,7 +50,7 @@ def score_command(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="Folder of images or of Parquet files, one file, or a URI of it."
+            metavar="INPUT", help="Folder of images or Parquet files, one file, or its URI."
         ),
     ],
     target: Annotated[
@@ -58,7 +58,7 @@ def score_command(
     ],
     column: Annotated[
         str | None,
-        typer.Option(help="Column of the images in Parquet.", show_default="image"),
+        typer.Option(help="Parquet column with the images.", show_default="image"),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
     detect: Detect = "auto",
@@ -68,10 +68,9 @@ def score_command(
     models_dir: ModelsDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rate the faces of many images, on Ray: Parquet with a row for each image.
+    """Rate the faces in many images on Ray, and write Parquet with a row for each image.
 
-    Run again, it goes on where it ended. An image that cannot be answered costs one row, which
-    says why.
+    Run again, it goes on where it stopped. The row of an image that cannot be answered says why.
     """
     settings = settings_of(models=model, default_model=model, models_dir=models_dir)
     with _cluster_errors():

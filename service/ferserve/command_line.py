@@ -1,4 +1,4 @@
-"""What the commands of the service share."""
+"""What the service's commands share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ ModelsDir = Annotated[
 ]
 Detect = Annotated[
     Literal["auto", "true", "false"],
-    typer.Option(help="Look for faces; auto does not in images of up to 64 pixels."),
+    typer.Option(help="Look for faces; auto takes images of at most 64 pixels as one face."),
 ]
 
 
 def settings_of(**overrides: Any) -> "Settings":
-    """Returns the settings of the environment; what is given and not None comes first."""
+    """Returns the settings of the environment, overridden by what is given and not None."""
     from pydantic import ValidationError
 
     from ferserve.schemas import describe_faults

@@ -12,10 +12,10 @@ class Refusal(Exception):  # noqa: N818 - most are conditions, not faults
 
     Args:
         detail: What is wrong with this request; may be shown to the caller.
-        headers: More headers of the API's answer, beside those of the kind.
-        code: The kind in a word, where it has no class: problems of single files and jobs, and
-            answers that a client does not know.
-        status: Its HTTP status then.
+        headers: Headers of the API's answer, beside those of the kind.
+        code: The kind, where it has no class: problems of single files and jobs, and codes that a
+            client does not know.
+        status: The HTTP status of such a kind.
         request_id: Of the answer that the refusal came with; also in the service's log.
     """
 

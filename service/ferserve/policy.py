@@ -36,18 +36,18 @@ class Policy(BaseModel):
     labels_and_votes: str = Field(
         description="What a card's `answers` means: whether a model learned labels or votes.",
         default=(
-            "FER2013's labels came from the words by which pictures were searched; the votes of "
-            "FER+ are what ten people saw in the same faces. A score of a model of the labels says "
-            "how likely a label is, one of a model of the votes what share of people would choose "
-            "the word. People say neutral twice as often as the labels do, and fear a fifth as "
-            "often. So a model of the labels calls many faces sad, angry or fearful that most "
-            "people call neutral, and a model of the votes overlooks more of the sad, fearful and "
-            "disgusted ones."
+            "FER2013's labels are the words by which its pictures were searched for; the votes of "
+            "FER+ are what ten people saw in the same faces. A model of the labels says how likely "
+            "a label is; a model of the votes says what share of people would choose the word. "
+            "People say neutral twice as often as the labels do, and fear a fifth as often. So a "
+            "model of the labels calls many faces sad, angry or fearful that most people call "
+            "neutral, and a model of the votes overlooks more of the sad, fearful and disgusted "
+            "ones."
         ),
     )
     intended_use: list[str] = [
-        "research on facial expressions and on the recognition of them",
-        "sorting and searching pictures whose people agreed to it",
+        "research on facial expressions and how to recognise them",
+        "sorting and searching pictures of people who agreed to it",
         "art, games and teaching about machine learning",
     ]
     not_intended_for: list[str] = [
@@ -59,14 +59,14 @@ class Policy(BaseModel):
     data_set_limits: list[str] = [
         "FER2013 has 35,887 grey faces of 48 by 48 pixels, found by an image search for words of "
         "emotion: many are posed, and many are of actors.",
-        "People agree with its labels in about 65 of 100 cases, so no accuracy much above that "
-        "speaks of expressions alone.",
-        "Its classes are uneven: 25 of 100 faces are happy and 1.5 are disgust, which is therefore "
-        "recognised worst.",
-        "It does not say who is in it. How well the models do by age, sex or skin colour cannot be "
-        "measured on it, and differences must be expected.",
-        "Some faces stand in its training and its test part alike; the cards of /v1/models give "
-        "the accuracy without them as well (`leak_free`).",
+        "People agree with its labels in about 65 of 100 cases, so an accuracy much above that is "
+        "not about expressions alone.",
+        "Its classes are uneven: 25 of 100 faces are happy, and 1.5 show disgust, which is "
+        "therefore recognised worst.",
+        "It does not say who is in it. It cannot show how well models do by age, sex or skin "
+        "colour, and differences must be expected.",
+        "Some faces are in both its training and its test part; the cards of /v1/models also give "
+        "the accuracy without them (`leak_free`).",
     ]
     law: list[LegalRule] = [
         LegalRule(

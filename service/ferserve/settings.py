@@ -65,45 +65,43 @@ class Settings(BaseSettings):
     )
 
     models_dir: Path = Field(default_factory=installed_models)
-    """Folder of `<name>.onnx`, `<name>.json` and `face_detector.onnx`; by default the models that
-    come with ferserve."""
+    """Folder of `<name>.onnx`, `<name>.json` and `face_detector.onnx`; by default ferserve's
+    own."""
 
     models: Annotated[tuple[str, ...], NoDecode] = ()
     """Names to serve, comma-separated; by default all that are found."""
 
     default_model: str | None = None
-    """Answers requests that name no model; by default `crowd`, or else the first served."""
+    """Answers requests that name no model; by default `crowd`, or else the first one served."""
 
     provider: ProviderChoice = "auto"
-    """`auto` takes CUDA where it works and the CPU elsewhere; `cuda` or `tensorrt` that does not
-    work is an error at the start ([GPUs](gpu.md))."""
+    """`auto`: CUDA where it works, else the CPU. `cuda` or `tensorrt` that does not work is an
+    error at the start ([GPUs](gpu.md))."""
 
     provider_options: dict[str, str | int | float | bool] = {}
-    """ONNX Runtime's options of that provider, as JSON: `{"device_id": 1, "use_tf32": 1}`."""
+    """ONNX Runtime's options of the provider, as JSON: `{"device_id": 1, "use_tf32": 1}`."""
 
     intra_op_threads: int = Field(default=1, ge=1)
-    """Threads inside one inference on the CPU. As many as there are processors, with
-    `INFERENCE_WORKERS=1`, answer a lone request sooner and fewer requests in all
+    """Threads of one inference on the CPU. One per processor, with `INFERENCE_WORKERS=1`, answers a
+    lone request sooner but fewer requests in all
     ([figures](performance.md#what-the-cpu-path-was-chosen-from))."""
 
     inference_workers: int | None = Field(default=None, ge=1)
-    """Worker threads a model; by default one a processor, and two on a GPU, so that the next batch
-    is ready when one ends."""
+    """Worker threads for each model; by default one per processor, or two on a GPU."""
 
     max_batch: int = Field(default=32, ge=1)
-    """Most faces in one inference; on the CPU, where more are no faster, at most 8."""
+    """Most faces in one inference; on the CPU at most 8, because more are no faster."""
 
     max_wait_ms: float = Field(default=0, ge=0, le=1000)
-    """How long a face may wait for others to fill its batch, from its arrival. With 0, batches form
-    while the workers are busy."""
+    """How long a face may wait, from its arrival, for others to fill its batch."""
 
     max_queue: int = Field(default=256, ge=1)
-    """Most faces waiting for a model, and most images in decoding; more is answered 429. Also the
-    most faces of one request to [`/v2`](inference-protocol.md)."""
+    """Most faces waiting for a model, and most images being decoded; beyond it 429. Also the most
+    faces in one request to [`/v2`](inference-protocol.md)."""
 
     request_timeout_ms: float = Field(default=10_000, gt=0)
-    """From a whole upload to its answer; past it 504. A request may shorten it with the header
-    `X-Request-Timeout-Ms`."""
+    """Time from a complete upload to its answer; beyond it 504. A request may shorten it with the
+    header `X-Request-Timeout-Ms`."""
 
     max_upload_bytes: int = Field(default=20 * MEBI, ge=1)
     """Largest request body, base64 and multipart framing included."""
@@ -115,28 +113,26 @@ class Settings(BaseSettings):
     """Largest body of such a request."""
 
     upload_memory_bytes: int = Field(default=512 * MEBI, ge=1)
-    """Most bytes of all bodies and frames together; more is answered 429. Zips to benchmark on may
-    take half of it."""
+    """Most bytes of all bodies and frames together; beyond it 429. Zips may take half of it."""
 
     max_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970)  # Pillow's own limit
-    """Largest image, width × height; 178,956,970 at the most."""
+    """Largest image, width × height; at most 178,956,970."""
 
     decode_memory_bytes: int = Field(default=144 * MEBI, ge=2 * MEBI)
-    """Most bytes that all images being decoded take together; one that takes more alone is answered
-    413 ([what is decoded](security.md#hostile-images))."""
+    """Most memory for all images being decoded; an image that needs more by itself gets 413 ([what
+    is decoded](security.md#hostile-images))."""
 
     max_faces: int = Field(default=32, ge=1)
-    """Most faces answered an image."""
+    """Most faces answered per image."""
 
     detect_max_side: int = Field(default=640, ge=32)
-    """Images are scaled down to this longer side for face detection, in pixels."""
+    """Longer side, in pixels, to which images are scaled down for face detection."""
 
     max_streams: int = Field(default=64, ge=0)
-    """Most [streams](stream.md) open at a time, a quarter of them by one key or address; more is
-    answered 429."""
+    """Most open [streams](stream.md), a quarter of them for one key or address; beyond it 429."""
 
     stream_max_fps: float = Field(default=30, gt=0)
-    """Most frames a second answered in a stream; what comes faster is dropped."""
+    """Most frames a second answered in a stream; faster ones are dropped."""
 
     stream_idle_seconds: float = Field(default=30, gt=0)
     """How long a stream may bring no frame, or take no answer."""
@@ -151,48 +147,47 @@ class Settings(BaseSettings):
     """FER+ votes about these faces, a CSV, for benchmarks against people's majority."""
 
     benchmark_queue: int = Field(default=3, ge=0)
-    """Most benchmarks waiting beside the one that runs; more is answered 429."""
+    """Most benchmarks that wait while one runs; beyond it 429."""
 
     benchmark_max_upload_bytes: int = Field(default=128 * MEBI, ge=1)
-    """Largest zip to benchmark on; it is held in memory until its benchmark has run."""
+    """Largest zip to benchmark on."""
 
     benchmark_max_unpacked_bytes: int = Field(default=1024 * MEBI, ge=1)
-    """Most bytes of a zip's files together, unpacked."""
+    """Most bytes of a zip's files, unpacked."""
 
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
-    """Keys of at least 16 characters that may call, comma-separated; by default everyone may
-    ([security](security.md))."""
+    """Keys that callers may use, comma-separated, of at least 16 characters; by default everyone
+    may call ([security](security.md))."""
 
     rate_limit: str | None = None
-    """Most requests to `/v1` and `/v2` and frames of streams by key, or by address where there is
-    none: `100/minute`, `10/second;1000/hour`."""
+    """Most requests to `/v1` and `/v2` and stream frames for each key, or each address without
+    keys: `100/minute`, `10/second;1000/hour`."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Origins whose pages may call, such as `https://app.example`, comma-separated; `*` is all."""
+    """Origins whose pages may call, comma-separated, such as `https://app.example`; `*` is all."""
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Names of this host that a request's `Host` may have, comma-separated, beside `localhost` and
-    addresses; `*` is all. By default all, but none where `HOST` is a loopback address
+    """Names that a request's `Host` may have, comma-separated, beside `localhost` and addresses;
+    `*` is all. By default all, or none where `HOST` is a loopback address
     ([security](security.md#browsers))."""
 
     metrics_emotions: bool = False
     """Whether `/metrics` counts faces by dominant emotion."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; `::` is all addresses, of IPv4 too."""
+    """Address to listen on; `::` is all addresses, IPv4 too."""
 
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on."""
 
     root_path: str = ""
-    """Prefix such as `/face` that [a proxy](proxy.md) takes from the path; documentation and links
-    then have it."""
+    """Prefix, such as `/face`, that [a proxy](proxy.md) takes from the path."""
 
     log_format: Literal["text", "json"] = "text"
     """`text`, or `json`: one line a request with method, path, status, time and request id."""
 
     drain_seconds: int = Field(default=20, ge=0)
-    """Longest wait for requests under way at shutdown."""
+    """Longest wait at shutdown for requests under way."""
 
     def for_listening(self) -> Self:
         """Returns the settings of a server that listens on ``host``."""

@@ -14,7 +14,6 @@ EXAMPLES = dict(
     zip(
         [
             "here",
-            "one",
             "pixels",
             "many",
             "errors",
@@ -63,7 +62,6 @@ def start(server, photo, grey_crop, tmp_path):
     ("name", "expected"),
     [
         ("here", r"happy 18\d 5\d \[\]"),
-        ("one", r"happy 18\d 5\d \[\]"),
         ("pixels", r"happy 5 happy"),
         ("many", r"(\d 3\n){3}astronaut.png \['\w+'\]\ncat.png \[\]\n"
                  r"notes.txt 415 unsupported_media_type"),

@@ -50,4 +50,4 @@ def test_power_scaling_is_named_where_there_is_any(copy):
         card.power_scaling = scaling
         card.write(path)
         (section,) = [s for s in page(copy).split("\n## ") if s.startswith("Custom CNN")]
-        assert section.count("| power scaling | softmax(−0.387 (−log p)^1.676)") == times
+        assert section.count("- power scaling: softmax(−0.387 (−log p)^1.676)") == times

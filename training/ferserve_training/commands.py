@@ -41,7 +41,7 @@ VotesFile = Annotated[
     Path | None, typer.Option("--votes", help="FER+ votes about the same faces, a CSV.")
 ]
 TrainFaces = Annotated[
-    int | None, typer.Option(help="Score only so many Training images, drawn at random.")
+    int | None, typer.Option(help="Score only this many Training images, drawn at random.")
 ]
 
 
@@ -84,17 +84,18 @@ def train_command(
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default, reference, cpu (big models) or long (Custom CNN).")
+        str,
+        typer.Option(help="default, reference, cpu (big models), long or continue (Custom CNN)."),
     ] = "default",
     backbone_weights: Annotated[
-        str, typer.Option(help="Where vgg16 and resnet50v2 start: imagenet, a file, or none.")
+        str, typer.Option(help="What vgg16 and resnet50v2 start from: imagenet, a file, or none.")
     ] = "imagenet",
     start_from: Annotated[
         Path | None,
         typer.Option(help="Go on from a released model, or a run's best.weights.h5."),
     ] = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="Run to distill from; may stand several times.")
+        list[Path] | None, typer.Option(help="Run to distil from; may be repeated.")
     ] = None,
     votes: VotesFile = None,
     epochs: Annotated[int | None, typer.Option(min=1, show_default="the recipe's")] = None,
@@ -120,12 +121,12 @@ def train_command(
         int | None, typer.Option(min=70, help="Train on this many faces only: a rehearsal.")
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Finish, annealed, by this time.")
+        float | None, typer.Option(min=0.01, help="Finish, annealed, within this time.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of all random draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
     backend: Annotated[
         Literal["tensorflow", "jax", "torch"] | None, typer.Option(help="Keras backend.")
     ] = None,

@@ -71,10 +71,10 @@ PERTURBATIONS: dict[str, Callable[[Picture], Picture]] = {
 INTRODUCTION = """\
 # Robustness
 
-Accuracy against the labels, %, on all FER2013 test images, changed as other crops, cameras and
-light change them, and the change in points. No model was trained or chosen on these figures. Made
-by `make robustness` from the model cards. What comes in from outside repeats the picture's edge, as
-in the service's own crops.
+Accuracy against the labels, %, when all FER2013 test images are changed as other crops, cameras and
+light would, with the difference in points. No model was trained or chosen on these figures. Pixels
+from outside a picture repeat its edge, as in the service's own crops. `make robustness` makes this
+page.
 """
 
 

@@ -24,14 +24,14 @@ def loadtest_command(
     url: Annotated[
         str,
         typer.Argument(
-            help=f"Address of the service, such as http://127.0.0.1:8000; without a path "
-            f"{DEFAULT_PATH} is meant. A query (?model=…) is sent along.",
+            help=f"Address of the service, such as http://127.0.0.1:8000; the path is "
+            f"{DEFAULT_PATH} by default. A query (?model=…) is sent along.",
             show_default=False,
         ),
     ],
     rate: Annotated[
         float | None,
-        typer.Option(help="Open loop: requests a second at Poisson-distributed times."),
+        typer.Option(help="Open loop: requests per second, at Poisson-distributed times."),
     ] = None,
     sweep: Annotated[
         str | None, typer.Option(help="Several such rates in turn, comma-separated: 10,20,40.")
@@ -44,39 +44,39 @@ def loadtest_command(
         float, typer.Option(min=0.1, help="Length of each run after its warm-up.")
     ] = 10.0,
     warm_up: Annotated[
-        float, typer.Option(min=0, help="Seconds before that, sent but not counted.")
+        float, typer.Option(min=0, help="Seconds of warm-up before each run, not counted.")
     ] = 2.0,
     images: Annotated[
         Path | None,
         typer.Option(
             exists=True,
             file_okay=False,
-            help="Folder of images to send at random, each as often as any other.",
+            help="Folder of images to send in random order, all equally often.",
             show_default="a grey picture of 48x48 pixels",
         ),
     ] = None,
     slo_ms: Annotated[
         float | None,
-        typer.Option(help="Objective: answers within so many milliseconds are goodput."),
+        typer.Option(help="Answers within this many milliseconds count as goodput."),
     ] = None,
     max_lag_ms: Annotated[
         float,
-        typer.Option(help="An open loop sent later than this, at the 99th percentile, is invalid."),
+        typer.Option(help="An open loop is invalid if its lag's 99th percentile is above this."),
     ] = 10.0,
     timeout: Annotated[
         float, typer.Option(min=0.001, help="Longest wait for an answer, seconds.")
     ] = 30.0,
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="FERSERVE_API_KEY", help="Key, where the service wants one."),
+        typer.Option(envvar="FERSERVE_API_KEY", help="API key, if the service needs one."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed sends the same at the same times.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the images and their times.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure the latency and throughput of a service under load.
 
-    Exactly one of --rate, --sweep and --concurrency says how much. Latency counts from when a
-    request was due. The exit status is 1 where a run is invalid.
+    Give exactly one of --rate, --sweep and --concurrency. Latency counts from when a request was
+    due. The exit status is 1 if a run is invalid.
     """
     from rich.console import Console
     from rich.progress import Progress

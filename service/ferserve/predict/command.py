@@ -24,12 +24,12 @@ def predict_command(
     detect: Detect = "auto",
     output_format: Annotated[
         Literal["table", "csv", "json", "jsonl"],
-        typer.Option("--format", help="csv has a row for each face, jsonl a line a frame."),
+        typer.Option("--format", help="csv: a row for each face; jsonl: a line for each frame."),
     ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", dir_okay=False, help="File to write to, not the terminal."),
+        typer.Option("--output", "-o", dir_okay=False, help="File to write instead of stdout."),
     ] = None,
     annotate: Annotated[
         Path | None,
@@ -39,14 +39,14 @@ def predict_command(
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Frames of a video to look at, a second; without it all."),
+        typer.Option(min=0.01, help="Video frames to look at per second; by default all."),
     ] = None,
     models_dir: ModelsDir = None,
 ) -> None:
     """Rate the apparent expression of every face in images and videos, without a server.
 
-    A file that cannot be answered is reported in its place and turns the exit status to 1. What a
-    folder has beside images and videos is counted at the end. Videos need ferserve's extra "video".
+    A file that cannot be answered is reported in its place and makes the exit status 1. Other files
+    in folders are counted at the end. Videos need ferserve's extra "video".
     """
     settings = settings_of(models_dir=models_dir, models=model, default_model=model)
     from rich.console import Console
@@ -63,7 +63,7 @@ def predict_command(
     search = find_sources(inputs)
     if not search.sources:
         _report(search)
-        fail("there is no image and no video in the folders")
+        fail("there are no images or videos in the folders")
     kind = "json" if as_json else output_format
     failed = bool(search.unreadable)
 
