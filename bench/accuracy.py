@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
-from ferserve.fer2013.scoring import score
-from ferserve.fer2013.vote_scoring import score_votes
+from ferserve.fer2013.scoring import score, score_votes
 from ferserve.fer2013.votes import read_votes
 from ferserve.serving import DEFAULT_MODEL
 from load import command_line, encoded, free_port, running, write_result

@@ -1,7 +1,6 @@
 """uvicorn's protocols, with bounds on what a connection holds before the application sees it."""
 
-import asyncio
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -36,45 +35,6 @@ TIMER = "timeout_keep_alive_task"
 
 TOO_MANY, TRY_AGAIN = 1008, 1013
 """Close codes (RFC 6455 and IANA's registry)."""
-
-
-class JoinedHead:
-    """A transport that sends the head of an answer together with the body that follows at once.
-
-    uvicorn writes them one after the other: two system calls, and a client that wakes twice.
-
-    Args:
-        transport: Of the connection.
-        loop: The event loop: a head that nothing follows in this turn of it leaves alone.
-    """
-
-    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Writes, or holds a head back for a moment."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.writelines((head, data))
-        elif data.startswith(b"HTTP/1.1 "):
-            self._head = data
-            self._loop.call_soon(self._let_go)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Closes the connection after what was written."""
-        self._let_go()
-        self._transport.close()
-
-    def _let_go(self) -> None:
-        if self._head:
-            self.write(b"")
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -132,8 +92,6 @@ class BoundedHttp(HttpToolsProtocol):
             raise ValueError("too many requests are pipelined")
         self._reads_head, self._framing = False, 0
         super().on_headers_complete()
-        if self.cycle:
-            self.cycle.transport = cast(Any, JoinedHead(self.transport, self.loop))
 
     def on_body(self, body: bytes) -> None:
         """Takes a part of a body."""

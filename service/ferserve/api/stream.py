@@ -87,11 +87,7 @@ async def stream_emotions(websocket: WebSocket) -> None:
 
 
 def _prepare(websocket: WebSocket, guard: Guard, caller: str) -> FrameStream:
-    """Checks what a stream is asked for, so that a frame's problem is the frame's own.
-
-    Raises:
-        Refusal: There is no such stream.
-    """
+    """Checks what a stream is asked for, so that a frame's problem is the frame's own."""
     recognizer: AsyncRecognizer = websocket.app.state.recognizer
     options = read_options(websocket, StreamOptions)
     of_a_frame = options.of_a_frame()

@@ -206,11 +206,7 @@ def _texts(parts: list[tuple[str, bytes]], files: str) -> Fields:
 
 
 def read_text(name: str, content: bytes) -> str:
-    """Returns the text of a form's field.
-
-    Raises:
-        MalformedRequest: It is longer than that of any option.
-    """
+    """Returns the text of a form's field; one longer than any option is a malformed request."""
     if len(content) > MAX_TEXT_BYTES:
         raise MalformedRequest(f"{name[:40]}: has more than {MAX_TEXT_BYTES} bytes")
     return content.decode(errors="replace")

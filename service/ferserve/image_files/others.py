@@ -98,12 +98,7 @@ MAX_GIF_BLOCKS = 100_000
 
 
 def strip_gif(data: bytes) -> ImageFile:
-    """Keeps the palette, the transparent colour and the first frame with all that follows it.
-
-    Raises:
-        UndecodableImage: It ends before its first frame.
-        UnsupportedMediaType: It has too many blocks before that.
-    """
+    """Keeps the palette, the transparent colour and the first frame with all that follows it."""
     at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
     kept = [data[:at]]
     blocks = 0
