@@ -193,6 +193,8 @@ async def _on_upload(request: Request, benchmarks: Benchmarks, take: Take) -> Jo
     for name, content in parts:
         if name == FIELD:
             continue
+        if name not in UploadOptions.model_fields:
+            raise errors.InvalidParameter(f"{name[:40]}: there is no such option")
         value = read_text(name, content)
         if name == "compare":  # once for each name, or once with commas
             fields.setdefault(name, []).extend(part.strip() for part in value.split(","))
