@@ -131,6 +131,9 @@ class Recipe:
 VOTES_WEIGHT = 0.5
 """Of the votes' head in the loss; the labels' head has as much."""
 
+TAUGHT_VOTES = 0.5
+"""Share of the teachers' answers in what the votes' head learns; the votes have the rest."""
+
 CUSTOM_CNN = Recipe("custom_cnn", epochs=40, learning_rate=2e-3, warmup=0.1)
 
 CUSTOM_CNN_LONG = replace(
@@ -155,6 +158,8 @@ LIGHT = Recipe(
     augmentation=Augmentation(rotation=15.0, scale=0.15),
     votes=VOTES_WEIGHT,
 )
+
+LIGHT_CONTINUE = replace(LIGHT, epochs=40, learning_rate=1e-3)
 
 VGG16 = Recipe(
     "vgg16",
@@ -220,7 +225,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "continue": CUSTOM_CNN_CONTINUE,
         "reference": _reference(CUSTOM_CNN),
     },
-    "light": {"default": LIGHT},
+    "light": {"default": LIGHT, "continue": LIGHT_CONTINUE},
     "vgg16": {"default": VGG16, "cpu": VGG16_CPU, "reference": _reference(VGG16)},
     "resnet50v2": {
         "default": RESNET50V2,

@@ -42,13 +42,18 @@ class RunFolder:
             return
         earlier = self.read_description()
         now = json.loads(json.dumps(description))
-        changed = [key for key in now if now[key] != earlier.get(key)]
+        # Earlier versions did not describe all of it.
+        changed = [key for key in now if now[key] != earlier.get(key, now[key])]
         if changed:
             raise TrainingError(f"{self.root} was started with another {', '.join(changed)}")
 
     def read_description(self) -> dict[str, Any]:
         """Reads what :meth:`open` wrote."""
         return json.loads(self.description.read_text(encoding="utf-8"))
+
+    def has_votes(self) -> bool:
+        """Tells whether the run learned from votes too, and so has a second head."""
+        return bool(self.read_description()["recipe"].get("votes"))
 
     def read_history(self) -> list[dict[str, str]]:
         """Reads the rows of ``history.csv``; none before the first epoch's end."""
@@ -75,7 +80,7 @@ def load_network(folder: RunFolder, head: int = 0) -> keras.Model:
         )
     recipe = folder.read_description()["recipe"]
     sides = recipe.get("sides") or [None]
-    heads = 2 if recipe.get("votes") else 1
+    heads = 2 if folder.has_votes() else 1
     if head >= heads:
         raise TrainingError(f"{folder.root}: it learned from no votes; train with --votes")
     network = build_network(recipe["network"], sides[-1], heads)

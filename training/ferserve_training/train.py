@@ -19,7 +19,7 @@ from ferserve_training.model import TrainingModel
 from ferserve_training.networks import backbone, build_network
 from ferserve_training.optimizer import build_optimizer
 from ferserve_training.precision import resolve_precision
-from ferserve_training.recipes import VOTES_WEIGHT, Distillation, Recipe
+from ferserve_training.recipes import TAUGHT_VOTES, VOTES_WEIGHT, Distillation, Recipe
 from ferserve_training.released import load_start
 from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.schedule import CosineSchedule, Stages
@@ -55,7 +55,8 @@ def train(
             network without a pretrained backbone.
         start_from: ONNX file of a released model, or weights of a finished run, to go on from
             instead of ``backbone_weights``.
-        teachers: Folders of runs whose mean answer is learned beside the labels.
+        teachers: Folders of runs whose mean answer is learned beside the labels, and beside the
+            votes, of those that learned from votes.
         votes: For a second head, which learns to answer as people did.
         holdout_share: Share of Training kept for choosing the best epoch; 0 fits on all of it
             and keeps the last epoch.
@@ -105,7 +106,10 @@ def train(
         load_start(network, start_from, some)
     folder.open(description, resume)
     fitted = _whole_batches(fitted, recipe.batch_size)
-    answers = _mean_answers(teachers, fitted.faces, recipe.distillation)
+    answers = recipe.distillation and _mean_answers(
+        teachers, fitted.faces, recipe.distillation.temperature
+    )
+    people = votes and vote_targets(fitted, votes, teachers)
     past = folder.read_history()
     # With the seeds of the start, a resumed run would see the faces of the first epochs again,
     # changed in the same ways, and learn these by heart.
@@ -126,13 +130,17 @@ def train(
         some,
         recipe.batch_size,
         # Outside training nobody looks at the teachers' answers.
-        _inputs(holdout, votes, answers if answers is None else answers[: len(holdout)])
+        _inputs(
+            holdout,
+            answers if answers is None else answers[: len(holdout)],
+            votes and vote_targets(holdout, votes),
+        )
         if len(holdout)
         else None,
         best=max((float(row.get("val_accuracy", 0)) for row in past), default=-1.0),
     )
     model.fit(
-        *_inputs(fitted, votes, answers),
+        *_inputs(fitted, answers, people),
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         # The checkpoint is first: it restores the state that the others read.
@@ -145,6 +153,20 @@ def train(
         ],
         verbose=1 if sys.stdout.isatty() else 2,  # a bar, or a line an epoch
     )
+
+
+def vote_targets(split: Split, votes: Votes, teachers: Sequence[Path] = ()) -> np.ndarray:
+    """What the votes' head learns: people's shares, blended with answers of teachers' such heads.
+
+    Returns:
+        For each face the seven emotions' shares, float32 ``[N, 7]``.
+    """
+    people = shares(votes.of(split))
+    voters = [path for path in teachers if RunFolder(path).has_votes()]
+    if voters:
+        taught = _mean_answers(voters, split.faces, head=1)
+        people = (1 - TAUGHT_VOTES) * people + TAUGHT_VOTES * taught
+    return people
 
 
 def compile_model(model: TrainingModel, recipe: Recipe) -> None:
@@ -177,25 +199,19 @@ def _describe_teacher(folder: RunFolder) -> dict[str, str]:
 
 
 def _mean_answers(
-    teachers: Sequence[Path], faces: np.ndarray, settings: Distillation | None
-) -> np.ndarray | None:
+    teachers: Sequence[Path], faces: np.ndarray, temperature: float = 1.0, head: int = 0
+) -> np.ndarray:
     """Mean of the runs' probabilities for each face at a temperature, float32 ``[N, 7]``."""
-    if settings is None:
-        return None
-    networks = [load_network(RunFolder(path)) for path in teachers]
+    networks = [load_network(RunFolder(path), head) for path in teachers]
     logits = [network.predict(faces, batch_size=64, verbose=0) for network in networks]
-    parts = [keras.ops.softmax(part / settings.temperature) for part in logits]
+    parts = [keras.ops.softmax(part / temperature) for part in logits]
     return np.mean([keras.ops.convert_to_numpy(part) for part in parts], axis=0)
 
 
 def _inputs(
-    split: Split, votes: Votes | None, answers: np.ndarray | None
+    split: Split, answers: np.ndarray | None, people: np.ndarray | None
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """What a :class:`TrainingModel` takes."""
     labels = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
-    rows = [labels]
-    if answers is not None:
-        rows.append(answers)
-    if votes is not None:
-        rows.append(shares(votes.of(split)))
+    rows = [rows for rows in (labels, answers, people) if rows is not None]
     return (split.faces, *rows), labels
