@@ -7,6 +7,7 @@ RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 MODEL ?= custom_cnn
 DATA ?= fer2013.zip
+VOTES ?= ferplus.csv
 HOST ?= 127.0.0.1
 PORT ?= 8000
 BASE ?= docker.io/library/python:3.12-slim-bookworm
@@ -65,9 +66,9 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: d
 
 # A script ends with status 1 where a goal was missed, which does not keep the others from running.
 bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: under 40 minutes
-	-for name in compare latency memory streams overload disconnects detection; do \
+	-for name in compare latency memory streams overload disconnects $(if $(wildcard $(DATA)),accuracy); do \
 		begun=$$(date +%s); data=; \
-		test $$name = detection -a -e $(DATA) && data="--data $(DATA)"; \
+		test $$name = accuracy && data="--data $(DATA) $(if $(wildcard $(VOTES)),--votes $(VOTES))"; \
 		$(BIN)/python bench/$$name.py $$data; \
 		echo "bench/$$name.py took $$(($$(date +%s) - begun)) s"; done
 	$(BIN)/python bench/performance.py
