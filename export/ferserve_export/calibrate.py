@@ -9,8 +9,8 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import softmax
 
 STATED_PRECISION = 0.8
-"""Answers without the warning ``low_confidence`` are right at least so often on the hold-out; of a
-model of the votes, so many people agree with them on average."""
+"""Answers without the warning ``low_confidence`` are right in at least this share of the hold-out;
+of a model of the votes, this share of people agrees with them on average."""
 
 TEMPERATURES = (0.05, 20.0)
 SCALES = (0.05, 20.0)
@@ -117,7 +117,7 @@ def power_scaled(probabilities: np.ndarray | tf.Tensor, scaling: PowerScaling) -
     Intra Order-Preserving Functions for Calibration of Multi-Class Neural Networks). Scale 1 and
     exponent 1 change nothing; exponent 1 alone is a temperature of ``1 / scale``.
     """
-    # What float32 rounds to above 1 would have a negative surprise, whose power is no number.
+    # What float32 rounds to above 1 would have a negative surprise, whose power is not a number.
     surprise = -tf.math.log(tf.minimum(probabilities, 1))
     return tf.nn.softmax(-scaling.scale * surprise**scaling.exponent)
 
@@ -127,7 +127,7 @@ def confidence_threshold(
 ) -> float:
     """Finds the least confidence, 0..1, above which answers are right at a stated rate.
 
-    It is 1 if not even the surest answers are right so often.
+    It is 1 if not even the surest answers are right that often.
     """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from ferserve.command_line import ModelsDir, settings_of
 from ferserve_training.commands import Data, TrainFaces, VotesFile, failures_told, read_data
-
-ModelsFolder = Annotated[Path, typer.Option(help="Folder of the ONNX files and their cards.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +26,9 @@ def export_command(
             show_default="runs/MODEL; of crowd runs/light",
         ),
     ] = None,
-    out: ModelsFolder = Path("models"),
+    out: Annotated[Path, typer.Option(help="Folder for the ONNX file and its card.")] = Path(
+        "models"
+    ),
     version: Annotated[str, typer.Option(help="Version of the model, for its card.")] = "1.0.0",
     mirror: Annotated[
         bool, typer.Option(help="Average each face with its mirror image inside the graph.")
@@ -77,7 +78,7 @@ def export_command(
 def quantize_command(
     model: Annotated[str, typer.Argument(help="A model with a file of its own.")],
     data: Data,
-    out: ModelsFolder = Path("models"),
+    out: ModelsDir = None,
     to: Annotated[
         Literal["int8", "float16"],
         typer.Option(help="What convolutions compute in: int8 for CPUs, float16 for GPUs."),
@@ -92,5 +93,6 @@ def quantize_command(
         from ferserve_export.quantize import quantize
 
         dataset, _ = read_data(data, None)
-        card = quantize(model, out, dataset, precision=to, log=typer.echo)
-    typer.echo(f"{out / card.name}.onnx written, with its card")
+        folder = settings_of(models_dir=out).models_dir
+        card = quantize(model, folder, dataset, precision=to, log=typer.echo)
+    typer.echo(f"{folder / card.name}.onnx written, with its card")

@@ -26,7 +26,7 @@ def to_int8(content: bytes, faces: np.ndarray) -> onnx.ModelProto:
     """Converts an ONNX file; inputs and outputs keep their types.
 
     Of every 16 faces the least and the greatest value are taken, and of these the mean: FER2013 has
-    pictures that are no faces, and one of them can widen a range so that all others get too few
+    pictures that are not faces, and one of them can widen a range so that all others get too few
     steps. On 1,500 other Training images ResNet50V2 answered 97.6 % as in float32, with the least
     and the greatest of all 512 images 93.1 %; the largest move of a probability fell from 0.33 to
     0.07, with the Custom CNN from 0.046 to 0.035. The mean over single images answers up to a point

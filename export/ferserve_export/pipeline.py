@@ -69,9 +69,9 @@ def export_run(
         int8: Store the weights as int8.
         votes: FER+ votes; ``crowd`` is calibrated on them, and every model is measured against
             them too.
-        prior_fraction: Subtract so much of the logarithm of each emotion's share of the training
+        prior_fraction: Subtract this share of the logarithm of each emotion's share of the training
             faces from the logits (Menon et al. 2021).
-        train_faces: Score only so many of the Training images; all if None.
+        train_faces: Score only this many of the Training images; all if None.
         results: Where figures and a page of plots go, as ``ferserve evaluate`` writes them.
         log: Takes a line a step.
 

@@ -134,6 +134,8 @@ def robustness_command(
     from ferserve.models import available_models, load_model, read_card
     from ferserve.sessions import ModelError, Runtime
 
+    if not out.parent.is_dir():
+        fail(f"{out.parent}: no such folder; --out FILE says where the page goes", status=2)
     folder = settings_of(models_dir=models_dir).models_dir
     try:
         test = read_fer2013(data).test

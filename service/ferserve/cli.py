@@ -125,13 +125,12 @@ def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> Non
     """List the models that can be served, with their measured accuracy."""
     settings = settings_of(models_dir=models_dir)
     with runtime_needed():
-        from ferserve.models import available_models, read_card
+        from ferserve.models import read_card
+        from ferserve.serving import default_name, served_names
         from ferserve.sessions import ModelError
 
-    names = settings.models or available_models(settings.models_dir)
-    if not names:
-        fail(f"{settings.models_dir}: holds no model (<name>.onnx with <name>.json)")
     try:
+        names = served_names(settings)
         cards = [read_card(settings.models_dir, name) for name in names]
     except ModelError as error:
         fail(str(error))
@@ -141,14 +140,19 @@ def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    splits = list(dict.fromkeys(split for card in cards for split in card.metrics))
-    table = Table("model", "version", "parameters", *(f"accuracy: {split}" for split in splits))
+    table = Table(title="Accuracy on FER2013's test images")
+    table.add_column("model", no_wrap=True)
+    for heading in ("answers with", "labels,\nall", "labels,\nleak-free", "majority,\nprivate"):
+        table.add_column(heading)
+    default = default_name(settings, names)
     for card in cards:
+        of_votes = (card.votes or {}).get("private")
         accuracies = [
-            f"{card.metrics[split].accuracy:.1%}" if split in card.metrics else ""
-            for split in splits
+            f"{scores.accuracy:.1%}" if scores and scores.accuracy is not None else "–"
+            for scores in (card.metrics.get("all"), card.metrics.get("leak_free"), of_votes)
         ]
-        table.add_row(card.name, card.version, f"{card.parameters:,}", *accuracies)
+        shown = f"{card.name} (default)" if card.name == default else card.name
+        table.add_row(shown, card.answers, *accuracies)
     Console().print(table)
 
 

@@ -60,7 +60,7 @@ MAX_CANDIDATES = 1000
 """Cells looked at in a heat map, best first: bounds the work when the threshold is near 0."""
 
 PADDING = 128
-"""Grey value beside an image whose sides are no multiples of 32."""
+"""Grey value beside an image whose sides are not multiples of 32."""
 
 
 Found = NDArray[np.float32]

@@ -114,10 +114,10 @@ def decode_image(
     formats = (name for name, (signature, _) in FORMATS.items() if signature.match(data))
     if (file_format := next(formats, None)) is None:
         accepted = ", ".join(FORMATS)
-        raise UnsupportedMediaType(f"the bytes are no image of an accepted format ({accepted})")
+        raise UnsupportedMediaType(f"the bytes are not an image of an accepted format ({accepted})")
     try:
         return _decode(data, file_format, max_pixels, draft_side, reserve)
-    except (Refusal, MemoryError):  # the latter is no fault of the image
+    except (Refusal, MemoryError):  # the latter is not the fault of the image
         raise
     except Image.DecompressionBombError as error:
         raise TooManyPixels(

@@ -33,7 +33,7 @@ def as_bytes(image: ImageInput) -> bytes:
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
         kind = type(image).__name__
-        raise TypeError(f"a {kind} is no image: give a path, bytes, Pillow or NumPy")
+        raise TypeError(f"{kind} is not an image: give a path, bytes, Pillow or NumPy")
     file = io.BytesIO()
     # The PNG does not carry the orientation.
     ImageOps.exif_transpose(image).save(file, "PNG", compress_level=1)

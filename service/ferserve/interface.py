@@ -69,7 +69,7 @@ class AsyncInterface(ABC, Generic[Seen]):
                 as in ``/v1/emotion``.
 
         Raises:
-            Refusal: One of its subclasses: it is no image, an option is wrong, too much is asked.
+            Refusal: A subclass: it is not an image, an option is wrong, or too much is asked.
             OSError: The file cannot be read.
             ValueError: The array holds no pixels.
             httpx.TransportError: The service could not be reached.

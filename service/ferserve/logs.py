@@ -48,6 +48,6 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 
 
 def _is_not_of_a_websocket(record: logging.LogRecord) -> bool:
-    """Whether it is none of uvicorn's lines that tell addresses and queries; ours do not."""
+    """Whether it is not one of uvicorn's lines that tell addresses and queries; ours do not."""
     message = str(record.msg)
     return not ('"WebSocket ' in message or message.startswith("connection "))

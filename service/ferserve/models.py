@@ -30,7 +30,7 @@ class Model:
     Attributes:
         labels: Emotions in the order of the output's columns, read from the ONNX file.
         provider: The execution provider in use, such as ``CUDAExecutionProvider``.
-        batch_sizes: That are worth a warm-up, in ascending order.
+        batch_sizes: Those to warm up, in ascending order.
         predict: Returns probabilities float32 ``[N, 7]``, columns in the order of ``labels``,
             of grey faces uint8 ``[N, 48, 48]``, N at least 1; rows sum to 1.
     """
@@ -53,7 +53,7 @@ class Model:
                 ) from error
             if np.any((rows < 0) | (rows > 1)) or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
                 raise ModelError(
-                    f"{self.card.name}.onnx: '{OUTPUT}' are no probabilities: "
+                    f"{self.card.name}.onnx: '{OUTPUT}' are not probabilities: "
                     f"rows of a probe sum to {rows.sum(axis=1).tolist()}"
                 )
 
@@ -113,7 +113,7 @@ def padded_sizes(max_batch: int) -> tuple[int, ...]:
 
 
 def read_card(folder: Path, name: str) -> ModelCard:
-    """Reads ``<name>.json``; ModelError where it is missing or no card of ``name``."""
+    """Reads ``<name>.json``; ModelError where it is missing or not the card of ``name``."""
     path = folder / f"{name}.json"
     try:
         card = ModelCard.read(path)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from ferserve.errors import DeadlineExceeded, QueueFull, TooManyPixels
 from ferserve.metrics import Metrics
+from ferserve.settings import MEBI
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ SMOOTHING = 0.1
 MARGIN = 0.8
 """Share of the time left that may be spent waiting; the rest is for the work and for inference."""
 
-SMALL_BYTES = 1024 * 1024
+SMALL_BYTES = MEBI
 """Up to here memory is not counted: the number of threads bounds it."""
 
 
@@ -43,7 +44,8 @@ class DecodeMemory:
             return
         if count > self._max_bytes:
             raise TooManyPixels(
-                f"decoding the image would take {count} bytes; at most {self._max_bytes} are there"
+                f"decoding the image would take {-(-count // MEBI)} MiB; "
+                f"FERSERVE_DECODE_MEMORY_BYTES allows {self._max_bytes // MEBI} MiB"
             )
         with self._changed:
             if not self._changed.wait_for(

@@ -34,7 +34,7 @@ from ferserve.serving import ServedModel, default_name, load_detector, serve_mod
 from ferserve.settings import Settings, usable_cpus
 
 PORTION = 64
-"""So many faces of a call wait at a time, so that those of others come in between."""
+"""Most faces of a call that wait at a time, so that those of others come in between."""
 
 
 class AsyncRecognizer(AsyncInterface[Recognition]):

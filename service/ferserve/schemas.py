@@ -259,7 +259,7 @@ class StreamRefusal(BaseModel):
     """Why a stream did not begin; the only message of such a connection."""
 
     problem: ProblemDetails
-    retry_after: int | None = Field(description="Seconds to wait; null where waiting is no help.")
+    retry_after: int | None = Field(description="Seconds to wait; null if waiting does not help.")
 
 
 class StreamCounts(BaseModel):
@@ -300,7 +300,7 @@ MAX_FAULTS = 100
 def describe_faults(error: ValidationError, whole: str = "body", most: int | None = None) -> str:
     """Names the fields that are wrong and the rules they break, never the values.
 
-    All fields together are called ``whole``; at ``most`` so many faults are named.
+    All fields together are called ``whole``; ``most`` is the largest number of faults named.
     """
     if error.error_count() > MAX_FAULTS:  # each takes a kilobyte to name
         return f"{error.error_count()} fields are wrong"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from limits import parse_many
-from pydantic import AnyUrl, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, AnyUrl, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ProviderChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -22,7 +22,13 @@ def installed_models() -> Path:
     return carried if carried.is_dir() else _PACKAGE.parents[1] / "models"
 
 
-ApiKey = Annotated[SecretStr, Field(min_length=16)]
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key) < 16:
+        raise ValueError("each key in FERSERVE_API_KEYS needs at least 16 characters")
+    return key
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_long_enough)]
 """Long enough not to be guessed; never shown where settings are printed."""
 
 _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
@@ -48,7 +54,7 @@ def web_origin(text: str) -> str:
     if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+/?", text.lower()):
         with suppress(ValueError):
             return str(AnyUrl(text.lower())).removesuffix("/")
-    raise ValueError(f"{text!r} is no origin: write it as https://example.org")
+    raise ValueError(f"{text!r} is not an origin: write it as https://example.org")
 
 
 MEBI = 1024 * 1024
@@ -215,7 +221,7 @@ class Settings(BaseSettings):
     def _is_a_prefix(cls, value: str) -> str:
         prefix = value.rstrip("/")
         if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix):
-            raise ValueError(f"{value!r} is no path: write it as /face")
+            raise ValueError(f"{value!r} is not a path: write it as /face")
         return prefix
 
     @field_validator("dataset", "votes")

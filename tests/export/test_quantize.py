@@ -111,9 +111,13 @@ def test_a_file_and_a_card_of_their_own_are_written(folder, data, precision):
     assert "train" not in converted.card.metrics  # what it was fitted to tells nothing
 
 
-def test_a_quantized_model_is_refused(folder, data):
-    assert quantize("first", "--data", data, "--out", folder).exit_code == 0
-    again = quantize("first_int8", "--data", data, "--out", folder)
+def test_models_come_from_the_folder_of_the_settings_and_a_quantized_one_is_refused(
+    folder, data, monkeypatch
+):
+    monkeypatch.setenv("FERSERVE_MODELS_DIR", str(folder))
+    assert quantize("first", "--data", data).exit_code == 0
+    assert (folder / "first_int8.onnx").is_file()
+    again = quantize("first_int8", "--data", data)
     assert (again.exit_code, "computes in int8 already" in again.stderr) == (1, True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ferserve.card import ModelCard
+from ferserve.cli import app
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from ferserve.fer2013.votes import Votes
@@ -17,6 +18,7 @@ from ferserve_training.evaluation_page import write_report
 from power_scaling import apply_power_scaling
 from scipy.special import softmax
 from synthetic_fer2013 import write_votes
+from typer.testing import CliRunner
 
 
 def always(emotion: int):
@@ -105,6 +107,17 @@ def test_without_votes_there_are_no_figures_of_votes(small_zip: Path):
 @pytest.fixture(scope="module")
 def standin(write_standin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_standin(tmp_path_factory.mktemp("models"), "standin")
+
+
+def test_a_named_model_comes_from_the_folder_of_the_settings(
+    standin: Path, small_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FERSERVE_MODELS_DIR", str(standin.parent))
+    arguments = ["evaluate", standin.stem, "--data", str(small_zip), "--split", "private", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)) == {"private"}
 
 
 @pytest.fixture(scope="module")

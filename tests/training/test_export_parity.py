@@ -1,6 +1,7 @@
 """The exported graphs of the big two, with pretrained weights and ONNX Runtime's optimisations."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from ferserve_training.networks import build_network
 from ferserve_training.networks.backbone import load_backbone
 from PIL import Image
 
-PRETRAINED = Path(__file__).resolve().parents[3] / "shared" / "pretrained"
+BESIDE_THE_REPOSITORY = Path(__file__).resolve().parents[3] / "shared" / "pretrained"
+PRETRAINED = Path(os.environ.get("FERSERVE_PRETRAINED") or BESIDE_THE_REPOSITORY)
 FILES = {
     "vgg16": "vgg16_imagenet_notop.h5",
     "resnet50v2": "resnet50v2_imagenet_conv1_to_conv4_notop.h5",
@@ -29,7 +31,7 @@ def real_faces(photo) -> np.ndarray:
 @pytest.mark.parametrize("name", FILES)
 def test_onnx_runtime_computes_what_keras_does(name: str, real_faces: np.ndarray):
     if not PRETRAINED.exists():
-        pytest.skip("needs the pretrained weights in ../shared/pretrained")
+        pytest.skip("needs pretrained weights: set FERSERVE_PRETRAINED to their folder")
     network = build_network(name, side=64)
     load_backbone(network.get_layer("backbone"), PRETRAINED / FILES[name])
     logits = network.get_layer("logits")

@@ -93,10 +93,21 @@ def test_models_are_listed_as_a_table_and_as_json(ferserve):
     table = ferserve("models")
     assert table.exit_code == 0
     assert "first" in table.stdout
-    assert "accuracy: private" in table.stdout
     assert "12.5%" in table.stdout
     cards = json.loads(ferserve("models", "--json").stdout)
     assert [card["name"] for card in cards] == ["first", "second"]
+
+
+def test_the_table_of_models_fits_eighty_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(app, ["models"]).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    crowd, custom_cnn, *_ = (row for row in rows if row[0])
+    assert crowd[:2] == ["crowd (default)", "FER+ votes"]
+    assert custom_cnn[:2] == ["custom_cnn", "FER2013 labels"]
+    for row, votes in ((crowd, "83.8%"), (custom_cnn, "72.0%")):
+        assert row[4] == votes
 
 
 def test_a_wrong_setting_is_an_error_without_a_traceback(ferserve, monkeypatch):

@@ -119,7 +119,7 @@ def test_other_arrays_are_refused(pixels):
 
 
 def test_what_is_no_image_is_refused():
-    with pytest.raises(TypeError, match="a list is no image"):
+    with pytest.raises(TypeError, match="list is not an image"):
         as_bytes([1, 2, 3])
 
 

@@ -193,7 +193,7 @@ def test_memory_that_is_not_free_in_time_is_refused():
 
 def test_more_memory_than_there_ever_is_is_too_many_pixels():
     memory = DecodeMemory(10 * MEBI, PATIENCE)
-    words = "10485761 bytes; at most 10485760"
+    words = "take 11 MiB; FERSERVE_DECODE_MEMORY_BYTES allows 10 MiB"
     with pytest.raises(TooManyPixels, match=words), memory.reserve(10 * MEBI + 1):
         pass
 

@@ -131,3 +131,12 @@ def test_a_model_or_data_set_that_is_not_there_is_an_error(robustness, tmp_path)
     nothing = CliRunner().invoke(app, ["robustness", "first", "--data", str(tmp_path / "none.zip")])
     assert nothing.exit_code == 1
     assert "none.zip" in nothing.stderr
+
+
+def test_without_a_folder_for_the_page_nothing_is_measured(robustness, small_zip, monkeypatch):
+    monkeypatch.chdir(robustness.models)
+    options = ["first", "--data", str(small_zip), "--models-dir", str(robustness.models)]
+    result = CliRunner().invoke(app, ["robustness", *options])
+    assert result.exit_code == 2
+    assert "docs: no such folder" in result.stderr
+    assert ModelCard.read(robustness.models / "first.json").robustness is None

@@ -112,7 +112,7 @@ def test_origins_are_written_as_browsers_write_them():
      "https://me@app.example", "https://*.example", "https:app.example", "https://", "null"],
 )  # fmt: skip
 def test_what_is_no_origin_is_refused_at_the_start(origin):
-    with pytest.raises(ValidationError, match="is no origin"):
+    with pytest.raises(ValidationError, match="is not an origin"):
         Settings(cors_origins=origin)
 
 
@@ -121,7 +121,7 @@ def test_a_root_path_is_a_path():
     assert Settings(root_path="/face/").root_path == "/face"
     assert Settings(root_path="/a/b").root_path == "/a/b"
     for wrong in ("face", "https://x/face", "/face?x", "//x"):
-        with pytest.raises(ValidationError, match="is no path"):
+        with pytest.raises(ValidationError, match="is not a path"):
             Settings(root_path=wrong)
 
 

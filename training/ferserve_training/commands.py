@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from ferserve.command_line import ModelsDir, fail, settings_of
 
 from ferserve_training import TrainingError
 from ferserve_training.recipes import find_recipe
@@ -54,13 +55,12 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def failures_told(extra: str = "train") -> Iterator[None]:
     """Ends the command with a message where the data, a run or a package is not as it must be."""
-    from ferserve.command_line import fail
     from ferserve.fer2013.dataset import DatasetError
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         yield
-    except (TrainingError, DatasetError) as error:
+    except (TrainingError, DatasetError, OSError) as error:
         fail(str(error))
     except ModuleNotFoundError as error:
         fail(f"this needs {error.name}: pip install 'ferserve[{extra},cpu]'")
@@ -163,7 +163,7 @@ def train_command(
                 f"\nInterrupted; {folder.root} keeps its last checkpoint: use --resume.", err=True
             )
             raise typer.Exit(130) from None
-    typer.echo(f"{folder.weights}: the weights; {folder.history}: the course")
+    typer.echo(f"{folder.weights}: the weights; {folder.history}: the history")
 
 
 def evaluate_command(
@@ -171,7 +171,7 @@ def evaluate_command(
         str, typer.Argument(help="Name of a model, an ONNX file, or the folder of a training run.")
     ],
     data: Data,
-    models_dir: Annotated[Path, typer.Option(help="Where a named model is.")] = Path("models"),
+    models_dir: ModelsDir = None,
     split: Annotated[
         list[str] | None, typer.Option(help="Only this split; may be repeated.")
     ] = None,
@@ -187,11 +187,9 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
-    from ferserve.command_line import fail
-
     path = Path(model)
     if not path.exists():
-        path = models_dir / f"{model}.onnx"
+        path = settings_of(models_dir=models_dir).models_dir / f"{model}.onnx"
     if update_card and (votes is None or not path.with_suffix(".json").is_file()):
         fail("--update-card goes with --votes and a model that has a card")
     unknown = sorted(set(split or ()) - set(SPLITS))

@@ -73,7 +73,7 @@ def evaluate(
         predict: The model.
         dataset: FER2013.
         splits: Names of the splits; all five by default.
-        train_faces: Score only so many of Training, drawn by :func:`sample`; all if None.
+        train_faces: Score only this many of Training, drawn by :func:`sample`; all if None.
         votes: FER+ votes, to score the model against people's answers too.
 
     Returns:

@@ -109,7 +109,7 @@ async def start_benchmark(
         except ValidationError as error:
             described = describe_faults(error)  # names the parameter and the rule, not the value
             if any(fault["type"] == "json_invalid" for fault in error.errors()):
-                raise errors.MalformedRequest(f"the body is no JSON: {described}") from None
+                raise errors.MalformedRequest(f"the body is not JSON: {described}") from None
             raise errors.InvalidParameter(described) from None
         job.owner, job.release = request.state.owner, held.pop_all().close
     response.headers["Location"] = job.state.links.self
@@ -194,12 +194,12 @@ async def _on_upload(request: Request, benchmarks: Benchmarks, take: Take) -> Jo
         if name == FIELD:
             continue
         if name not in UploadOptions.model_fields:
-            raise errors.InvalidParameter(f"{name[:40]}: there is no such option")
+            raise errors.InvalidParameter(f"{name[:40]}: is an unknown option")
         value = read_text(name, content)
         if name == "compare":  # once for each name, or once with commas
             fields.setdefault(name, []).extend(part.strip() for part in value.split(","))
         elif name in fields:
-            raise errors.InvalidParameter(f"{name}: is there twice")
+            raise errors.InvalidParameter(f"{name}: appears twice")
         else:
             fields[name] = value
     options = UploadOptions.model_validate(fields)

@@ -209,7 +209,7 @@ def _parse_form(body: bytes) -> dict[str, Any]:
     try:
         return once(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_VALUES))
     except ValueError as error:
-        raise MalformedRequest("the body is no form") from error
+        raise MalformedRequest("the body is not a form") from error
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -218,14 +218,14 @@ def _parse(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise MalformedRequest("the body is not JSON") from error
     if not isinstance(document, dict):
-        raise MalformedRequest("the JSON body is no object")
+        raise MalformedRequest("the JSON body is not an object")
     return document
 
 
 def read_image(sent: list[Any]) -> bytes:
     """Returns the image's bytes, whatever form it came in; addresses and paths are refused."""
     if len(sent) != 1:
-        fault = "img_path is there, too" if sent else "there is none"
+        fault = "img_path is given as well" if sent else "it is missing"
         raise MalformedRequest(f"img: {fault}")
     (img,) = sent
     if isinstance(img, bytes):

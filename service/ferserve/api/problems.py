@@ -54,7 +54,7 @@ def document_of(path: str) -> type[ProblemDetails]:
 
 
 def as_refusal(error: Exception) -> Refusal:
-    """Turns any error into what a caller may see; of our own faults that is no detail."""
+    """Turns any error into what a caller may see; our own faults are not described."""
     if isinstance(error, Refusal) and not isinstance(error, InternalError):
         return error
     if isinstance(error, RequestValidationError):  # named are the parameter and the rule

@@ -71,7 +71,7 @@ class Guard:
 
         Raises:
             RateLimited: It is one too many.
-            Unauthorized: The key is none of the service's.
+            Unauthorized: The key is not one of the service's.
         """
         key = self.find_key(presented or "")
         caller = key or _address(connection)
@@ -122,7 +122,7 @@ class Guard:
     def check_head(self, headers: Mapping[str, str], *, acts: bool) -> None:
         """Refuses what a page of a stranger can make a browser send, and heads that cost time.
 
-        What ``acts`` does more than read.
+        ``acts`` says that the request does more than read.
 
         Raises:
             ForbiddenOrigin: It is another page, or another name of this host.
@@ -148,7 +148,7 @@ class Guard:
             return not host or is_local or not self._hosts.isdisjoint((name, "*"))
 
     def require_origin(self, headers: Mapping[str, str]) -> None:
-        """Lets pages of this service and of the allowed origins act, and whatever is no page.
+        """Lets pages of this service and of the allowed origins act, and whatever is not a page.
 
         A page of this service is told by its browser, or by ``Host``, as proxies may change the
         scheme.
@@ -157,8 +157,8 @@ class Guard:
             ForbiddenOrigin: It is another page.
         """
         site, sent = headers.get("sec-fetch-site"), headers.get("origin")
-        is_no_page = not site and sent is None
-        if is_no_page or site in ("same-origin", "none") or "*" in self._origins:
+        is_not_a_page = not site and sent is None
+        if is_not_a_page or site in ("same-origin", "none") or "*" in self._origins:
             return
         try:
             origin = web_origin(sent or "")

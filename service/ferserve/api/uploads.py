@@ -65,7 +65,7 @@ UPLOAD_SECONDS = 120
 DATA_URI = re.compile(r"data:[^,]*;base64,\s*", re.IGNORECASE)
 BLANK_INSIDE = re.compile(r"(?<=[^ \t\r\n])[ \t]+(?=[^ \t\r\n])")
 STRAY = re.compile(r"[^A-Za-z0-9+/_= \t\r\n-]")
-"""What no base64 has, in lines or not."""
+"""What base64 does not contain, in lines or not."""
 
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
@@ -326,7 +326,7 @@ def decode_base64(name: str, text: str) -> bytes:
 
 def _fault(text: str, start: int, blank: re.Match[str] | None) -> str:
     if stray := STRAY.search(text, start):
-        return f"{stray[0]!r} at {stray.start() + 1} is no character of it"
+        return f"{stray[0]!r} at {stray.start() + 1} is not a base64 character"
     if blank:
         return (
             f"there is a blank at {blank.start() + 1}, as where a '+' was; a URL-encoded form has "

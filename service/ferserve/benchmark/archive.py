@@ -42,7 +42,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 LAYOUT = "one folder for each of " + ", ".join(EMOTIONS) + ", with the images inside"
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
-"""What zipfile raises on files that are no zip or a broken one."""
+"""What zipfile raises on files that are not a zip, or a broken one."""
 
 
 class LabelledFile(NamedTuple):
@@ -76,7 +76,7 @@ class LabelledArchive:
 
     def __init__(self, data: bytes, settings: Settings) -> None:
         if not data.startswith(b"PK"):
-            raise errors.UnsupportedMediaType("the file is no zip")
+            raise errors.UnsupportedMediaType("the file is not a zip")
         # zipfile makes an object of every entry, so they are counted first.
         if data.count(ENTRY_SIGNATURE) > MAX_ENTRIES:
             raise errors.TooManyImages(f"the zip may have at most {MAX_ENTRIES} entries")
@@ -143,12 +143,12 @@ def _sort_into_classes(entries: Sequence[zipfile.ZipInfo]) -> list[LabelledFile]
         path = PurePosixPath(entry.filename)
         label = emotion_label(path.parent.name)
         if label is None:
-            fault = f"lies in no folder named for an emotion; expected {LAYOUT}"
+            fault = f"is not in a folder named for an emotion; expected {LAYOUT}"
             raise errors.InvalidArchive(f"{_shown(entry)}: {fault}")
         emotion = EMOTIONS[label]
         place = path.parent.parent / emotion / path.name
         if place in files:
-            raise errors.InvalidArchive(f"{_shown(entry)}: is there twice")
+            raise errors.InvalidArchive(f"{_shown(entry)}: appears twice")
         files[place] = LabelledFile(f"{emotion}/{path.name}", label, entry)
     roots = {place.parent.parent for place in files}
     if len(roots) > 1:

@@ -208,7 +208,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             if not isinstance(upload, bytes):
                 upload = await asyncio.to_thread(Path(upload).read_bytes)
             body = {"data": choice | {"detect": detect}, "files": {"file": upload}}
-        # Twice asked, there would be two.
+        # Sent again, it could start a second benchmark.
         started = await self._ask("POST", "/v1/benchmark", repeatable=False, **body)
         path = f"/v1/benchmark/{BenchmarkJob.model_validate_json(started).id}"
         try:

@@ -99,7 +99,7 @@ def refusal_of_problem(
 
 
 def refusal_of_answer(status: int, body: bytes, headers: Mapping[str, str]) -> Refusal:
-    """Returns the refusal of an HTTP answer, which may be a proxy's and no problem of the API."""
+    """Returns the refusal of an HTTP answer, which may be a proxy's and not the API's."""
     kept = {"Retry-After": headers["Retry-After"]} if "Retry-After" in headers else {}
     try:
         return refusal_of_problem(ProblemDetails.model_validate_json(body), kept)

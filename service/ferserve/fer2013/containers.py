@@ -49,7 +49,7 @@ def open_container(path: Path) -> Iterator[Files]:
     """Opens a folder, zip, tar or gzipped tar.
 
     Raises:
-        DatasetError: It is no such archive, is damaged, or unpacks to too much; here or in reading.
+        DatasetError: It is another file, is damaged, or unpacks to too much; here or in reading.
     """
     if path.is_dir():
         below = (file for file in path.rglob("*") if file.is_file())

@@ -126,7 +126,7 @@ def _image_rows(path: Path, files: Files) -> Iterator[Row]:
             raise DatasetError(f"{where}: expected {LAYOUT}")
         place = (usage, EMOTIONS[label], file_name)
         if place in rows:
-            raise DatasetError(f"{where}: is there twice")
+            raise DatasetError(f"{where}: appears twice")
         with open_file() as file:
             rows[place] = (usage, _decode_face(where, file.read(MAX_READ + 1)), label, file_name)
     return (rows[place] for place in sorted(rows))

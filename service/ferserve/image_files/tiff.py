@@ -180,7 +180,7 @@ def _check_layout(directory: _Directory) -> None:
 def _check_parts(directory: _Directory, data: bytes) -> None:
     """Refuses strips that are longer than the file together, and JPEG of several scans.
 
-    The number of scans is no bound on the work, and the decoder keeps all coefficients of such.
+    The number of scans does not bound the work, and the decoder keeps all their coefficients.
     """
     tiled = TILES in directory.entries
     offsets = directory.numbers(TILES if tiled else STRIPS)

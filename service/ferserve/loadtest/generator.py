@@ -44,7 +44,7 @@ class Measurement:
 
     @property
     def answered(self) -> NDArray[np.bool_]:
-        """Whether the status of each was 200 to 299; what is no status is a word."""
+        """Whether the status of each was 200 to 299; a word is not a status."""
         return np.char.startswith(self.code, "2")
 
 

@@ -38,7 +38,7 @@ class OpenLoop:
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """So many clients; each sends its next request when the last was answered."""
+    """A number of clients; each sends its next request when the last was answered."""
 
     concurrency: int
 

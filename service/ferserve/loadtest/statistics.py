@@ -58,7 +58,7 @@ def summarize(
 
     Args:
         measurement: The run.
-        slo: Service level objective: an answer that took longer, in seconds, is no goodput.
+        slo: Service level objective: an answer that took longer, in seconds, does not count.
         max_lag: An open loop later than this many seconds at the 99th percentile does not count.
     """
     plan, intended, latency = measurement.plan, measurement.intended, measurement.latency

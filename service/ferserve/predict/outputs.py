@@ -162,7 +162,7 @@ def _csv_columns(face: FaceEmotion) -> dict[str, Any]:
 async def write_table(items: AsyncIterator[Item], file: TextIO) -> None:
     """Prints a table at the end: a row for each face of an image, and for each track of a video."""
     width = None if file.isatty() else UNCUT
-    # A file's name is no markup.
+    # A file's name is not markup.
     console = Console(file=file, width=width, markup=False, emoji=False)
     table = Table("image", "face (x, y, width, height)", "expression", "probability", "notes")
     video, frames = "", 0

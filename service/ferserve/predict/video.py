@@ -42,13 +42,13 @@ def read_video(path: Path, fps: float | None = None) -> Iterator[Iterator[Pictur
 
     Raises:
         OSError: The file cannot be read.
-        Refusal: It is no video; or, of the pictures, the file is damaged.
+        Refusal: It is not a video; or, of the pictures, the file is damaged.
     """
     with path.open("rb") as file:  # FFmpeg takes many a name for an address, and would ask there
         try:
             container = av.open(file, "r")
         except av.FFmpegError as error:
-            raise Refusal(f"it is no video: {error.strerror}", code="undecodable_video") from error
+            raise Refusal(f"not a video: {error.strerror}", code="undecodable_video") from error
         with container:
             if not container.streams.video:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams}))

@@ -221,7 +221,7 @@ def test_emotion_folders_may_be_capitalised(kaggle_zip: Path, dataset: Fer2013, 
 def test_an_image_that_is_there_in_two_letter_cases_is_refused(kaggle_zip: Path, tmp_path: Path):
     image = jpeg(face(0, np.random.default_rng(0)))
     path = rewrite(kaggle_zip, tmp_path / "f.zip", **{"train/Angry/Training_0.jpg": image})
-    with pytest.raises(DatasetError, match=r"train/angry/Training_0\.jpg: is there twice"):
+    with pytest.raises(DatasetError, match=r"train/angry/Training_0\.jpg: appears twice"):
         read_fer2013(path)
 
 
