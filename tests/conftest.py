@@ -28,7 +28,8 @@ SLOW = (
     "tests/training/test_export_parity", "tests/training/test_released",
     "tests/training/test_schedule", "tests/training/test_train_command", "tests/export/test_export",
     "tests/e2e/test_benchmark", "tests/e2e/test_client_page", "tests/e2e/test_demo",
-    "tests/e2e/test_loadtest", "tests/e2e/test_private", "tests/e2e/test_process",
+    "tests/e2e/test_fuzz", "tests/e2e/test_loadtest", "tests/e2e/test_private",
+    "tests/e2e/test_process",
 )  # fmt: skip
 """What ``make test`` leaves to ``make test-slow``: long trainings, big networks, the browser, load,
 benchmarks, hostile input. One tiny training and export stays, in tests/export/test_heads.py."""
