@@ -52,7 +52,7 @@ places, and is then mirrored across and down."""
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 """Bytes that Pillow takes for a pixel; 4 in all other modes."""
 
-FORMAT_COSTS = {"JPEG": (0, 0.0), "WEBP": (12, 1.5)}
+FORMAT_COSTS = {"JPEG": (0, 0.0), "PNG": (0, 1.25), "WEBP": (12, 1.5)}
 """Bytes that a pixel takes beside them, and its work; 0 and 1 in all other formats. WebP has two
 canvases and a copy of one."""
 
@@ -192,7 +192,7 @@ def _cost_of(image: Image.Image, file: ImageFile, side: int | None) -> tuple[int
     made = pixels // _factor(image, side) ** 2
     more_bytes, work = FORMAT_COSTS.get(image.format or "", (0, 1.0))
     stored = (PIXEL_BYTES.get(image.mode, 4) + more_bytes) * pixels
-    worked = file.work + int(work * pixels) + (made if file.profile else 0)
+    worked = file.work + int(work * pixels) + (3 * made // 4 if file.profile else 0)
     return len(file.data) + file.work_bytes + stored + 2 * 3 * made, worked
 
 

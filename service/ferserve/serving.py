@@ -34,7 +34,7 @@ batches matter more, takes 1.3 % more processor time with 3, and 3.8 % with 4.""
 
 IMAGE_WORK = 4_000_000
 """A request's share for each image it may have, in pixels decoded, of 30 ns each: a photo of 12
-megapixels takes up to 3.6 million, a face for the Custom CNN 0.8."""
+megapixels takes up to 2.9 million, a face for the Custom CNN 0.8."""
 
 MAX_BACKGROUND_BATCH = 4
 """On the CPU, too: live requests wait for a background batch that is under way."""
