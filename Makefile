@@ -68,6 +68,7 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: d
 bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: under 40 minutes
 	-for name in compare latency memory streams overload disconnects $(if $(wildcard $(DATA)),accuracy); do \
 		begun=$$(date +%s); data=; \
+		test $$name = compare && data="$(if $(EARLIER),--earlier $(EARLIER))"; \
 		test $$name = accuracy && data="--data $(DATA) $(if $(wildcard $(VOTES)),--votes $(VOTES))"; \
 		$(BIN)/python bench/$$name.py $$data; \
 		echo "bench/$$name.py took $$(($$(date +%s) - begun)) s"; done

@@ -41,9 +41,8 @@ def serve_command(
         return
     with _cluster_errors():
         from ferserve import cluster
-        from ferserve.settings import ClusterSettings
 
-        cluster.run(settings, ClusterSettings())
+        cluster.run(settings)
 
 
 def score_command(
@@ -75,14 +74,13 @@ def score_command(
     settings = settings_of(models=model, default_model=model, models_dir=models_dir)
     with _cluster_errors():
         from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress
+        from rich.progress import Progress
         from rich.table import Table
 
         from ferserve.score import score
         from ferserve.settings import ClusterSettings
 
-        columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("images", total=None)
             summary = score(
                 source,
@@ -115,9 +113,9 @@ def _cluster_errors() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; pip install 'ferserve[cluster]'")
-    except (ModelError, OSError) as error:
+    except ModelError as error:
         fail(str(error))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         fail(str(error), status=2)
 
 

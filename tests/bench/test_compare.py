@@ -130,3 +130,23 @@ def test_what_was_not_measured_meets_no_goal():
         "half load: no peer has a lower p99",
     ]
     assert missed({}) == ["nothing failed, no errors"]
+
+
+def test_photos_are_held_against_packages_and_the_earlier_commit():
+    runs = {name: [loads(40, 80, rate=60)] for name in ("ferserve", "human", "earlier")}
+    cases = {"photos": {"bare": [], "runs": runs, "failed": {}}}
+    goals_missed = [
+        "3 x the photos of every package",
+        "2.5 x the photos of the earlier commit",
+        "a lone photo in 0.5 x its time",
+    ]
+    assert missed(cases) == goals_missed
+    runs |= {"human": [loads(40, 80, rate=20)], "earlier": [loads(80, 160, rate=24)]}
+    assert missed(cases) == []
+
+
+def test_faces_are_held_against_the_custom_cnn():
+    heavy = {"bare": [], "runs": {"ferserve": [loads(20, 40, rate=26)]}, "failed": {}}
+    assert missed(faces_case() | {"custom_cnn": heavy}) == ["4 x the faces of the Custom CNN"]
+    heavy["runs"]["ferserve"] = [loads(20, 40, rate=25)]
+    assert missed(faces_case() | {"custom_cnn": heavy}) == []
