@@ -23,7 +23,7 @@ def export_command(
         Path | None,
         typer.Option(
             help="Folder of the training run.",
-            show_default="runs/MODEL; of crowd runs/light",
+            show_default="runs/MODEL; for crowd runs/light",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the ONNX file and its card.")] = Path(

@@ -83,7 +83,7 @@ def export_run(
     if name not in DESCRIPTIONS:
         raise ExportError(f"unknown model {name!r}; known: {', '.join(DESCRIPTIONS)}")
     if name == CROWD and votes is None:
-        raise ExportError(f"{name} answers as people voted: --votes PATH")
+        raise ExportError(f"{name} answers as people voted: it needs --votes PATH")
     answers: Answers = "FER+ votes" if name == CROWD else "FER2013 labels"
     keras.config.set_dtype_policy("float32")
     folder = RunFolder(run)

@@ -36,7 +36,7 @@ def quantize(
         name: A model with a file of its own.
         folder: Where models and cards are.
         dataset: FER2013; the ranges come from Training images.
-        precision: That convolutions compute in.
+        precision: What convolutions compute in.
         log: Takes a line a step.
 
     Raises:

@@ -115,10 +115,10 @@ class WorkPool:
         left = deadline - monotonic()
         if left <= 0:
             self._metrics.image_dropped("expired")
-            raise DeadlineExceeded("the time was over before the image was decoded")
+            raise DeadlineExceeded("the time was up before the image was decoded")
         if self.overdue:
             self._metrics.image_dropped("rejected")
-            raise QueueFull("no image has been decoded in time of late")
+            raise QueueFull("no image has been decoded in time recently")
         turns_before = self.under_way // self._threads
         if self.under_way >= self._max_queue or self._mean_seconds * turns_before > MARGIN * left:
             self._metrics.image_dropped("rejected")

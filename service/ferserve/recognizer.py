@@ -77,9 +77,9 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         if self._state != "ready":
             return f"the service is {self._state}"
         if self._pool.overdue:
-            return "every decoder is past its time"
+            return "every decoder is overdue"
         dead = [name for name, served in self._models.items() if not served.batcher.healthy]
-        return f"a worker died, of: {', '.join(dead)}" if dead else None
+        return f"a worker died: {', '.join(dead)}" if dead else None
 
     async def start(self) -> None:  # noqa: D102 - as AsyncInterface says
         for served in self._models.values():

@@ -139,7 +139,7 @@ def test_a_fraction_of_the_prior_favours_what_people_rarely_see(
 
 
 def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes, tmp_path: Path):
-    with pytest.raises(ExportError, match="crowd answers as people voted: --votes PATH"):
+    with pytest.raises(ExportError, match="crowd answers as people voted: it needs --votes PATH"):
         export("crowd", run, dataset, tmp_path)
     labels_only = RunFolder(tmp_path / "run")
     labels_only.open(run.read_description() | {"recipe": {"network": "light"}}, resume=False)

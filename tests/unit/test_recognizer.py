@@ -199,7 +199,7 @@ async def test_it_is_not_ready_while_every_decoder_is_past_its_time(
         monkeypatch.setattr("ferserve.preparation.decode_image", overrun)
         with pytest.raises(DeadlineExceeded):
             await recognizer.answer(photo("astronaut"), EmotionOptions(), seconds=0.5)
-        assert recognizer.not_ready_reason == "every decoder is past its time"
+        assert recognizer.not_ready_reason == "every decoder is overdue"
         with pytest.raises(QueueFull):
             await recognizer.answer(photo("astronaut"), EmotionOptions())
         gate.set()

@@ -220,7 +220,6 @@ def evaluate_command(
 
 
 def _note_in_card(folder: Path, name: str, report: dict[str, Any]) -> None:
-    """Completes the card; the ONNX file is not touched."""
     import onnx
     from ferserve.models import read_card
 

@@ -71,7 +71,7 @@ def train(
             ``start_from`` cannot be had.
     """
     if recipe.votes and votes is None:
-        raise TrainingError("this recipe learns from FER+ votes too: --votes PATH")
+        raise TrainingError("this recipe learns from FER+ votes too: it needs --votes PATH")
     if not recipe.fine_tuning or start_from or backbone_weights == "none":
         backbone_weights = ""
     if teachers:

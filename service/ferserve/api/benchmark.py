@@ -124,7 +124,7 @@ async def get_job(job_id: str, request: Request, benchmarks: BenchmarksDependenc
     """
     job = benchmarks.queue.get(job_id)
     if job.owner != request.state.owner:  # the key's name; without keys all jobs are everyone's
-        raise errors.NotFound("no benchmark of this id is yours")
+        raise errors.NotFound("you have no benchmark with this id")
     return job
 
 

@@ -111,7 +111,7 @@ class Guard:
             QueueFull: The caller has its share of them.
         """
         if self._streams[caller] >= self._max_streams:
-            raise QueueFull(f"one caller may have {self._max_streams} streams")
+            raise QueueFull(f"one caller may have at most {self._max_streams} streams")
         self._streams[caller] += 1
         try:
             yield
@@ -129,7 +129,7 @@ class Guard:
             UnsupportedMediaType: The ``Content-Type`` is too long.
         """
         if len(headers.get("content-type", "")) > MAX_CONTENT_TYPE:
-            raise UnsupportedMediaType(f"a Content-Type may have {MAX_CONTENT_TYPE} characters")
+            raise UnsupportedMediaType(f"Content-Type: at most {MAX_CONTENT_TYPE} characters")
         if self._hosts and not self._is_allowed(headers.get("host", "")):
             raise ForbiddenOrigin("FERSERVE_ALLOWED_HOSTS does not name the request's Host")
         if acts:

@@ -329,8 +329,8 @@ def _fault(text: str, start: int, blank: re.Match[str] | None) -> str:
         return f"{stray[0]!r} at {stray.start() + 1} is not a base64 character"
     if blank:
         return (
-            f"there is a blank at {blank.start() + 1}, as where a '+' was; a URL-encoded form has "
-            "to write it as %2B"
+            f"there is a blank at {blank.start() + 1}, where a '+' may have been; a URL-encoded "
+            "form must write it as %2B"
         )
     padding = text.find("=", start)
     if padding >= 0 and text[padding:].strip("= \t\r\n"):

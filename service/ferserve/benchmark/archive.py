@@ -120,7 +120,7 @@ def _check_sizes(entries: Sequence[zipfile.ZipInfo], packed: int, settings: Sett
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     name = entry.orig_filename
     if name.count("/") > MAX_FOLDERS:
-        raise errors.InvalidArchive(f"{_shown(entry)}: lies in over {MAX_FOLDERS} folders")
+        raise errors.InvalidArchive(f"{_shown(entry)}: is in over {MAX_FOLDERS} folders")
     path = PurePosixPath(name)
     is_plain = not (path.is_absolute() or ".." in path.parts or set(name) & FORBIDDEN)
     rules = {

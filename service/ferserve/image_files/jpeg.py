@@ -128,7 +128,7 @@ class _Frame:
             missing = self._missing_bits.get(component, [])
             missing[first : last + 1] = [low] * len(missing[first : last + 1])
         if self.scanned > MAX_SCANNED_SAMPLES:
-            raise UnsupportedMediaType("a JPEG with so many scans for its size is not supported")
+            raise UnsupportedMediaType("a JPEG with this many scans for its size is not supported")
         self.scans += 1
         self._interleaved &= count == len(self._samples)
 

@@ -20,7 +20,7 @@ class Block:
 
     Attributes:
         expansion: Inner channels for each channel that comes in.
-        channels: That go out.
+        channels: Those that go out.
         stride: Of the spatial convolution.
         fused: Whether one 3×3 convolution expands, in place of a 1×1 and a depthwise one.
     """
