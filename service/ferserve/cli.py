@@ -138,7 +138,7 @@ def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Accuracy on FER2013's test images")
+    table = Table(title="Accuracy against FER2013's labels and people's majority")
     table.add_column("model", no_wrap=True)
     for heading in ("answers with", "labels,\nall", "labels,\nleak-free", "majority,\nprivate"):
         table.add_column(heading)
