@@ -70,8 +70,8 @@ def score(
 
     ``source``, a folder of images or of Parquet files or one file, and ``target``, a folder, are
     local paths or URIs. ``column`` holds the images in Parquet, by default ``image``. ``progress``
-    is told how many of all images are done. By default there
-    are as many workers as processors for them.
+    is told how many of all images are done. By default there are as many workers as processors for
+    them.
 
     Raises ValueError or OSError where input or output cannot be used, ModelError where the model.
     """
