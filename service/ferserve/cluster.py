@@ -48,6 +48,9 @@ ONGOING_REQUESTS = 1000
 """Requests that a replica takes beside those in its queue. The application, which refuses work in
 the API's own words, should reach its limits before Ray reaches this one."""
 
+TARGET_REQUESTS = 8
+"""Requests and streams under way per replica that autoscaling aims at."""
+
 METRICS_PORTS = 100
 """How many ports are tried, from the settings' one on."""
 
@@ -194,7 +197,7 @@ def _application(settings: Settings, cluster: ClusterSettings) -> Application:
         autoscaling_config=AutoscalingConfig(
             min_replicas=cluster.min_replicas,
             max_replicas=cluster.max_replicas,
-            target_ongoing_requests=cluster.target_requests,
+            target_ongoing_requests=TARGET_REQUESTS,
         ),
         max_ongoing_requests=ONGOING_REQUESTS + settings.max_queue,
         graceful_shutdown_timeout_s=settings.drain_seconds,
