@@ -1,5 +1,6 @@
 """Real photos, and a small real model that meets the contract, for all tests."""
 
+import gc
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from ferserve.card import ModelCard
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+from ferserve.garbage import give_back_free_pages, give_back_large_blocks
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
@@ -28,7 +30,8 @@ SLOW = (
     "tests/training/test_export_parity", "tests/training/test_released",
     "tests/training/test_schedule", "tests/training/test_train_command", "tests/export/test_export",
     "tests/e2e/test_benchmark", "tests/e2e/test_client_page", "tests/e2e/test_demo",
-    "tests/e2e/test_loadtest", "tests/e2e/test_private", "tests/e2e/test_process",
+    "tests/e2e/test_fuzz", "tests/e2e/test_loadtest", "tests/e2e/test_private",
+    "tests/e2e/test_process",
 )  # fmt: skip
 """What ``make test`` leaves to ``make test-slow``: long trainings, big networks, the browser, load,
 benchmarks, hostile input. One tiny training and export stays, in tests/export/test_heads.py."""
@@ -40,6 +43,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Frees soon what tests leave, models above all.
+
+    TensorFlow's many objects would else make full collections rare.
+    """
+    give_back_large_blocks()
+    give_back_free_pages()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

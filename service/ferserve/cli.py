@@ -36,7 +36,7 @@ def serve_command(
     Every setting is an environment variable FERSERVE_…; options given here override them.
     """
     settings = settings_of(host=host, port=port, models_dir=models_dir)
-    from ferserve.settings import ClusterSettings, unknown_variables
+    from ferserve.settings import unknown_variables
 
     logs.configure(settings.log_format)
     if unknown := unknown_variables():
@@ -49,7 +49,7 @@ def serve_command(
     with _cluster_errors():
         from ferserve import cluster
 
-        cluster.run(settings, ClusterSettings())
+        cluster.run(settings)
 
 
 def score_command(
@@ -81,14 +81,13 @@ def score_command(
     settings = settings_of(models=model, default_model=model, models_dir=models_dir)
     with _cluster_errors():
         from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress
+        from rich.progress import Progress
         from rich.table import Table
 
         from ferserve.score import score
         from ferserve.settings import ClusterSettings
 
-        columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("images", total=None)
             summary = score(
                 source,
@@ -121,9 +120,9 @@ def _cluster_errors() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; pip install 'ferserve[cluster]'")
-    except (ModelError, OSError) as error:
+    except ModelError as error:
         fail(str(error))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         fail(str(error), status=2)
 
 

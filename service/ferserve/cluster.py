@@ -12,7 +12,6 @@ import secrets
 import signal
 import sys
 import threading
-import uuid
 from typing import Any, NoReturn
 
 # Ray reads these when it is imported, and when it starts the processes of a node.
@@ -25,8 +24,6 @@ from fastapi import FastAPI
 from prometheus_client import start_http_server
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig, HTTPOptions
-from ray.serve.schema import LoggingConfig
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -35,7 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ferserve import logs
 from ferserve.api.app import create_app
-from ferserve.api.middleware import SANE_REQUEST_ID, AnswerFaults, RequestContext
+from ferserve.api.middleware import AnswerFaults, RequestContext
 from ferserve.api.server import KEEP_ALIVE_SECONDS
 from ferserve.errors import NotFound, NotReady
 from ferserve.metrics import Metrics
@@ -44,44 +41,36 @@ from ferserve.settings import ClusterSettings, Settings, usable_cpus
 
 SERVICE, BENCHMARKS = "ferserve", "ferserve-benchmarks"
 
-ONGOING_REQUESTS = 1000
-"""Requests that a replica takes beside those in its queue. The application, which refuses work in
-the API's own words, should reach its limits before Ray reaches this one."""
-
 TARGET_REQUESTS = 8
 """Requests and streams under way per replica that autoscaling aims at."""
-
-METRICS_PORTS = 100
-"""How many ports are tried, from the settings' one on."""
 
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, cluster: ClusterSettings) -> None:
+def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then answers the requests under way and returns.
 
-    Raises:
-        ModelError: There is no model, or no face detector.
-        ValueError: Settings contradict each other.
-        SystemExit: With status 1 when start-up failed; the log says why.
+    Raises ModelError where files are missing, ValueError where settings contradict each other, and
+    SystemExit with status 1 when start-up failed; the log says why.
     """
     logs.configure(settings.log_format)
-    settings = settings.for_listening()
+    settings, cluster = settings.for_listening(), ClusterSettings()
     served_names(settings)  # better a clear word here than a dead replica there
     load_detector(settings)
     applications = [
         serve.RunTarget(benchmarks(dict(settings)), BENCHMARKS, "/v1/benchmark"),
         serve.RunTarget(service(dict(settings)), SERVICE, "/"),
     ]
-    http = HTTPOptions(
-        host=settings.host, port=settings.port, keep_alive_timeout_s=KEEP_ALIVE_SECONDS
-    )
-    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    address = {"host": settings.host, "port": settings.port}
     try:
         start_ray((cluster.max_replicas + 1) * cluster.replica_cpus)
         for number in (signal.SIGTERM, signal.SIGINT):  # not earlier: Ray sets a handler of its own
             signal.signal(number, signal.default_int_handler)
-        serve.start(proxy_location="EveryNode", http_options=http, logging_config=quiet)
+        serve.start(
+            proxy_location="EveryNode",
+            http_options=address | {"keep_alive_timeout_s": KEEP_ALIVE_SECONDS},
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
         serve.run_many(applications)
         logger.info("ready on http://%s:%d", settings.host, settings.port)
         threading.Event().wait()
@@ -100,9 +89,7 @@ def run(settings: Settings, cluster: ClusterSettings) -> None:
 def service(args: dict[str, Any]) -> Application:
     """Builds the service, for the route prefix ``/``.
 
-    Args:
-        args: Settings by their names, as ``models=custom_cnn``; others, and those of the cluster,
-            come from the environment.
+    ``args`` are settings by their names; others, and the cluster's, come from the environment.
     """
     return _application(Settings(**args), ClusterSettings())
 
@@ -152,11 +139,7 @@ class Replica:
 
 def whole_paths(app: ASGIApp) -> ASGIApp:
     """Leaves an application its paths: Ray tells it that its route prefix is no part of them."""
-
-    async def serve_whole(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, "root_path": ""}, receive, send)
-
-    return serve_whole
+    return lambda scope, receive, send: app({**scope, "root_path": ""}, receive, send)
 
 
 def problems_for_errors(proxy: ASGIApp) -> ASGIApp:
@@ -167,9 +150,6 @@ def problems_for_errors(proxy: ASGIApp) -> ASGIApp:
         if scope["type"] != "http" or scope["path"].startswith("/-/"):  # the proxy's own
             await proxy(scope, receive, send)
             return
-        request_headers = MutableHeaders(scope=scope)
-        if not SANE_REQUEST_ID.fullmatch(request_headers.get("x-request-id", "")):
-            request_headers["x-request-id"] = uuid.uuid4().hex
         passes = False
 
         async def send_ours(message: Message) -> None:
@@ -177,7 +157,7 @@ def problems_for_errors(proxy: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 passes = "x-content-type-options" in headers  # the application's, never Ray's
-                headers["X-Request-ID"] = request_headers["x-request-id"]  # Ray adds it again
+                headers["X-Request-ID"] = headers["X-Request-ID"]  # the first; Ray adds another
             if passes:
                 await send(message)
 
@@ -192,17 +172,16 @@ def _application(settings: Settings, cluster: ClusterSettings) -> Application:
     settings = cluster.for_replica(settings)
     deployment = serve.deployment(
         serve.ingress(lambda: _make_app(settings, cluster.metrics_port))(Replica),
-        name="replica",
         ray_actor_options={"num_cpus": cluster.replica_cpus, "num_gpus": cluster.replica_gpus},
-        autoscaling_config=AutoscalingConfig(
-            min_replicas=cluster.min_replicas,
-            max_replicas=cluster.max_replicas,
-            target_ongoing_requests=TARGET_REQUESTS,
-        ),
-        max_ongoing_requests=ONGOING_REQUESTS + settings.max_queue,
+        autoscaling_config={
+            "min_replicas": cluster.min_replicas,
+            "max_replicas": cluster.max_replicas,
+            "target_ongoing_requests": TARGET_REQUESTS,
+        },
+        max_ongoing_requests=1000 + settings.max_queue,  # the application should refuse first
         graceful_shutdown_timeout_s=settings.drain_seconds,
         max_constructor_retry_count=3,  # a model that cannot be loaded should fail the start
-        logging_config=LoggingConfig(enable_access_log=False),  # we have a log line of our own
+        logging_config={"enable_access_log": False},  # we have a log line of our own
     )
     return deployment.bind()
 
@@ -213,12 +192,12 @@ def _make_app(settings: Settings, metrics_port: int) -> FastAPI:
     app = create_app(settings)
     app.add_middleware(whole_paths)
     app.router.routes.insert(0, Route("/metrics", _metrics_elsewhere))
-    for port in range(metrics_port, metrics_port + METRICS_PORTS):
+    for port in range(metrics_port, 65_536):
         with contextlib.suppress(OSError):  # another replica's
             start_http_server(port, settings.host, app.state.metrics.registry)
             logger.info("metrics on http://%s:%d", settings.host, port)
             return app
-    raise RuntimeError(f"none of {METRICS_PORTS} ports from {metrics_port} on is free for metrics")
+    raise RuntimeError(f"no port from {metrics_port} on is free for metrics")
 
 
 async def _metrics_elsewhere(_request: Request) -> NoReturn:

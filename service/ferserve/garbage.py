@@ -41,6 +41,6 @@ def give_back_free_pages() -> None:
 
 def leave_out_start_up() -> None:
     """Exempts all that there is from later collections; to be called once, after the start."""
-    gc.collect()
+    give_back_free_pages()  # loading models leaves many
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)

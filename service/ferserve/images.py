@@ -52,10 +52,14 @@ places, and is then mirrored across and down."""
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 """Bytes that Pillow takes for a pixel; 4 in all other modes."""
 
+FORMAT_COSTS = {"JPEG": (0, 0.0), "PNG": (0, 1.25), "WEBP": (12, 1.5)}
+"""Bytes that a pixel takes beside them, and its work; 0 and 1 in all other formats. WebP has two
+canvases and a copy of one."""
+
 PIECE_PIXELS = 512 * 1024
 """Pixels that are converted at a time."""
 
-Reserve = Callable[[int], AbstractContextManager[None]]
+Reserve = Callable[[int, int], AbstractContextManager[None]]
 
 FILLER = bytes(167 * n % 251 for n in range(4096))
 """What no picture goes on with: noise, but no markers."""
@@ -101,7 +105,8 @@ def decode_image(
         draft_side: Longer side that is enough, in pixels: a larger picture is shrunk by a whole
             number, but not below this, which takes JPEG files much less work. None asks for all
             pixels.
-        reserve: Holds the bytes that decoding takes; may refuse by raising.
+        reserve: Holds the bytes that decoding takes, and is told the work, in pixels of about 30
+            ns; may refuse by raising.
 
     Raises:
         UnsupportedMediaType: None of the accepted formats, or of a kind that is not decoded.
@@ -130,11 +135,7 @@ def decode_image(
 
 
 def _decode(
-    data: bytes,
-    file_format: str,
-    max_pixels: int,
-    draft_side: int | None,
-    reserve: Reserve | None,
+    data: bytes, file_format: str, max_pixels: int, draft_side: int | None, reserve: Reserve | None
 ) -> DecodedImage:
     file = FORMATS[file_format][1](data)
     image = Image.open(io.BytesIO(file.data), formats=[file_format])
@@ -177,7 +178,7 @@ def _load(
     if draft_side and image.format == "JPEG":
         scale = min(1.0, draft_side / max(image.size))
         image.draft(None, (math.ceil(scale * image.width), math.ceil(scale * image.height)))
-    taken = reserve(_memory_of(image, file, draft_side)) if reserve else nullcontext()
+    taken = reserve(*_cost_of(image, file, draft_side)) if reserve else nullcontext()
     with taken, closing(image):
         image.load()
         corner = (image.width - 1, image.height - 1, image.width, image.height)
@@ -185,12 +186,14 @@ def _load(
         return _to_pixels(image, file, draft_side), ends_grey
 
 
-def _memory_of(image: Image.Image, file: ImageFile, side: int | None) -> int:
-    """Counts the bytes that decoding takes at its peak."""
+def _cost_of(image: Image.Image, file: ImageFile, side: int | None) -> tuple[int, int]:
+    """Estimates the bytes that decoding takes at its peak, and its work in pixels."""
     pixels = image.width * image.height
-    stored = pixels * PIXEL_BYTES.get(image.mode, 4)
-    made = 2 * 3 * pixels // _factor(image, side) ** 2
-    return len(file.data) + file.work_bytes + stored + made
+    made = pixels // _factor(image, side) ** 2
+    more_bytes, work = FORMAT_COSTS.get(image.format or "", (0, 1.0))
+    stored = (PIXEL_BYTES.get(image.mode, 4) + more_bytes) * pixels
+    worked = file.work + int(work * pixels) + (3 * made // 4 if file.profile else 0)
+    return len(file.data) + file.work_bytes + stored + 2 * 3 * made, worked
 
 
 def peek_size(data: bytes) -> tuple[int, int] | None:

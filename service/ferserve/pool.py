@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
 
-from ferserve.errors import DeadlineExceeded, QueueFull, TooManyPixels
+from ferserve.errors import DeadlineExceeded, QueueFull, TooManyImages, TooManyPixels
 from ferserve.metrics import Metrics
 
 T = TypeVar("T")
@@ -21,6 +21,21 @@ MARGIN = 0.8
 
 SMALL_BYTES = 1024 * 1024
 """Up to here memory is not counted: the number of threads bounds it."""
+
+
+class Share:
+    """The work that is left to one request, safe between threads."""
+
+    def __init__(self, work: int) -> None:
+        self._left = work
+        self._lock = threading.Lock()
+
+    def take(self, work: int, *, begun: bool = False) -> None:
+        """Takes work before it is done; TooManyImages where none is left to begin an image."""
+        with self._lock:
+            if self._left <= 0 and not begun:
+                raise TooManyImages("other images took the request's share: send fewer at a time")
+            self._left -= work
 
 
 class DecodeMemory:
@@ -36,8 +51,10 @@ class DecodeMemory:
         self._changed = threading.Condition()
 
     @contextmanager
-    def reserve(self, count: int) -> Iterator[None]:
+    def reserve(self, count: int, work: int = 0, share: Share | None = None) -> Iterator[None]:
         """Holds bytes, waiting for them; TooManyPixels or QueueFull where they never come free."""
+        if share:
+            share.take(work)
         if count <= SMALL_BYTES:
             yield
             return

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 import numpy as np
@@ -11,7 +12,7 @@ from ferserve.crops import crop_face, whole_face
 from ferserve.faces import FaceDetector
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.images import DecodedImage, decode_image, peek_size
-from ferserve.pool import DecodeMemory
+from ferserve.pool import DecodeMemory, Share
 from ferserve.schemas import Box, EmotionOptions, ImageInfo, Point
 
 WHOLE_FACE_SIDE = 64
@@ -69,7 +70,7 @@ class Preparer:
         self, detector: FaceDetector, max_pixels: int, memory: DecodeMemory | None = None
     ) -> None:
         self._detector = detector
-        self._reserve = memory.reserve if memory else None
+        self._memory = memory
         self._max_pixels = max_pixels
         self._draft_side = DRAFT * detector.max_side
 
@@ -91,14 +92,18 @@ class Preparer:
         max_faces: int,
         submitted: float,
         near: Sequence[Box] = (),
+        share: Share | None = None,
     ) -> Prepared:
         """Decodes one image and cuts out its faces, largest first.
 
         ``submitted`` is when the work was handed over, on the clock of ``time.monotonic``. Refuses
-        as ``decode_image``, and where other images take the memory for decoding.
+        as ``decode_image``, and where other images take the memory or the share for decoding.
         """
         begun = monotonic()
-        image = decode_image(data, self._max_pixels, self._draft_side, self._reserve)
+        if share:
+            share.take(0)  # before the file is looked at
+        reserve = partial(self._memory.reserve, share=share) if self._memory else None
+        image = decode_image(data, self._max_pixels, self._draft_side, reserve)
         decoded = monotonic()
         is_small = max(image.width, image.height) <= WHOLE_FACE_SIDE
         if options.detect == "false" or (options.detect == "auto" and is_small):

@@ -3,19 +3,20 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import partial
 from time import monotonic
 
 from pydantic import ValidationError
 
 from ferserve.card import ModelCard
-from ferserve.errors import InvalidParameter, NotReady, UnknownModel
+from ferserve.errors import InvalidParameter, NotReady, Refusal, UnknownModel
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.interface import AsyncInterface, Interface
 from ferserve.lanes import Answer
 from ferserve.metrics import Metrics
 from ferserve.models import Model, Scores
-from ferserve.pool import DecodeMemory, WorkPool
+from ferserve.pool import DecodeMemory, Share, WorkPool
 from ferserve.preparation import FaceImage, FoundFace, Prepared, Preparer
 from ferserve.schemas import (
     Box,
@@ -30,7 +31,7 @@ from ferserve.schemas import (
     Timing,
     describe_faults,
 )
-from ferserve.serving import ServedModel, default_name, load_detector, serve_models
+from ferserve.serving import IMAGE_WORK, ServedModel, default_name, load_detector, serve_models
 from ferserve.settings import Settings, usable_cpus
 
 PORTION = 64
@@ -141,18 +142,20 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         """Answers several images as ``answer``, in order: each with its result or what went wrong.
 
         Few images of a call are under way at a time, and none waits for a thread before those of
-        others. The faces of all share batches. Raises what concerns all images.
+        others. The faces of all share batches. Once their work is the request's share, the rest
+        get TooManyImages. Raises what concerns all images.
         """
         self.check(options)
         deadline = self._deadline(seconds)
         at_once, turn = asyncio.Semaphore(2 * self._cpus), asyncio.Semaphore(self._cpus)
+        share = Share(IMAGE_WORK * self.settings.max_images)
 
         async def answer_one(data: bytes) -> Recognition | Exception:
             async with at_once:
                 try:
-                    return await self._answer(data, options, deadline, turn=turn)
-                except Exception as error:
-                    return error
+                    return await self._answer(data, options, deadline, turn=turn, share=share)
+                except Exception as error:  # a refusal's traceback would hold the image
+                    return copy(error) if isinstance(error, Refusal) else error
 
         with self._admitted():
             # A group, not gather: when the call is cancelled it waits until all have ended.
@@ -218,18 +221,21 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         deadline: float,
         near: Sequence[Box] = (),
         turn: asyncio.Semaphore | None = None,
+        share: Share | None = None,
     ) -> Recognition:
         started = monotonic()
         name = options.model or self.default_model
         served = self.served(name)
         max_faces = self._pick_max_faces(options.max_faces)
-        work = partial(self._preparer.prepare, data, options, max_faces, started, near)
+        work = partial(self._preparer.prepare, data, options, max_faces, started, near, share)
         quick = self._preparer.is_quick(data, options)
         async with turn or contextlib.nullcontext():
             prepared = work() if quick else await self._pool.run(work, deadline)
         self._metrics.image_prepared(
             prepared.decode, prepared.detect if prepared.detector_ran else None
         )
+        if share:
+            share.take(len(prepared.faces) * served.face_work, begun=True)
         answers = await served.batcher.submit([face.crop for face in prepared.faces], deadline)
         card = served.model.card
         faces = [

@@ -8,16 +8,16 @@ import logging
 import math
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import ray
 from pyarrow import fs, parquet
-from pyarrow.dataset import dataset
+from pyarrow.dataset import ParquetFileFormat, ParquetFileFragment, dataset, field
 from ray import data
 
 from ferserve import logs
@@ -51,17 +51,8 @@ and empty where there is no face; boxes are as in the API."""
 ROWS_PER_FILE = 1000
 """What is not in a file yet is done again by the next run."""
 
-MOST_TASKS = 10_000
-"""Of a run, whatever its size: Ray keeps account of each."""
-
 IMAGES_AT_A_TIME = 32
 """That a worker answers."""
-
-READERS = 16
-"""Files that a worker reads at a time: an object store takes its time for each."""
-
-UNHURRIED = {"request_timeout_ms": 86_400_000, "max_queue": 10_000}
-"""Settings where nobody waits for an answer."""
 
 
 def score(
@@ -77,23 +68,17 @@ def score(
 ) -> dict[str, Any]:
     """Scores with the default model what has not been scored; starts Ray where it does not run.
 
-    Args:
-        source: A local path or a URI: a folder of images or of Parquet files, or one file.
-        target: A folder, likewise.
-        settings: Of the service.
-        cluster: What a worker computes on.
-        progress: Is told how many of all images are done.
-        detect: As for one image of the API.
-        column: Of the images in Parquet, by default ``image``.
-        workers: How many; by default as many as there are processors for.
+    ``source``, a folder of images or of Parquet files or one file, and ``target``, a folder, are
+    local paths or URIs. ``column`` holds the images in Parquet, by default ``image``. ``progress``
+    is told how many of all images are done. Workers are by default as many as there is work and
+    processors for.
 
-    Raises:
-        ValueError: The input or the output cannot be used.
-        ModelError: The model cannot be served.
+    Raises ValueError or OSError where input or output cannot be used, ModelError where the model.
     """
     name = default_name(settings, served_names(settings))
     load_detector(settings)  # better a clear word here than a dead worker there
-    settings = cluster.for_replica(settings).model_copy(update={"models": (name,)} | UNHURRIED)
+    unhurried = {"request_timeout_ms": 86_400_000, "max_queue": 10_000}
+    settings = cluster.for_replica(settings).model_copy(update={"models": (name,)} | unhurried)
     card = read_card(settings.models_dir, name)
     model = {"name": name, "version": card.version, "sha256": card.sha256}
     made_with = {f"model_{key}": value for key, value in model.items()} | {"detect": detect}
@@ -104,45 +89,39 @@ def score(
         raise ValueError(f"{target}: is inside of the input")
     done = _scored_ids(*output, made_with)
     left = [item for item in items if not done.issuperset(item["ids"])]
-    total = sum(len(item["ids"]) for item in items)
-    skipped = sum(id_ in done for item in items for id_ in item["ids"])
-    scored, faces, problems = 0, 0, Counter[str]()
-    progress(skipped, total)
-    for table in _rows(left, workers, cluster, settings, made_with, filesystem) if left else ():
+    ids = {id_ for item in items for id_ in item["ids"]}
+    counts = {"total": len(ids), "skipped": len(ids & done), "scored": 0, "faces": 0}
+    problems = Counter[str]()
+    progress(counts["skipped"], counts["total"])
+    for table in _rows(left, workers, cluster, settings, made_with, filesystem):
         new = table.filter(pa.array([id_ not in done for id_ in table["id"].to_pylist()]))
         _write(*output, new)
         done.update(new["id"].to_pylist())
-        scored += len(new)
-        faces += sum(map(len, filter(None, new["faces"].to_pylist())))
+        counts["scored"] += len(new)
+        counts["faces"] += sum(map(len, filter(None, new["faces"].to_pylist())))
         problems.update(filter(None, new["problem_code"].to_pylist()))
-        progress(skipped + scored, total)
-    return {
-        "model": model,
-        "total": total,
-        "skipped": skipped,
-        "scored": scored,
-        "faces": faces,
-        "problems": dict(problems.most_common()),
-    }
+        progress(counts["skipped"] + counts["scored"], counts["total"])
+    return {"model": model, **counts, "problems": dict(problems.most_common())}
 
 
 def _rows(
     items: list[dict[str, Any]], workers: int | None, cluster: ClusterSettings, *scorer: Any
 ) -> Iterator[pa.Table]:
     """Yields the rows of the output as they come, as many as a file has."""
+    if not items:
+        return
     if not ray.is_initialized():
         start_ray((workers or 1) * cluster.replica_cpus)
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells of every step
     data.DataContext.get_current().enable_progress_bars = False
-    at_a_time = 1 if "column" in items[0] else IMAGES_AT_A_TIME
-    batches = math.ceil(len(items) / at_a_time)
-    workers = workers or max(1, int(ray.cluster_resources()["CPU"] // cluster.replica_cpus))
-    scores = data.from_items(items, override_num_blocks=min(batches, MOST_TASKS)).map_batches(
+    at_a_time = 1 if "group" in items[0] else IMAGES_AT_A_TIME
+    blocks = min(math.ceil(len(items) / at_a_time), 10_000)  # Ray keeps account of each
+    scores = data.from_items(items, override_num_blocks=blocks).map_batches(
         Scorer,
         fn_constructor_args=scorer,
         batch_size=at_a_time,
         batch_format="pyarrow",
-        compute=data.ActorPoolStrategy(size=min(workers, batches)),
+        compute=data.ActorPoolStrategy(size=workers),
         num_cpus=cluster.replica_cpus,
         num_gpus=cluster.replica_gpus or None,
     )
@@ -160,38 +139,34 @@ class Scorer:
         self._made_with = made_with
         self._filesystem = filesystem
         self._max_bytes = settings.max_upload_bytes
-        self._threads = ThreadPoolExecutor(READERS)
+        self._threads = ThreadPoolExecutor()  # an object store takes its time for each file
 
     def __call__(self, items: pa.Table) -> Iterator[pa.Table]:
-        """Scores the images of items as ``_find`` returns them: yields rows of ``SCHEMA``."""
-        for ids, images in self._images(items.to_pylist()):
-            files = [image for image in images if isinstance(image, bytes)]
-            answers = iter(self._recognizer.recognize_many(files, detect=self._made_with["detect"]))
-            outcomes = [next(answers) if isinstance(image, bytes) else image for image in images]
-            yield pa.Table.from_pylist(list(map(self._row, ids, outcomes)), SCHEMA)
-
-    def _images(
-        self, items: list[dict[str, Any]]
-    ) -> Iterator[tuple[list[str], list[bytes | Exception]]]:
-        if "column" not in items[0]:
-            files = self._threads.map(self._read, [item["path"] for item in items])
-            yield [item["ids"][0] for item in items], list(files)
+        """Scores files, or one row group, as ``_find`` returns them: yields rows of ``SCHEMA``."""
+        ids = chain.from_iterable(items["ids"].to_pylist())
+        if "group" not in items.column_names:
+            yield self._rows(ids, items["path"].to_pylist())
             return
-        for item in items:
-            ids = iter(item["ids"])
-            with self._filesystem.open_input_file(item["path"]) as source:
-                for batch in parquet.ParquetFile(source).iter_batches(
-                    IMAGES_AT_A_TIME, row_groups=[item["group"]], columns=[item["column"]]
-                ):
-                    images = batch.column(0)
-                    if pa.types.is_struct(images.type):
-                        images = images.field("bytes")
-                    contents = [image or b"" for image in images.to_pylist()]
-                    yield list(islice(ids, len(contents))), contents
+        (item,) = items.to_pylist()
+        group = ParquetFileFormat().make_fragment(
+            item["path"], self._filesystem, row_groups=[item["group"]]
+        )
+        columns = {"image": field(*item["place"])}
+        for batch in group.to_batches(columns=columns, batch_size=IMAGES_AT_A_TIME):
+            yield self._rows(islice(ids, len(batch)), batch["image"].to_pylist())
 
-    def _read(self, path: str) -> bytes | Exception:
+    def _rows(self, ids: Iterable[str], images: list[Any]) -> pa.Table:
+        contents = list(self._threads.map(self._contents, images))
+        files = [one for one in contents if isinstance(one, bytes)]
+        answers = iter(self._recognizer.recognize_many(files, detect=self._made_with["detect"]))
+        outcomes = [next(answers) if isinstance(one, bytes) else one for one in contents]
+        return pa.Table.from_pylist(list(map(self._row, ids, outcomes)), SCHEMA)
+
+    def _contents(self, image: str | bytes | None) -> bytes | Refusal:
+        if not isinstance(image, str):
+            return image or b""
         try:
-            with self._filesystem.open_input_file(path) as source:
+            with self._filesystem.open_input_file(image) as source:
                 if source.size() > self._max_bytes:
                     return PayloadTooLarge(f"the file may have at most {self._max_bytes} bytes")
                 return bytes(source.read())
@@ -211,10 +186,7 @@ class Scorer:
 def _scored_ids(filesystem: fs.FileSystem, path: str, made_with: dict[str, Any]) -> set[str]:
     """Returns the ids of the rows that a folder has; makes it where it is not there."""
     filesystem.create_dir(path, recursive=True)
-    try:
-        rows = dataset(path, SCHEMA, "parquet", filesystem).to_table(["id", *made_with])
-    except pa.ArrowException as error:
-        raise ValueError(f"{path}: {error}; choose an empty folder") from error
+    rows = dataset(path, SCHEMA, "parquet", filesystem).to_table(["id", *made_with])
     ids, *makings = rows.to_pydict().values()
     if set(zip(*makings, strict=True)) - {tuple(made_with.values())}:
         raise ValueError(
@@ -233,53 +205,37 @@ def _write(filesystem: fs.FileSystem, path: str, table: pa.Table) -> None:
 
 def _locate(address: str) -> tuple[fs.FileSystem, str]:
     location = address if "://" in address else str(Path(address).resolve())
-    try:
-        filesystem, path = fs.FileSystem.from_uri(location)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{address}: {error}") from error
+    filesystem, path = fs.FileSystem.from_uri(location)
     return filesystem, path.rstrip("/")
 
 
 def _find(filesystem: fs.FileSystem, path: str, column: str | None) -> Iterator[dict[str, Any]]:
     """Yields what is to be scored: ``path`` and ``ids`` of each file, or of each row group.
 
-    Of a folder with any Parquet file, only those are read; they have ``column`` and ``group``, too.
+    Of a folder with any Parquet file, only those are read; they have ``group`` and ``place``, too.
     """
-    here = filesystem.get_file_info(path)
-    if here.type == fs.FileType.NotFound:
+    if filesystem.get_file_info(path).type == fs.FileType.NotFound:
         raise ValueError(f"{path}: no such file or folder")
-    folder = str(PurePosixPath(path).parent) if here.is_file else path
-    below = fs.FileSelector(path, recursive=True)
-    found = [here] if here.is_file else filesystem.get_file_info(below)
-    files = {info.path.removeprefix(f"{folder}/"): info.path for info in found if info.is_file}
-    names = [name for name in sorted(files) if "/." not in f"/{name}"]  # hidden ones are not meant
-    in_parquet = [name for name in names if name.endswith(".parquet")]
-    if not names:
-        raise ValueError(f"{path}: the folder is empty")
-    if column and not in_parquet:
-        raise ValueError(f"{path}: no Parquet file, so there is no column {column!r}")
+    files = dataset(path, pa.schema([]), "parquet", filesystem, ignore_prefixes=["."])
+    folder = str(PurePosixPath(path).parent) if files.files == [path] else path
+    fragments = {file.path.removeprefix(f"{folder}/"): file for file in files.get_fragments()}
+    in_parquet = [name for name in fragments if name.endswith(".parquet")]
     if not in_parquet:
-        yield from ({"path": files[name], "ids": [name]} for name in names)
+        yield from ({"path": file.path, "ids": [name]} for name, file in fragments.items())
     for name in in_parquet:
-        place = {"path": files[name], "column": column or "image"}
-        row = 0
-        for group, rows in enumerate(_row_groups(filesystem, **place)):
-            ids = [f"{name}#{number}" for number in range(row, row + rows)]
-            yield place | {"group": group, "ids": ids}
-            row += rows
+        file, rows = fragments[name], count()
+        place = _place(file, column or "image")
+        for group in file.row_groups:
+            ids = [f"{name}#{row}" for row in islice(rows, group.num_rows)]
+            yield {"path": file.path, "ids": ids, "group": group.id, "place": place}
 
 
-def _row_groups(filesystem: fs.FileSystem, path: str, column: str) -> list[int]:
-    """Returns the number of rows of each row group of a Parquet file."""
-    try:
-        metadata = parquet.read_metadata(path, filesystem=filesystem)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    schema = metadata.schema.to_arrow_schema()
-    kind = schema.field(column).type if column in schema.names else None
-    if kind and pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        kind = kind.field("bytes").type
-    if kind not in (pa.binary(), pa.large_binary()):
-        columns = ", ".join(schema.names)
-        raise ValueError(f"{path}: no column {column!r} of images' bytes; it has: {columns}")
-    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+def _place(file: ParquetFileFragment, column: str) -> list[str]:
+    """Returns where the bytes of images are: in a column, or in the field ``bytes`` of a struct."""
+    columns = file.physical_schema.empty_table()
+    kinds = {kind.name: kind.type for kind in columns.flatten().schema}
+    place = [column, "bytes"] if f"{column}.bytes" in kinds else [column]
+    if kinds.get(".".join(place)) not in (pa.binary(), pa.large_binary()):
+        names = ", ".join(columns.column_names)
+        raise ValueError(f"{file.path}: no column {column!r} of images' bytes; it has: {names}")
+    return place

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -154,10 +155,13 @@ def _real_model() -> None:
 
 @pytest.fixture(scope="session")
 def start_server(_real_model: None):
-    """``with start_server(log_path, max_faces=3) as server: …`` for a server of one's own."""
+    """``with start_server(log_path, max_faces=3) as server: …`` for a server of one's own.
+
+    It serves the Custom CNN; with ``models=""`` every model there is.
+    """
     if URL:
         pytest.skip(NOT_OURS)
-    return serving
+    return partial(serving, models="custom_cnn")
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,7 @@ def server(start_server, small_zip, votes_csv, standin_models, tmp_path_factory)
         dataset=small_zip,
         votes=votes_csv,
         models_dir=standin_models,
+        models="",
         default_model="first",
     ) as server:
         yield server
@@ -121,6 +122,7 @@ def test_a_key_is_sent_where_the_service_wants_one(
         tmp_path / "log",
         dataset=small_zip,
         models_dir=standin_models,
+        models="",
         default_model="first",
         api_keys=f"another-key-of-someone,{key}",
     ) as server:

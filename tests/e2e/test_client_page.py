@@ -30,7 +30,8 @@ EXAMPLES = dict(
 
 @pytest.fixture(scope="module")
 def server(start_server, small_zip, tmp_path_factory):
-    with start_server(tmp_path_factory.mktemp("page") / "log", dataset=small_zip) as server:
+    log = tmp_path_factory.mktemp("page") / "log"
+    with start_server(log, dataset=small_zip, models="") as server:
         yield server
 
 

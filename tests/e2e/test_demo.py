@@ -322,7 +322,7 @@ def test_going_to_the_pictures_stops_the_camera_too(page, server):
 def test_a_key_is_asked_for_only_where_one_is_needed_and_kept_nowhere(
     start_server, open_page, tmp_path
 ):
-    with start_server(tmp_path / "log", api_keys=KEY) as server:
+    with start_server(tmp_path / "log", api_keys=KEY, models="") as server:
         page = open_page(server, expect_model=False)
         field = page.get_by_label("API key")
         field.wait_for()

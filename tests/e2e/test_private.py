@@ -84,7 +84,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def server(built: Built, start_server, tmp_path_factory: pytest.TempPathFactory):
     options = {"env": {"PYTHONPATH": str(built.path)}}
     log = tmp_path_factory.mktemp("server") / "log"
-    with start_server(log, process_options=options) as server:
+    with start_server(log, process_options=options, models="") as server:
         yield server
 
 

@@ -74,7 +74,7 @@ def test_it_serves_where_nothing_can_be_written(start_server, tmp_path, watch, p
     options, tried = watch
     options["env"] |= {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
     where = options | nobody()
-    with start_server(tmp_path / "log", process_options=where) as server:
+    with start_server(tmp_path / "log", process_options=where, models="") as server:
         use_everything(server, photo, grey_crop)
     assert tried() == []
 
@@ -85,7 +85,7 @@ def test_it_writes_nothing_where_it_could(start_server, tmp_path, watch, photo, 
     folder.mkdir()
     options["cwd"] = folder
     options["env"] |= {"HOME": str(folder), "TMPDIR": str(folder)}
-    with start_server(tmp_path / "log", process_options=options) as server:
+    with start_server(tmp_path / "log", process_options=options, models="") as server:
         use_everything(server, photo, grey_crop)
     assert tried() == []
     assert list(folder.iterdir()) == []

@@ -41,6 +41,9 @@ def exif(size: int) -> bytes:
     return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + count * ENTRY + bytes(size - 12 * count)
 
 
+BOMB = zlib.compress(bytes(4 * MEBI), 9)
+
+
 def small() -> Image.Image:
     return Image.effect_noise((64, 64), 60).convert("RGB")
 
@@ -148,6 +151,7 @@ def pictures() -> dict[str, Callable[[], bytes]]:
         "a JPEG of empty scans": lambda: _in_jpeg(9000 * segment(0xDA, bytes(10))),
         "tables of JPEG": lambda: _in_jpeg(300 * segment(0xDB, 1000 * (b"\0" + 64 * b"\1"))),
         "EXIF of PNG": lambda: png(64, 64, 2, 8, chunk(b"eXIf", exif(UPLOAD - 9000))),
+        "profiles of PNG": lambda: png(64, 64, 2, 8, 4000 * chunk(b"iCCP", b"p\0\0" + BOMB)),
         "EXIF of WebP": lambda: _in_webp(riff(b"EXIF", exif(UPLOAD - 20_000))),
         "empty chunks of PNG": lambda: png(64, 64, 2, 8, 1_700_000 * chunk(b"tEXt", b"")),
         "pixels of PNG in chunks of one byte": lambda: _crumbled(png(5000, 5000, 2, 8)),
@@ -157,6 +161,12 @@ def pictures() -> dict[str, Callable[[], bytes]]:
             b"".join(struct.pack("<HHII", 40_000 - n % 30_000, 4, 1, 0) for n in range(65_000)),
             65_000,
         ),
+        "orientations of TIFF": lambda: tiff(
+            {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 64, 279: 4096},
+            bytes(range(256)) * (UPLOAD // 256),
+            struct.pack("<HHII", 274, 3, UPLOAD // 2 - 512, 8),
+            1,
+        ),
         "a chain of TIFF directories": lambda: encoded(
             small(), "TIFF", save_all=True, append_images=300 * [Image.new("L", (1, 1))]
         ),
@@ -164,11 +174,7 @@ def pictures() -> dict[str, Callable[[], bytes]]:
         "JPEG of 170 scans in TIFF, in a strip of no length": lambda: _jpeg_in_tiff(
             progressive(3000, 170), 3000, length=0
         ),
-        "a TIFF of 99,000 strips": lambda: tiff(
-            {256: 8, 257: 99_000, 258: 8, 259: 1, 262: 1, 273: 99_000 * [8], 277: 1, 278: 1,
-             279: 99_000 * [8]},
-            bytes(18 * MEBI),
-        ),
+        "a TIFF of 99,000 strips": lambda: _strips(bytes(18 * MEBI)),
         "a TIFF of 99,000 strips that are the same 15 MB": lambda: tiff(
             {256: 8, 257: 99_000, 258: 1, 259: 32773, 262: 1, 266: 2, 273: 99_000 * [8], 277: 1,
              278: 1, 279: 99_000 * [15 * MEBI]},
@@ -198,6 +204,18 @@ def pictures() -> dict[str, Callable[[], bytes]]:
             small(), "PNG", icc_profile=other_profile() + bytes(3 * MEBI)
         ),
     }  # fmt: skip
+
+
+def batches() -> dict[str, Callable[[], bytes]]:
+    """Makes a picture just within the limits of one; a request may have many of them."""
+    profile = chunk(b"iCCP", b"p\0\0" + zlib.compress(other_profile()))
+    return {
+        "interlaced PNGs of 16 bits": lambda: png(5000, 5000, 6, 16, interlace=1),
+        "interlaced PNGs with a profile": lambda: png(2559, 2559, 6, 8, profile, interlace=1),
+        "WebP": lambda: flat_webp(2900),
+        "small progressive JPEGs": lambda: progressive(500, 2400),
+        "TIFFs of 99,000 strips": lambda: _strips(bytes(64)),
+    }
 
 
 def documents() -> dict[str, Callable[[], bytes]]:
@@ -256,6 +274,11 @@ def _crumbled(data: bytes) -> bytes:
 def _jpeg_in_tiff(data: bytes, side: int, length: int | None = None) -> bytes:
     fields = {256: side, 257: side, 258: 8, 259: 7, 262: 6, 273: 8, 277: 3, 278: side}
     return tiff({**fields, 279: len(data) if length is None else length}, data)
+
+
+def _strips(body: bytes) -> bytes:
+    fields = {256: 8, 257: 99_000, 258: 8, 259: 1, 262: 1, 273: 99_000 * [8], 277: 1, 278: 1}
+    return tiff({**fields, 279: 99_000 * [8]}, body)
 
 
 def _bmp(side: int, bits: int, compression: int, body: bytes) -> bytes:

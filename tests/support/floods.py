@@ -152,6 +152,20 @@ def inference(**more: object) -> bytes:
     return posted("/v2/models/custom_cnn/infer", "application/json", json.dumps(document).encode())
 
 
+def many_faces(port: int) -> list[int]:
+    """As many as the queue has places; then as many as are taken of a large network."""
+    url = f"http://127.0.0.1:{port}/v2/models/custom_cnn/infer"
+
+    def ask(count: int) -> httpx.Response:
+        tensor = {"name": "faces", "datatype": "UINT8", "shape": [count, 48, 48]}
+        document = {"inputs": [tensor | {"data": count * 48 * 48 * [99]}]}
+        return httpx.post(url, json=document, timeout=60)
+
+    refused = ask(256)
+    most = re.findall(r"at most (\d+) faces", refused.text)[0]
+    return [refused.status_code, ask(int(most)).status_code]
+
+
 def archive() -> bytes:
     """A zip whose pictures would take a decoder for hours."""
     file = io.BytesIO()
@@ -298,6 +312,7 @@ def floods() -> dict[str, Flood]:
                 ]
             )
         ),
+        "faces for a large network": many_faces,
         "1,000,000 entries of a zip": sent(lambda: directory(1_000_000 * entry(b"happy/a.png"))),
         "long names in a zip": sent(
             lambda: directory(

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import ctypes
+import gc
 import io
 import json
 import re
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import time
 import tracemalloc
+import weakref
 import zlib
 from collections.abc import AsyncIterator
 
@@ -613,6 +615,17 @@ async def test_models_and_default_can_be_chosen(standin_models):
         assert (await client.get("/v1/models")).json()["default"] == "second"
     async with serving(standin_models, default_model="second") as client:
         assert (await client.get("/v1/models")).json()["default"] == "second"
+
+
+async def test_a_closed_application_leaves_memory(standin_models, grey_crop):
+    async with serving(standin_models, api_keys=16 * "k") as client:
+        client.headers["X-API-Key"] = 16 * "k"
+        assert (await client.get("/docs")).status_code == 200
+        assert (await client.post("/v1/emotion", content=grey_crop)).status_code == 200
+        app = weakref.ref(client.app)
+    del client
+    gc.collect()
+    assert app() is None
 
 
 async def test_live_is_not_yet_ready(standin_models, grey_crop):

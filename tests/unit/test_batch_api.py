@@ -98,6 +98,29 @@ async def test_more_images_than_the_limit_are_refused(client, grey_crop):
     assert "at most 8" in assert_problem(over, 413, "too_many_images")["detail"]
 
 
+async def test_images_beyond_the_work_of_a_request_are_refused(client, monkeypatch):
+    monkeypatch.setattr("ferserve.recognizer.IMAGE_WORK", 3 * 48 * 48 // 8 - 1)
+    response = await client.post("/v1/emotion/batch", files=files(*[grey(90)] * 8))
+    codes = [item.get("problem", {}).get("code") for item in response.json()["items"]]
+    assert codes == 3 * [None] + 5 * ["too_many_images"]
+
+
+async def test_so_are_those_whose_faces_are_too_many_for_a_large_network(
+    standin_models, write_standin, tmp_path
+):
+    write_standin(tmp_path, "large", multiply_adds=20 * 10**9)
+    (tmp_path / "face_detector.onnx").symlink_to(standin_models / "face_detector.onnx")
+    async with serving(tmp_path, max_images=8) as client:
+        response = await client.post("/v1/emotion/batch", files=files(*[grey(90)] * 8))
+        codes = [item.get("problem", {}).get("code") for item in response.json()["items"]]
+        assert codes == 2 * [None] + 6 * ["too_many_images"]
+        tensor = {"name": "faces", "datatype": "UINT8", "shape": [2, 48, 48]}
+        document = {"inputs": [tensor | {"data": 2 * 48 * 48 * [9]}]}
+        refused = await client.post("/v2/models/large/infer", json=document)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+        assert refused.json()["detail"] == "a request may have at most 1 faces"
+
+
 async def test_the_body_has_a_limit_of_its_own(client, photo):
     fits = await client.post("/v1/emotion/batch", files=files(photo("astronaut", size=(99, 99))))
     assert fits.status_code == 200

@@ -4,10 +4,12 @@ import io
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import skimage.data
+from costly import other_profile, png, progressive
 from ferserve.errors import (
     ImageTooSmall,
     Refusal,
@@ -16,6 +18,7 @@ from ferserve.errors import (
     UnsupportedMediaType,
 )
 from ferserve.images import DecodedImage, decode_image
+from ferserve.serving import IMAGE_WORK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
@@ -253,6 +256,47 @@ class TestOrientation:
         decoded = decode_image(encode(image, "PNG", transparency=0, exif=exif), LIMIT)
         assert (decoded.width, decoded.height) == (24, 16)
         assert decoded.rgb.min() == 255
+
+
+def work_of(data: bytes) -> int:
+    """What decoding is said to take before it begins."""
+    told = []
+
+    def refuse(_count: int, work: int) -> NoReturn:
+        told.append(work)
+        raise TooManyPixels("it need not begin")
+
+    with pytest.raises(TooManyPixels):
+        decode_image(data, 50 * LIMIT, 1280, refuse)
+    return told[0]
+
+
+class TestWork:
+    @pytest.mark.parametrize(
+        ("data", "pixels"),
+        [
+            (encode(PHOTO, "PNG"), 1.25),
+            (encode(PHOTO, "WEBP"), 1.5),
+            (png(96, 64, 2, 16), 2.25),
+            (encode(PHOTO, "PNG", icc_profile=other_profile()), 2),
+            (encode(PHOTO, "JPEG"), 1.5 / 32),
+            (encode(PHOTO, "JPEG", icc_profile=other_profile()), 0.75 + 1.5 / 32),
+        ],
+        ids=["PNG", "WebP", "16 bits", "profile", "JPEG", "profile of JPEG"],
+    )
+    def test_is_told_in_pixels_before_decoding(self, data: bytes, pixels: float) -> None:
+        assert work_of(data) == int(pixels * 96 * 64)
+
+    def test_of_a_jpeg_grows_with_its_scans(self) -> None:
+        assert work_of(progressive(64, 100)) > 10 * work_of(progressive(64, 0))
+
+    def test_of_a_tiff_grows_with_its_strips(self) -> None:
+        more = work_of(encode(PHOTO, "TIFF", compression="tiff_lzw", strip_size=1))
+        assert more == 96 * 64 + 64 * 320
+
+    def test_of_a_phones_photo_fits_into_its_share_of_a_batch(self) -> None:
+        photo = Image.new("RGB", (4032, 3024))
+        assert work_of(encode(photo, "JPEG", icc_profile=other_profile())) < IMAGE_WORK
 
 
 class TestColourProfiles:

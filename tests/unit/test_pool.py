@@ -5,9 +5,9 @@ import threading
 from time import monotonic
 
 import pytest
-from ferserve.errors import DeadlineExceeded, QueueFull, TooManyPixels
+from ferserve.errors import DeadlineExceeded, QueueFull, TooManyImages, TooManyPixels
 from ferserve.metrics import Metrics
-from ferserve.pool import DecodeMemory, WorkPool
+from ferserve.pool import DecodeMemory, Share, WorkPool
 from waiting import until
 
 PATIENCE = 10.0
@@ -201,4 +201,14 @@ def test_more_memory_than_there_ever_is_is_too_many_pixels():
 def test_small_pictures_never_wait():
     memory = DecodeMemory(2 * MEBI, patience=0)
     with memory.reserve(2 * MEBI), memory.reserve(MEBI):
+        pass
+
+
+def test_a_share_is_taken_until_nothing_is_left():
+    memory, share = DecodeMemory(MEBI, patience=0), Share(10)
+    with memory.reserve(1, 9, share), memory.reserve(1, 9, share):
+        pass  # whatever is first in a request is never too much for it
+    with pytest.raises(TooManyImages), memory.reserve(1, 1, share):
+        pass
+    with memory.reserve(1, 1, Share(10)):
         pass

@@ -150,7 +150,7 @@ def test_content_tells_images_and_videos_whatever_their_names(tmp_path, photo, v
     assert search.left_out == {
         ".ts": 2, ".m4a": 1, ".heic": 1, ".txt": 1, "without a suffix": 1,
     }  # fmt: skip
-    (named,) = find_sources([tmp_path / "in" / "app.ts"]).sources
+    (named,) = find_sources([tmp_path / "in" / "broken.mkv"]).sources
     assert named.is_video  # as its name says, for want of better
 
 

@@ -28,6 +28,10 @@ binary frames in, for each frame a JSON message out, with tracked faces and smoo
 `docs/stream.md` of the project.
 """
 
+DOCUMENTATION = FastAPIOffline(title="ferserve", swagger_ui_parameters={"validatorUrl": None})
+"""Its pages, without a CDN. One for all applications: FastAPI keeps the functions of routes for
+ever, and these hold their application."""
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Makes the application and loads its models; its start-up warms them.
@@ -53,16 +57,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await benchmarks.queue.close()
         await recognizer.close()
 
-    app: FastAPI = FastAPIOffline(  # the documentation's assets come from us, not from a CDN
+    app = FastAPI(
         title="ferserve",
         version=version("ferserve"),
         description=DESCRIPTION,
         lifespan=lifespan,
         exception_handlers=dict.fromkeys(HANDLED, handle),
-        swagger_ui_parameters={"validatorUrl": None},
+        docs_url=None,
+        redoc_url=None,
         root_path=settings.root_path,
         redirect_slashes=False,  # the middleware takes the slash away
     )
+    app.router.routes.extend(DOCUMENTATION.routes)
     app.state.recognizer = recognizer
     app.state.benchmarks = benchmarks
     app.state.metrics = metrics

@@ -20,9 +20,6 @@ class UploadBudget:
     Without it, many clients that each stay under the limit of one body could fill the memory, all
     the more if they send slowly.
 
-    Args:
-        max_bytes: Most bytes together.
-
     Attributes:
         held: Bytes held now.
     """

@@ -32,11 +32,7 @@ BudgetDependency = Annotated[UploadBudget, _part("upload_budget")]
 
 
 async def get_card(name: str, recognizer: RecognizerDependency) -> ModelCard:
-    """Returns the card of the model that the path names.
-
-    Raises:
-        NotFound: It is not served.
-    """
+    """Returns the card of the model that the path names; NotFound where it is not served."""
     cards = {card.name: card for card in recognizer.cards}
     if name not in cards:
         raise NotFound(f"there is no model {name!r}; the models are: {', '.join(cards)}")

@@ -35,6 +35,7 @@ from ferserve.errors import InvalidParameter, MalformedRequest, NotReady
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 from ferserve.models import INPUT, OUTPUT
 from ferserve.schemas import describe_faults
+from ferserve.serving import IMAGE_WORK
 
 OTHER_FORMS = ("binary_data_size", "shared_memory_region")
 """Parameters of a tensor whose values are not in ``data``: Triton's extensions, not offered."""
@@ -187,7 +188,8 @@ async def infer(
     with budget.charge() as take:
         body = await read_body(request, settings.max_upload_bytes, take)
         take(JSON_COPIES * len(body))
-        asked, faces = await run_in_threadpool(read_request, body, settings.max_queue)
+        share = IMAGE_WORK * settings.max_images // (recognizer.served(card.name).face_work or 1)
+        asked, faces = await run_in_threadpool(read_request, body, min(share, settings.max_queue))
         work = recognizer.rate(card.name, list(faces), seconds)
         answers = await while_connected(request, work)
     timing = {

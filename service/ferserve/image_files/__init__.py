@@ -24,6 +24,7 @@ class ImageFile:
         profile: The ICC profile, None where there is none of a sensible size.
         part_pixels: Pixels of a TIFF file's strip or tile, which is decoded whole.
         work_bytes: What decoding takes beside the pixels and ``data``.
+        work: How many more pixels would take as long as what decoding does beside them.
         is_doubtful: Whether a JPEG file may lack pixels, though it has scans and an end marker now.
         white_is_zero: Whether grey levels are to be inverted after decoding.
     """
@@ -33,6 +34,7 @@ class ImageFile:
     profile: bytes | None = None
     part_pixels: int = 0
     work_bytes: int = 0
+    work: int = 0
     is_doubtful: bool = False
     white_is_zero: bool = False
 

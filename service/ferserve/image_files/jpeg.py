@@ -83,6 +83,7 @@ def strip_jpeg(data: bytes) -> ImageFile:
         read_orientation(exif),
         sensible_profile(b"".join(part[2:] for part in profile) if is_whole else b""),
         work_bytes=frame.work_bytes,
+        work=frame.scanned // 32,  # so many take as long as a pixel of another format
         is_doubtful=not (has_end and frame.is_complete),
     )
 
@@ -111,7 +112,7 @@ class _Frame:
         self._samples = {c: width * height * h * v // largest for c, (h, v) in factors.items()}
         self._missing_bits = {component: [1] * 64 for component in factors}
         self._progressive = marker == PROGRESSIVE
-        self._scanned = 0
+        self.scanned = 0
         self._interleaved = True
         self.scans = 0
 
@@ -123,10 +124,10 @@ class _Frame:
         if not self._progressive:
             first, last, low = 0, 63, 0
         for component in header[1 : 1 + 2 * count : 2]:
-            self._scanned += self._samples.get(component, 0)
+            self.scanned += self._samples.get(component, 0)
             missing = self._missing_bits.get(component, [])
             missing[first : last + 1] = [low] * len(missing[first : last + 1])
-        if self._scanned > MAX_SCANNED_SAMPLES:
+        if self.scanned > MAX_SCANNED_SAMPLES:
             raise UnsupportedMediaType("a JPEG with so many scans for its size is not supported")
         self.scans += 1
         self._interleaved &= count == len(self._samples)

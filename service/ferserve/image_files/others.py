@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 
-from ferserve.errors import UndecodableImage, UnsupportedMediaType
+from ferserve.errors import UnsupportedMediaType
 from ferserve.image_files import MAX_PARTS, MAX_PROFILE_BYTES, ImageFile, sensible_profile
 from ferserve.image_files.tiff import read_orientation
 
@@ -34,7 +34,7 @@ def strip_png(data: bytes) -> ImageFile:
     """Keeps the header, the palette and the pixels of the still image."""
     if data[12:16] == b"CgBI":
         raise UnsupportedMediaType("a PNG in the form of iOS apps (CgBI) is not supported")
-    kept, orientation, profile = [data[:8]], 1, None
+    kept, orientation, profile, compressed = [data[:8]], 1, None, b""
     for kind, body, chunk in _chunks(data, 8, "PNG"):
         if kind == b"IEND":
             break
@@ -43,19 +43,17 @@ def strip_png(data: bytes) -> ImageFile:
         elif kind == b"eXIf":
             orientation = read_orientation(body)
         elif kind == b"iCCP":
-            compressed = body.partition(b"\0")[2][1:]
-            with suppress(zlib.error):
-                unpacked = zlib.decompressobj().decompress(compressed, MAX_PROFILE_BYTES + 1)
-                profile = sensible_profile(unpacked)
+            compressed = compressed or body.partition(b"\0")[2][1:]
+    with suppress(zlib.error):
+        unpacked = zlib.decompressobj().decompress(compressed, MAX_PROFILE_BYTES + 1)
+        profile = sensible_profile(unpacked)
     width, height, depth, colour = struct.unpack(">II2B", data[16:26].ljust(10, b"\0"))
     is_slow = depth == 16 and colour in (2, 6)  # colours of 16 bits take twice the time of others
-    work_bytes = width * height if is_slow else 0
-    return ImageFile(b"".join([*kept, PNG_END]), orientation, profile, work_bytes=work_bytes)
+    work = width * height if is_slow else 0
+    return ImageFile(b"".join([*kept, PNG_END]), orientation, profile, work_bytes=work, work=work)
 
 
 WEBP_KEPT = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM"}
-WEBP_BYTES_A_PIXEL = 12
-"""Two canvases and a copy of one, beside Pillow's pixels."""
 
 
 def strip_webp(data: bytes) -> ImageFile:
@@ -70,27 +68,7 @@ def strip_webp(data: bytes) -> ImageFile:
             kept.append(chunk)
             has_frame |= kind == b"ANMF"
     rest = b"".join(kept)
-    width, height = _webp_size(rest)
-    return ImageFile(
-        b"RIFF" + struct.pack("<I", len(rest)) + rest,
-        orientation,
-        profile,
-        work_bytes=WEBP_BYTES_A_PIXEL * width * height,
-    )
-
-
-def _webp_size(rest: bytes) -> tuple[int, int]:
-    """The size that the decoder takes memory for as soon as it opens the file."""
-    kind, body = rest[4:8], rest[12:22]
-    if len(body) == 10 and kind == b"VP8X":
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if len(body) == 10 and kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", body, 6)
-        return width & 0x3FFF, height & 0x3FFF
-    if len(body) >= 5 and kind == b"VP8L":
-        bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    raise UndecodableImage("the WEBP file is damaged or truncated")
+    return ImageFile(b"RIFF" + struct.pack("<I", len(rest)) + rest, orientation, profile)
 
 
 MAX_GIF_BLOCKS = 100_000

@@ -82,7 +82,8 @@ class _Directory:
 
     def numbers(self, tag: int, *default: int) -> tuple[int, ...]:
         form, values = self.raw(tag) if tag in self.entries else ("", b"")
-        if not form or not values:
+        values = values[: MAX_VALUES * struct.calcsize("=" + form)]
+        if not values:
             return default
         return tuple(n for (n,) in struct.iter_unpack(self.order + form, values))
 
@@ -139,6 +140,8 @@ def strip_tiff(data: bytes) -> ImageFile:
         sensible_profile(profile),
         part,
         part * bits // 8,
+        # A strip or tile takes as long as so many pixels, beside its own.
+        320 * len(directory.numbers(TILES if TILES in directory.entries else STRIPS)),
         white_is_zero=white_is_zero,
     )
 

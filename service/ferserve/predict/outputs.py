@@ -16,11 +16,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
+from rich.table import Column, Table
 
 from ferserve.errors import InternalError, Refusal
 from ferserve.fer2013.labels import EMOTIONS
@@ -29,8 +26,10 @@ from ferserve.schemas import FaceEmotion, Recognition, TrackedFace
 UNCUT = 100_000
 """Width of a table that nobody reads in a terminal."""
 
+BESIDE_NAMES = 70
+"""Columns of a terminal for all but the names of files, which keep at least SHORTEST_NAME."""
+
 SHORTEST_NAME = 20
-"""Columns that the name of a file keeps in a narrow terminal."""
 
 CSV_COLUMNS = (
     "file", "frame", "seconds", "face", "track", "x", "y", "width", "height",
@@ -164,17 +163,22 @@ async def write_table(items: AsyncIterator[Item], file: TextIO) -> None:
     width = None if file.isatty() else UNCUT
     # A file's name is no markup.
     console = Console(file=file, width=width, markup=False, emoji=False)
-    table = Table("image", "face (x, y, width, height)", "expression", "probability", "notes")
+    name = Column("image", no_wrap=True)
+    table = Table(name, "face (x, y, width, height)", "expression", "probability", "notes")
+    room = max(SHORTEST_NAME, console.width - BESIDE_NAMES)
     video, frames = "", 0
     tracks: dict[int, list[tuple[float, list[float]]]] = defaultdict(list)
 
+    def add(file: str, *row: str) -> None:
+        table.add_row(file if len(file) <= room else f"…{file[1 - room :]}", *row)
+
     def end_video() -> None:
         if frames and not tracks:
-            table.add_row(_Name(video), "no face", "", "", f"{frames} frames")
+            add(video, "no face", "", "", f"{frames} frames")
         for number, seen in tracks.items():
             means = np.mean([emotions for _, emotions in seen], axis=0)
-            table.add_row(
-                _Name(video),
+            add(
+                video,
                 f"face {number}, {seen[0][0]:.1f} to {seen[-1][0]:.1f} s",
                 EMOTIONS[means.argmax()],
                 f"{means.max():.1%}",
@@ -193,10 +197,10 @@ async def write_table(items: AsyncIterator[Item], file: TextIO) -> None:
                     tracks[face.track].append((item.seconds or 0.0, emotions))
         if isinstance(item.outcome, Refusal):
             problem = item.outcome
-            table.add_row(_Name(item.file), "", problem.code, "", problem.detail)
+            add(item.file, "", problem.code, "", problem.detail)
         elif item.frame is None:
             for row in _image_rows(item):
-                table.add_row(_Name(item.file), *row)
+                add(item.file, *row)
     end_video()
     console.print(table)
 
@@ -207,25 +211,6 @@ def _image_rows(item: Item) -> Iterator[tuple[str, ...]]:
     for face in item.faces:
         box = ", ".join(str(side) for side in face.box.model_dump().values())
         yield box, face.dominant_emotion, f"{face.confidence:.1%}", ", ".join(face.warnings)
-
-
-class _Name:
-    """The name of a file in a table; where there is no room for it, its end."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        width = cell_len(self._name)
-        return Measurement(min(width, SHORTEST_NAME), width)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        name = self._name
-        if cell_len(name) > options.max_width:
-            while cell_len(name) >= options.max_width:
-                name = name[1:]
-            name = f"…{name}"
-        yield Text(name)
 
 
 WRITERS: dict[str, Callable[[AsyncIterator[Item], TextIO], Coroutine[Any, Any, None]]] = {

@@ -15,11 +15,8 @@ from ferserve.fer2013.containers import is_litter
 from ferserve.images import FORMATS
 
 IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 """Files of these names are looked at whatever they hold, so that damage is reported."""
-
-AMBIGUOUS = ".ts"
-"""More often TypeScript than a video; found in a folder, its content has to say that it is one."""
 
 HEAD_BYTES = 512
 """Of a file, to tell what it is."""
@@ -111,7 +108,7 @@ def _files(folder: Path, search: Search) -> Iterator[tuple[Path, Kind]]:
             search.left_out["links to folders"] += links
         for path in (Path(place, name) for name in names if not is_litter(name)):
             suffix = path.suffix.lower()
-            known = suffix in IMAGES | VIDEOS and suffix != AMBIGUOUS
+            known = suffix in IMAGES | VIDEOS
             try:
                 regular, kind = path.is_file(), _told_by_content(path)
             except OSError as error:
