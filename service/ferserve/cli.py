@@ -6,12 +6,14 @@ Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
 import importlib
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import typer
 
+from ferserve import logs
 from ferserve.benchmark_commands import benchmark_command, robustness_command
 from ferserve.command_line import Detect, ModelsDir, fail, runtime_needed, settings_of
 from ferserve.loadtest.command import loadtest_command
@@ -34,6 +36,11 @@ def serve_command(
     Every setting is an environment variable FERSERVE_…; options given here override them.
     """
     settings = settings_of(host=host, port=port, models_dir=models_dir)
+    from ferserve.settings import unknown_variables
+
+    logs.configure(settings.log_format)
+    if unknown := unknown_variables():
+        logging.getLogger(__name__).warning("no settings, ignored: %s", ", ".join(unknown))
     with runtime_needed():
         from ferserve.api import server
     if engine == "process":
