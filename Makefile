@@ -55,7 +55,7 @@ export: $(VENV)/.dev-$(RUNTIME)  ## make export MODEL=custom_cnn DATA=path/to/fe
 evaluate: $(VENV)/.dev-$(RUNTIME)  ## Every figure of a model's card, measured again
 	$(BIN)/ferserve evaluate $(MODEL) --data $(DATA)
 
-docs: $(VENV)/.dev-$(RUNTIME)  ## The table of settings in docs/operations.md
+docs: $(VENV)/.dev-$(RUNTIME)  ## The tables of settings in docs/operations.md and docs/cluster.md
 	$(BIN)/python docs/settings_table.py
 
 results: $(VENV)/.dev-$(RUNTIME)  ## README.md's table, docs/results.md, docs/model-cards.md

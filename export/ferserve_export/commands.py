@@ -26,9 +26,7 @@ def export_command(
             show_default="runs/MODEL; for crowd runs/light",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the ONNX file and its card.")] = Path(
-        "models"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for both files.")] = Path("models"),
     version: Annotated[str, typer.Option(help="Version of the model, for its card.")] = "1.0.0",
     mirror: Annotated[
         bool, typer.Option(help="Average each face with its mirror image inside the graph.")

@@ -25,6 +25,9 @@ from ferserve.metrics import Metrics
 RESTART_SECONDS = 1.0
 """Pause before a worker that died goes on: what kills every worker at once must not spin."""
 
+CLOSING_SECONDS = 0.005
+"""Between looks at workers that end: as the interpreter ends, no thread can be had to join them."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -145,8 +148,8 @@ class Batcher(Generic[Item, Result]):
         with self._condition:
             self._closed = True
             self._give_up("the batcher was closed")
-            started = [thread for thread in self._threads if thread.ident is not None]
-        await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in started))
+        while any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110 - threads set no event
+            await asyncio.sleep(CLOSING_SECONDS)
 
     def _work(self) -> None:
         while not self._closed:

@@ -6,12 +6,14 @@ Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
 import importlib
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import typer
 
+from ferserve import logs
 from ferserve.benchmark_commands import benchmark_command, robustness_command
 from ferserve.command_line import Detect, ModelsDir, fail, runtime_needed, settings_of
 from ferserve.loadtest.command import loadtest_command
@@ -34,6 +36,11 @@ def serve_command(
     Every setting is an environment variable FERSERVE_…; options given here override them.
     """
     settings = settings_of(host=host, port=port, models_dir=models_dir)
+    from ferserve.settings import unknown_variables
+
+    logs.configure(settings.log_format)
+    if unknown := unknown_variables():
+        logging.getLogger(__name__).warning("no settings, ignored: %s", ", ".join(unknown))
     with runtime_needed():
         from ferserve.api import server
     if engine == "process":
@@ -106,7 +113,6 @@ def score_command(
 
 @contextmanager
 def _cluster_errors() -> Iterator[None]:
-    """Ends the command with a message where Ray is missing, or settings or files are wrong."""
     with runtime_needed():
         from ferserve.sessions import ModelError
     try:
@@ -142,15 +148,14 @@ def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> Non
     table.add_column("model", no_wrap=True)
     for heading in ("answers with", "labels,\nall", "labels,\nleak-free", "majority,\nprivate"):
         table.add_column(heading)
-    default = default_name(settings, names)
     for card in cards:
         of_votes = (card.votes or {}).get("private")
         accuracies = [
             f"{scores.accuracy:.1%}" if scores and scores.accuracy is not None else "–"
             for scores in (card.metrics.get("all"), card.metrics.get("leak_free"), of_votes)
         ]
-        shown = f"{card.name} (default)" if card.name == default else card.name
-        table.add_row(shown, card.answers, *accuracies)
+        name = f"{card.name} (default)" if card.name == default_name(settings, names) else card.name
+        table.add_row(name, card.answers, *accuracies)
     Console().print(table)
 
 

@@ -41,6 +41,9 @@ from ferserve.settings import ClusterSettings, Settings, usable_cpus
 
 SERVICE, BENCHMARKS = "ferserve", "ferserve-benchmarks"
 
+TARGET_REQUESTS = 8
+"""Requests and streams under way per replica that autoscaling aims at."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -173,7 +176,7 @@ def _application(settings: Settings, cluster: ClusterSettings) -> Application:
         autoscaling_config={
             "min_replicas": cluster.min_replicas,
             "max_replicas": cluster.max_replicas,
-            "target_ongoing_requests": cluster.target_requests,
+            "target_ongoing_requests": TARGET_REQUESTS,
         },
         max_ongoing_requests=1000 + settings.max_queue,  # the application should refuse first
         graceful_shutdown_timeout_s=settings.drain_seconds,

@@ -22,6 +22,7 @@ Detect = Annotated[
 def settings_of(**overrides: Any) -> "Settings":
     """Returns the settings of the environment, overridden by what is given and not None."""
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from ferserve.schemas import describe_faults
     from ferserve.settings import Settings
@@ -30,6 +31,8 @@ def settings_of(**overrides: Any) -> "Settings":
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         fail(describe_faults(error, "settings"), status=2)
+    except SettingsError as error:
+        fail(f"{error}, as JSON: {error.__cause__}", status=2)
 
 
 @contextmanager

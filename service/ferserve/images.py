@@ -52,7 +52,7 @@ places, and is then mirrored across and down."""
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 """Bytes that Pillow takes for a pixel; 4 in all other modes."""
 
-FORMAT_COSTS = {"JPEG": (0, 0.0), "PNG": (0, 1.25), "WEBP": (12, 1.5)}
+FORMAT_COSTS = {"JPEG": (0, 0.0), "PNG": (0, 1.6), "WEBP": (12, 1.5)}
 """Bytes that a pixel takes beside them, and its work; 0 and 1 in all other formats. WebP has two
 canvases and a copy of one."""
 

@@ -4,6 +4,8 @@ The blocking classes run the asynchronous ones on an event loop in a thread of t
 """
 
 import asyncio
+import atexit
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncIterable,
@@ -16,7 +18,7 @@ from collections.abc import (
 )
 from contextlib import ExitStack
 from threading import Event
-from typing import Generic, Self, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 from anyio.from_thread import start_blocking_portal
 
@@ -135,6 +137,8 @@ class Interface(Generic[Seen]):
             stack.enter_context(portal.wrap_async_context_manager(asynchronous))
             self._loop = portal.call(asyncio.get_running_loop)
             self._stack = stack.pop_all()
+        # Once the interpreter has stopped the loop's thread, nothing could end it.
+        atexit.register(_close, weakref.ref(self))
 
     def __enter__(self) -> Self:
         return self
@@ -185,6 +189,11 @@ class Interface(Generic[Seen]):
             future.cancel()
             ended.wait(CLEAN_UP_SECONDS)
             raise
+
+
+def _close(interface: "weakref.ref[Interface[Any]]") -> None:
+    if found := interface():
+        found.close()
 
 
 async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:

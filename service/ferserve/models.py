@@ -159,7 +159,6 @@ def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) 
 
 
 def _shown(tensors: list[Any]) -> str:
-    """Name, type and shape of the inputs or outputs; ``N`` is any size."""
     shapes = [[n if isinstance(n, int) else "N" for n in tensor.shape] for tensor in tensors]
     return ", ".join(
         f"{tensor.name}: {tensor.type} [{', '.join(map(str, shape))}]"

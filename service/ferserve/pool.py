@@ -20,6 +20,9 @@ SMOOTHING = 0.1
 MARGIN = 0.8
 """Share of the time left that may be spent waiting; the rest is for the work and for inference."""
 
+CLOSING_SECONDS = 0.005
+"""Between looks at work that ends."""
+
 SMALL_BYTES = MEBI
 """Up to here memory is not counted: the number of threads bounds it."""
 
@@ -157,4 +160,6 @@ class WorkPool:
 
     async def close(self) -> None:
         """Lets what runs end, and drops what waits."""
-        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        while self.under_way:  # noqa: ASYNC110 - threads set no event
+            await asyncio.sleep(CLOSING_SECONDS)

@@ -70,8 +70,8 @@ def score(
 
     ``source``, a folder of images or of Parquet files or one file, and ``target``, a folder, are
     local paths or URIs. ``column`` holds the images in Parquet, by default ``image``. ``progress``
-    is told how many of all images are done. Workers are by default as many as there is work and
-    processors for.
+    is told how many of all images are done. By default there are as many workers as processors for
+    them.
 
     Raises ValueError or OSError where input or output cannot be used, ModelError where the model.
     """
@@ -116,12 +116,13 @@ def _rows(
     data.DataContext.get_current().enable_progress_bars = False
     at_a_time = 1 if "group" in items[0] else IMAGES_AT_A_TIME
     blocks = min(math.ceil(len(items) / at_a_time), 10_000)  # Ray keeps account of each
+    workers = workers or max(1, int(ray.cluster_resources()["CPU"] // cluster.replica_cpus))
     scores = data.from_items(items, override_num_blocks=blocks).map_batches(
         Scorer,
         fn_constructor_args=scorer,
         batch_size=at_a_time,
         batch_format="pyarrow",
-        compute=data.ActorPoolStrategy(size=workers),
+        compute=data.ActorPoolStrategy(size=min(workers, blocks)),
         num_cpus=cluster.replica_cpus,
         num_gpus=cluster.replica_gpus or None,
     )

@@ -29,7 +29,6 @@ def _long_enough(key: SecretStr) -> SecretStr:
 
 
 ApiKey = Annotated[SecretStr, AfterValidator(_long_enough)]
-"""Long enough not to be guessed; never shown where settings are printed."""
 
 _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 """Of cgroup v2: quota and period in microseconds."""
@@ -41,11 +40,9 @@ def usable_cpus() -> int:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux has affinity masks
         allowed = os.cpu_count() or 1
-    try:
+    with suppress(OSError, ValueError):  # no cgroup v2, or no limit ("max")
         quota, period = _CGROUP_CPU_MAX.read_text().split()
         allowed = min(allowed, int(quota) // int(period))
-    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
-        pass
     return max(allowed, 1)
 
 
@@ -63,7 +60,7 @@ MEBI = 1024 * 1024
 class Settings(BaseSettings):
     """Everything an operator can set; field ``x`` is the variable ``FERSERVE_X``.
 
-    ``make docs`` copies what stands below each field to ``docs/operations.md``.
+    ``make docs`` copies what stands below each field, here and in ``ClusterSettings``, to ``docs``.
     """
 
     model_config = SettingsConfigDict(
@@ -137,29 +134,14 @@ class Settings(BaseSettings):
     max_streams: int = Field(default=64, ge=0)
     """Most open [streams](stream.md), a quarter of them for one key or address; beyond it 429."""
 
-    stream_max_fps: float = Field(default=30, gt=0)
-    """Most frames a second answered in a stream; faster ones are dropped."""
-
-    stream_idle_seconds: float = Field(default=30, gt=0)
-    """How long a stream may bring no frame, or take no answer."""
-
-    stream_max_seconds: float = Field(default=3600, gt=0)
-    """How long a stream may last."""
-
     dataset: Path | None = None
     """FER2013 for [benchmarks](benchmark.md): the Kaggle zip, its folder or `fer2013.csv`."""
 
     votes: Path | None = None
     """FER+ votes about these faces, a CSV, for benchmarks against people's majority."""
 
-    benchmark_queue: int = Field(default=3, ge=0)
-    """Most benchmarks that wait while one runs; beyond it 429."""
-
     benchmark_max_upload_bytes: int = Field(default=128 * MEBI, ge=1)
-    """Largest zip to benchmark on."""
-
-    benchmark_max_unpacked_bytes: int = Field(default=1024 * MEBI, ge=1)
-    """Most bytes of a zip's files, unpacked."""
+    """Largest zip to benchmark on; its files may have eight times as many bytes, unpacked."""
 
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
     """Keys that callers may use, comma-separated, of at least 16 characters; by default everyone
@@ -257,21 +239,24 @@ class Settings(BaseSettings):
 
 
 class ClusterSettings(BaseSettings):
-    """How many replicas run on Ray, and on what; field ``x`` is ``FERSERVE_CLUSTER_X``.
+    """How many replicas run on Ray, and on what; field ``x`` is ``FERSERVE_CLUSTER_X``."""
 
-    See ``docs/cluster.md`` for what each means.
-    """
-
-    model_config = SettingsConfigDict(
-        env_prefix="FERSERVE_CLUSTER_", env_ignore_empty=True, frozen=True
-    )
+    model_config = Settings.model_config | SettingsConfigDict(env_prefix="FERSERVE_CLUSTER_")
 
     min_replicas: int = Field(default=1, ge=1)
+    """Fewest replicas of the service."""
+
     max_replicas: int = Field(default=1, ge=1)
-    target_requests: float = Field(default=8, gt=0)
+    """Most replicas of the service."""
+
     replica_cpus: float = Field(default=1, gt=0)
+    """Processors that a replica reserves; it runs as many workers for each model, at least one."""
+
     replica_gpus: float = Field(default=0, ge=0)
+    """GPUs that it reserves, fractions too; 0 computes on the processor."""
+
     metrics_port: int = Field(default=9400, ge=1, le=65_000)
+    """First port for metrics; each replica takes the next free one of its machine."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -293,3 +278,12 @@ class ClusterSettings(BaseSettings):
         options = {k: v for k, v in settings.provider_options.items() if k != "device_id"}
         changed = {"provider": provider, "provider_options": options, "inference_workers": workers}
         return settings.model_copy(update=changed)
+
+
+def unknown_variables() -> list[str]:
+    """Names the variables of the environment with our prefix that nothing reads."""
+    known = {"FERSERVE_API_KEY", "FERSERVE_PEERS", "FERSERVE_URL"}  # clients, benches and tests
+    known |= {f"FERSERVE_{name}".upper() for name in Settings.model_fields}
+    known |= {f"FERSERVE_CLUSTER_{name}".upper() for name in ClusterSettings.model_fields}
+    given = {name for name in os.environ if name.upper().startswith("FERSERVE_")}
+    return sorted(name for name in given if name.upper() not in known)

@@ -11,8 +11,16 @@ from typing import Any, Protocol
 from ferserve.errors import MalformedRequest, NotReady, QueueFull
 from ferserve.metrics import Metrics
 from ferserve.schemas import Box, Recognition, StreamCounts
-from ferserve.settings import Settings
 from ferserve.tracking import FaceTracker, Track
+
+MAX_FPS = 30
+"""Most frames a second that are answered in a stream; faster ones are dropped."""
+
+IDLE_SECONDS = 30
+"""How long a stream may bring no frame, or take no answer."""
+
+MAX_SECONDS = 3600
+"""How long a stream may last."""
 
 
 class End(Enum):
@@ -126,13 +134,11 @@ class FrameStream:
     def __init__(
         self,
         recognize: Callable[[bytes, Sequence[Box]], Awaitable[Recognition]],
-        settings: Settings,
         memory: Memory,
         smoothing_seconds: float,
         metrics: Metrics,
     ) -> None:
         self._recognize = recognize
-        self._settings = settings
         self._metrics = metrics
         self._frames = NewestFrame(memory, metrics)
         self._tracker = FaceTracker(smoothing_seconds)
@@ -178,11 +184,11 @@ class FrameStream:
 
     async def _read(self, receive: Callable[[], Awaitable[bytes | None]]) -> End:
         """Takes frames as they come, however long answers take, until there is a reason to end."""
-        last_moment = monotonic() + self._settings.stream_max_seconds
+        last_moment = monotonic() + MAX_SECONDS
         while True:
             coming = asyncio.ensure_future(receive())
             events: set[asyncio.Future[Any]] = {coming, self._stopped}
-            patience = min(self._settings.stream_idle_seconds, last_moment - monotonic())
+            patience = min(IDLE_SECONDS, last_moment - monotonic())
             try:
                 await asyncio.wait(events, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 if coming.done():
@@ -205,7 +211,7 @@ class FrameStream:
                 return End.IDLE
 
     async def _answer_all(self, send: Callable[[FrameAnswer], Awaitable[None]]) -> None:
-        pause = 1 / self._settings.stream_max_fps
+        pause = 1 / MAX_FPS
         while frame := await self._frames.get():
             started = monotonic()
             try:
@@ -223,7 +229,7 @@ class FrameStream:
         sent: FrameAnswer | None = None
         try:
             answer = await self._look_at(frame)
-            async with asyncio.timeout(self._settings.stream_idle_seconds):
+            async with asyncio.timeout(IDLE_SECONDS):
                 await send(answer)
             sent = answer
         finally:

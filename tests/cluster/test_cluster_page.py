@@ -1,24 +1,8 @@
-"""The page of the cluster names every setting, with its default."""
-
-import re
-from pathlib import Path
+"""What the settings of the cluster make of those of a replica."""
 
 import pytest
 from ferserve.settings import ClusterSettings, Settings
 from pydantic import ValidationError
-
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text()
-
-
-def test_every_setting_stands_on_the_page_with_its_default():
-    stated: dict[str, str] = {}
-    for names, values in re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| ([^|]+) \|", PAGE, re.M):
-        stated |= dict(zip(re.findall(r"`(\w+)`", names), values.split(", "), strict=True))
-    fields = ClusterSettings.model_fields
-    assert set(stated) == {name.upper() for name in fields}
-    for name, value in stated.items():
-        default = fields[name.lower()].default
-        assert value == ("none" if default is None else str(default)), name
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,8 @@ def server(
     if URL:
         yield ServerElsewhere(URL)
         return
-    with serving(tmp_path_factory.mktemp("server") / "log", log_format="json") as server:
+    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(log, log_format="json", apikeys="misspelt") as server:
         yield server
 
 

@@ -137,6 +137,12 @@ def test_the_log_has_requests_by_id_and_nothing_of_their_content(server, client,
     assert not [line for line in lines if line["level"] in ("ERROR", "CRITICAL")]
 
 
+def test_the_log_names_a_variable_that_is_no_setting(server):
+    (line,) = map(json.loads, server.log_lines("FERSERVE_"))
+    assert line["level"] == "WARNING"
+    assert line["message"] == "no settings, ignored: FERSERVE_APIKEYS"
+
+
 # Clients that write their whole request before they read
 
 

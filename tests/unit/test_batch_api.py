@@ -99,7 +99,7 @@ async def test_more_images_than_the_limit_are_refused(client, grey_crop):
 
 
 async def test_images_beyond_the_work_of_a_request_are_refused(client, monkeypatch):
-    monkeypatch.setattr("ferserve.recognizer.IMAGE_WORK", 3 * 48 * 48 // 8 - 1)
+    monkeypatch.setattr("ferserve.recognizer.IMAGE_WORK", 4 * 48 * 48 // 8)
     response = await client.post("/v1/emotion/batch", files=files(*[grey(90)] * 8))
     codes = [item.get("problem", {}).get("code") for item in response.json()["items"]]
     assert codes == 3 * [None] + 5 * ["too_many_images"]

@@ -21,7 +21,7 @@ from ferserve.errors import (
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.settings import Settings
 
-LIMITS = Settings(benchmark_max_unpacked_bytes=1_000_000, max_upload_bytes=400_000)
+LIMITS = Settings(benchmark_max_upload_bytes=125_000, max_upload_bytes=400_000)
 
 
 def opened(files: dict[str, bytes], **how: int) -> LabelledArchive:

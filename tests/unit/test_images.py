@@ -275,10 +275,10 @@ class TestWork:
     @pytest.mark.parametrize(
         ("data", "pixels"),
         [
-            (encode(PHOTO, "PNG"), 1.25),
+            (encode(PHOTO, "PNG"), 1.6),
             (encode(PHOTO, "WEBP"), 1.5),
-            (png(96, 64, 2, 16), 2.25),
-            (encode(PHOTO, "PNG", icc_profile=other_profile()), 2),
+            (png(96, 64, 2, 16), 2.6),
+            (encode(PHOTO, "PNG", icc_profile=other_profile()), 2.35),
             (encode(PHOTO, "JPEG"), 1.5 / 32),
             (encode(PHOTO, "JPEG", icc_profile=other_profile()), 0.75 + 1.5 / 32),
         ],

@@ -103,3 +103,12 @@ def test_an_interrupted_wait_cancels_the_benchmark():
         with pytest.raises(KeyboardInterrupt):
             client.benchmark(progress=interrupt)
         assert methods == ["POST", "GET", "GET", "DELETE"]
+
+
+@pytest.mark.parametrize(
+    "made", ["Recognizer(Settings(models_dir=sys.argv[1]))", "Client('http://localhost:9')"]
+)
+def test_a_program_ends_that_closes_nothing(standin_models, made):
+    program = f"import sys; from ferserve import Client, Recognizer, Settings; kept = {made}"
+    command = [sys.executable, "-c", program, standin_models]
+    assert subprocess.run(command, timeout=60).returncode == 0

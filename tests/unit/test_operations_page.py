@@ -1,4 +1,4 @@
-"""The operations page names every setting with its default, every metric and every alert."""
+"""The pages name every setting with its default, every metric and every alert."""
 
 import re
 import runpy
@@ -23,11 +23,14 @@ def first_column(section: str) -> set[str]:
     }
 
 
-def test_the_table_of_settings_is_that_of_the_code():
+def test_the_tables_of_settings_are_those_of_the_code():
     table = runpy.run_path(str(REPOSITORY / "docs" / "settings_table.py"))
-    assert table["with_table"](PAGE) == PAGE
+    for name, settings in table["PAGES"].items():
+        page = (REPOSITORY / "docs" / name).read_text()
+        assert table["with_table"](page, settings) == page
+        assert all(f"| `{field.upper()}` |" in page for field in settings.model_fields)
+        assert all(field.description for field in settings.model_fields.values())
     assert first_column("Settings") == {name.upper() for name in Settings.model_fields}
-    assert all(field.description for field in Settings.model_fields.values())
 
 
 async def test_every_metric_stands_on_the_page_and_no_other(standin_models):

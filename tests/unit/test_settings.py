@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from ferserve.settings import Settings, installed_models, usable_cpus
+from ferserve.settings import Settings, installed_models, unknown_variables, usable_cpus
 from PIL import Image
 from pydantic import ValidationError
 
@@ -39,6 +39,16 @@ def test_an_empty_variable_counts_as_unset(monkeypatch):
     monkeypatch.setenv("FERSERVE_MAX_BATCH", "")
     assert Settings().default_model is None
     assert Settings().max_batch == 32
+
+
+def test_variables_that_are_no_settings_are_named(monkeypatch):
+    known = ("PORT", "CLUSTER_REPLICA_CPUS", "API_KEY", "PEERS", "URL")
+    for name in [f"FERSERVE_{name}" for name in known] + ["ferserve_host", "HOME"]:
+        monkeypatch.setenv(name, "x")
+    assert unknown_variables() == []
+    monkeypatch.setenv("FERSERVE_STREAM_MAX_FPS", "30")
+    monkeypatch.setenv("FERSERVE_APIKEYS", "x")
+    assert unknown_variables() == ["FERSERVE_APIKEYS", "FERSERVE_STREAM_MAX_FPS"]
 
 
 def test_an_argument_comes_before_the_environment(monkeypatch):

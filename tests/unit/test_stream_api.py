@@ -2,20 +2,18 @@
 
 import pytest
 from asgi_socket import connected
+from ferserve import streaming
 from in_process import serving
 
 PATH = "/v1/emotion/stream"
 
 
 @pytest.mark.parametrize(
-    ("settings", "code", "reason"),
-    [
-        ({"stream_idle_seconds": 0.3}, 4408, "idle"),
-        ({"stream_max_seconds": 0.3}, 4410, "too_long"),
-    ],
+    ("limit", "code", "reason"), [("IDLE_SECONDS", 4408, "idle"), ("MAX_SECONDS", 4410, "too_long")]
 )
-async def test_a_stream_is_ended_in_time(standin_models, settings, code, reason):
-    async with serving(standin_models, **settings) as client:
+async def test_a_stream_is_ended_in_time(standin_models, monkeypatch, limit, code, reason):
+    monkeypatch.setattr(streaming, limit, 0.3)
+    async with serving(standin_models) as client:
         async with connected(client.app, PATH) as stream:
             assert await stream.message() == {"end": {"received": 0, "answered": 0, "dropped": 0}}
             assert (await stream.closed())[0] == code

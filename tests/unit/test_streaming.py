@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
+from ferserve import streaming
 from ferserve.errors import MalformedRequest, NotReady, QueueFull
 from ferserve.metrics import Metrics
 from ferserve.schemas import (
@@ -15,7 +16,6 @@ from ferserve.schemas import (
     StreamCounts,
     Timing,
 )
-from ferserve.settings import Settings
 from ferserve.streaming import End, FrameAnswer, FrameStream, Streams
 from waiting import until
 
@@ -36,6 +36,11 @@ def recognition(x: int = 0) -> Recognition:
         faces=[face],
         timing_ms=Timing(decode=0, detect=0, queue=0, inference=0, total=0),
     )
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(streaming, "MAX_FPS", 1e9)
 
 
 class Memory:
@@ -81,7 +86,7 @@ class Client:
         fault: What sending an answer raises.
     """
 
-    def __init__(self, memory: Memory | None = None, **settings: float) -> None:
+    def __init__(self, memory: Memory | None = None) -> None:
         self.memory, self.observer = memory or Memory(), Observer()
         self.work, self.taking = asyncio.Event(), asyncio.Event()
         self.work.set()
@@ -90,10 +95,7 @@ class Client:
         self.answers: list[FrameAnswer] = []
         self.fault: Exception | None = None
         self._messages: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
-        limits = {"stream_max_fps": 1e9, **settings}
-        self.stream = FrameStream(
-            self._recognize, Settings(**limits), self.memory, 0.5, self.observer
-        )
+        self.stream = FrameStream(self._recognize, self.memory, 0.5, self.observer)
         self.running = asyncio.create_task(self.stream.run(self._receive, self._send))
 
     async def send(self, *messages: bytes | Exception | None) -> None:
@@ -204,8 +206,9 @@ async def test_a_frame_without_room_is_answered_in_its_turn():
     client.assert_counts_add_up()
 
 
-async def test_frames_beyond_the_rate_are_dropped():
-    client = Client(stream_max_fps=1e-6)
+async def test_frames_beyond_the_rate_are_dropped(monkeypatch):
+    monkeypatch.setattr(streaming, "MAX_FPS", 1e-6)
+    client = Client()
     await client.send(b"1")
     await until(lambda: client.answers)
     await client.send(b"2", b"3", b"4")
@@ -249,19 +252,21 @@ def other_message(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "end_it", "end"),
+    ("limits", "end_it", "end"),
     [
         ({}, stop, End.SHUTDOWN),
         ({}, other_message, End.UNKNOWN_MESSAGE),
-        ({"stream_idle_seconds": 0.5}, lambda client: None, End.IDLE),
-        ({"stream_max_seconds": 0.5}, lambda client: None, End.TOO_LONG),
+        ({"IDLE_SECONDS": 0.5}, lambda client: None, End.IDLE),
+        ({"MAX_SECONDS": 0.5}, lambda client: None, End.TOO_LONG),
     ],
     ids=["shutdown", "unknown message", "idle", "too long"],
 )
 async def test_what_was_received_is_answered_at_the_end(
-    settings: dict[str, float], end_it: Callable[[Client], None], end: End
+    monkeypatch, limits: dict[str, float], end_it: Callable[[Client], None], end: End
 ):
-    client = Client(**settings)
+    for name, value in limits.items():
+        monkeypatch.setattr(streaming, name, value)
+    client = Client()
     client.work.clear()
     await client.send(b"1")
     await until(lambda: client.begun)
@@ -275,8 +280,9 @@ async def test_what_was_received_is_answered_at_the_end(
     assert client.observer.ends == [end.value]
 
 
-async def test_a_client_that_takes_no_answers_is_not_waited_for():
-    client = Client(stream_idle_seconds=0.2)
+async def test_a_client_that_takes_no_answers_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(streaming, "IDLE_SECONDS", 0.2)
+    client = Client()
     client.taking.clear()
     await client.send(b"1")
     assert await client.ended() is End.IDLE

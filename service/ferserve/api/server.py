@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import uvicorn
 
-from ferserve import logs
 from ferserve.api.app import create_app
 from ferserve.api.protocols import BoundedHttp, BoundedWebSocket
 from ferserve.garbage import give_back_large_blocks, leave_out_start_up
@@ -77,7 +76,6 @@ def run(settings: Settings) -> None:
     Raises:
         SystemExit: With status 0 after SIGTERM, 1 or 3 when start-up failed; the log says why.
     """
-    logs.configure(settings.log_format)
     give_back_large_blocks()
     # uvicorn raises the signal anew when it is done, to end as an unprepared process would.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -103,7 +103,6 @@ def _prepare(websocket: WebSocket, guard: Guard, caller: str) -> FrameStream:
 
     return FrameStream(
         recognize,
-        recognizer.settings,
         websocket.app.state.upload_budget,
         options.smoothing_seconds,
         websocket.app.state.metrics,

@@ -25,6 +25,9 @@ MAX_RATIO = 200
 """Unpacked bytes over the zip's: images hardly shrink, blank BMPs about 100-fold; bombs start at
 1,000."""
 
+MAX_UNPACKED = 8
+"""Most unpacked bytes over ``benchmark_max_upload_bytes``."""
+
 ENTRY_SIGNATURE = b"PK\x01\x02"
 """Begins every entry of a zip's directory (APPNOTE 4.3.12)."""
 
@@ -92,11 +95,7 @@ class LabelledArchive:
         self.sha256 = hashlib.sha256(data).hexdigest()
 
     def read(self, file: LabelledFile) -> bytes:
-        """Unpacks one file.
-
-        Raises:
-            Refusal: It is damaged.
-        """
+        """Unpacks one file; Refusal where it is damaged."""
         try:
             # Reads no more than the directory says, which was checked.
             return self._zip.read(file.entry)
@@ -107,7 +106,7 @@ class LabelledArchive:
 
 def _check_sizes(entries: Sequence[zipfile.ZipInfo], packed: int, settings: Settings) -> None:
     total = sum(entry.file_size for entry in entries)
-    most = min(settings.benchmark_max_unpacked_bytes, MAX_RATIO * packed)
+    most = min(MAX_UNPACKED * settings.benchmark_max_upload_bytes, MAX_RATIO * packed)
     if total > most:
         limit = f"at most {most} are accepted, and {MAX_RATIO} times its size"
         raise errors.PayloadTooLarge(f"the zip unpacks to {total} bytes; {limit}")

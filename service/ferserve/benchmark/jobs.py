@@ -17,6 +17,9 @@ from ferserve.errors import InternalError, NotFound, NotReady, QueueFull, Refusa
 HISTORY = 20
 """Jobs that are remembered, those that wait and run included."""
 
+MAX_WAITING = 3
+"""Jobs that wait while one runs."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -70,7 +73,7 @@ Work = Callable[[Job], Awaitable[Outcome]]
 class JobQueue:
     """Runs jobs one after another; at most ``max_waiting`` wait beside the one that runs."""
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int = MAX_WAITING) -> None:
         self._max_waiting = max_waiting
         self._jobs: dict[str, Job] = {}
         self._turn = asyncio.Lock()
@@ -95,12 +98,7 @@ class JobQueue:
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
-        """Holds a place while a request is read; ``submit`` needs one.
-
-        Raises:
-            QueueFull: All places are taken.
-            NotReady: No jobs are taken.
-        """
+        """Holds a place for ``submit``; QueueFull where there is none, NotReady at the end."""
         if not self._open:
             raise NotReady("the service takes no benchmarks now")
         unfinished = sum(not job.ended for job in self._jobs.values())

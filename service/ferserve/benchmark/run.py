@@ -37,17 +37,13 @@ class Benchmarks:
     def __init__(self, recognizer: AsyncRecognizer) -> None:
         self._recognizer = recognizer
         self._settings = settings = recognizer.settings
-        self.queue = JobQueue(settings.benchmark_queue)
+        self.queue = JobQueue()
         self.max_upload_bytes = settings.benchmark_max_upload_bytes
         path = settings.dataset
         self._dataset = OperatorDataset(path, settings.votes) if path else None
 
     def on_dataset(self, request: schemas.BenchmarkRequest) -> Job:
-        """Queues a benchmark on the operator's data set.
-
-        Raises:
-            Refusal: A model is not served, or there is no data set, or there are no votes.
-        """
+        """Queues a benchmark on the operator's data set; Refusal where it or a model is missing."""
         models = self._models(request)
         dataset = self._dataset
         if dataset is None:
@@ -63,11 +59,7 @@ class Benchmarks:
         return self._submit(work, "operator", models, request)
 
     async def on_upload(self, data: bytes, options: schemas.UploadOptions) -> Job:
-        """Queues a benchmark on an uploaded zip.
-
-        Raises:
-            Refusal: A model is not served, or the zip cannot be used.
-        """
+        """Queues a benchmark on an uploaded zip; Refusal where it or a model cannot be used."""
         models = self._models(options)
         archive = await asyncio.to_thread(LabelledArchive, data, self._settings)
         files = [archive.files[index] for index in spread(len(archive.files), options.limit)]

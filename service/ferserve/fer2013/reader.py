@@ -86,7 +86,6 @@ def _splits(rows: Iterable[Row]) -> list[Split]:
 
 
 def _rows(path: Path, files: Files) -> Iterator[Row]:
-    """Finds the one data set among the files, and reads it."""
     images: dict[str, list[str]] = {}
     tables: list[str] = []
     others: list[str] = []
