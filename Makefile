@@ -27,12 +27,12 @@ site: web/node_modules  ## The demo page as a site of its own, and its private m
 test: $(VENV)/.dev-$(RUNTIME)  ## The tests for every day, in about five minutes
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(VENV)/.dev-$(RUNTIME)  ## The rest: trainings, big networks, browser, load, hostile input
+test-slow: $(VENV)/.dev-$(RUNTIME)  ## The rest: trainings, big networks, browser, load, fuzz, hostile input
 	$(BIN)/python -m pytest -m slow
 
-test-all: test test-slow
+test-all: test test-slow test-cluster
 
-test-cluster: $(VENV)/.dev-$(RUNTIME)  ## The tests that need Ray, which make test skips without it
+test-cluster: $(VENV)/.dev-$(RUNTIME)  ## The tests that need Ray, which the others skip without it
 	$(INSTALL) '.[$(RUNTIME),dev,cluster]'
 	$(BIN)/python -m pytest tests/cluster
 
