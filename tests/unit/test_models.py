@@ -96,7 +96,7 @@ def test_labels_are_read_in_the_models_order(write_standin, tmp_path):
 
 def test_outputs_that_are_no_probabilities_are_refused_at_warm_up(write_standin, tmp_path):
     write_standin(tmp_path, "logits", softmax=False)
-    with pytest.raises(ModelError, match="no probabilities"):
+    with pytest.raises(ModelError, match="are not probabilities"):
         load_model(tmp_path, "logits").warm_up()
 
 
