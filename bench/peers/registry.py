@@ -253,7 +253,7 @@ PEERS = (
         name="fer",
         title="fer",
         requirements=(
-            *("fer==25.10.3", "tensorflow==2.21.0"),
+            *("fer==25.10.3", "tensorflow==2.21.0", "setuptools==80.9.0"),
             *("fastapi==0.165.0", "uvicorn[standard]==0.54.0"),
         ),
         command=("{bin}/python", "{here}/fer_server.py"),
