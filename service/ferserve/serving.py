@@ -32,7 +32,7 @@ CPU_ONE_BY_ONE = 3
 47 ms with 3 or 4, and 51 to 61 with 1; as many were answered at saturation. ResNet50V2, to which
 batches matter more, takes 1.3 % more processor time with 3, and 3.8 % with 4."""
 
-IMAGE_WORK = 4_000_000
+IMAGE_WORK = 3_300_000
 """A request's share for each image it may have, in pixels decoded, of 30 ns each: a photo of 12
 megapixels takes up to 2.9 million, a face for the Custom CNN 0.8."""
 
