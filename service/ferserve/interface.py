@@ -175,20 +175,23 @@ class Interface(Generic[Seen]):
 
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
         ended = Event()
+        tasks: list[asyncio.Task[T]] = []
 
         async def run() -> T:
-            try:
-                return await work()
-            finally:
-                ended.set()
+            return await work()
 
-        future = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        def begin() -> None:
+            tasks.append(self._loop.create_task(run()))
+            tasks[0].add_done_callback(lambda _: ended.set())
+
         try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
+            self._loop.call_soon_threadsafe(begin)
+            ended.wait()
+        except KeyboardInterrupt:  # perhaps before the call above has returned
+            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
             ended.wait(CLEAN_UP_SECONDS)
             raise
+        return tasks.pop().result()  # popped: an error holds this frame, which would hold the task
 
 
 def _close(interface: "weakref.ref[Interface[Any]]") -> None:

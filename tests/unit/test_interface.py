@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import ferserve
 import httpx
@@ -69,9 +70,17 @@ def _interruptible():
 
 
 @pytest.mark.usefixtures("_interruptible")
-def test_an_interrupted_call_puts_right_what_it_began():
+@pytest.mark.parametrize("hand_over_seconds", [0.0, 0.2])
+def test_an_interrupted_call_puts_right_what_it_began(hand_over_seconds, monkeypatch):
     waiting = Waiting()
     with Interface(waiting) as blocking:
+        hand_over = blocking._loop.call_soon_threadsafe
+
+        def slowly(*args):
+            hand_over(*args)
+            time.sleep(hand_over_seconds)
+
+        monkeypatch.setattr(blocking._loop, "call_soon_threadsafe", slowly)
         with pytest.raises(KeyboardInterrupt):
             blocking.recognize(b"")
         assert waiting.cleaned_up
