@@ -31,12 +31,6 @@ TITLES = {
 }
 """In the order of the tables."""
 
-DISTILLED = {
-    "custom_cnn_labels": "labels, all of Training (1.1.0)",
-    "custom_cnn_distilled": "labels and teachers, nine tenths of Training",
-}
-"""What the Custom CNN learned from, by report; one of the two is the model that is served."""
-
 SPLITS = {
     "all": "all 7,178",
     "public": "PublicTest",
@@ -65,7 +59,7 @@ def pages(root: Path) -> dict[Path, str]:
     readme = root / "README.md"
     return {
         readme: between_marks(readme.read_text(encoding="utf-8"), summary(titled)),
-        root / "docs" / "results.md": _results_page(root, titled, reports),
+        root / "docs" / "results.md": _results_page(titled, reports),
         root / "docs" / "model-cards.md": cards_page(cards),
     }
 
@@ -114,18 +108,13 @@ def _report(root: Path, card: ModelCard) -> dict[str, Any]:
     return report
 
 
-def _results_page(root: Path, cards: list[ModelCard], reports: dict[str, dict[str, Any]]) -> str:
-    folder = root / "docs" / "results"
+def _results_page(cards: list[ModelCard], reports: dict[str, dict[str, Any]]) -> str:
     return _render(
         "results.md.jinja",
         cards=cards,
         reports=reports,
         voted=[card for card in cards if card.votes and "private" in card.votes],
         sampled=[card for card in cards if card.metrics["train"].n < TRAINING_IMAGES],
-        distilled=[
-            (title, json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
-            for name, title in DISTILLED.items()
-        ],
         splits=SPLITS,
         peers={peer.name: peer.kind for peers in PEERS.values() for peer in peers},
         peer_accuracy=_peer_accuracy,
