@@ -159,7 +159,13 @@ LIGHT = Recipe(
     votes=VOTES_WEIGHT,
 )
 
-LIGHT_CONTINUE = replace(LIGHT, epochs=40, learning_rate=1e-3)
+LIGHT_CONTINUE = replace(
+    LIGHT,
+    epochs=40,
+    learning_rate=1e-3,
+    mixup=0.4,
+    augmentation=Augmentation(rotation=15.0, shift=0.1, scale=0.2, erasing=0.5),
+)
 
 VGG16 = Recipe(
     "vgg16",
