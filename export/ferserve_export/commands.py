@@ -35,15 +35,10 @@ def export_command(
         bool, typer.Option("--int8", help="Store weights as int8: a quarter of the file.")
     ] = False,
     votes: VotesFile = None,
-    prior_fraction: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Subtract this share of each emotion's log prior, to find rare emotions more "
-            "often.",
-        ),
-    ] = 0.0,
+    calibration_run: Annotated[
+        Path | None,
+        typer.Option(help="Like run, but with a hold-out: for one with --holdout 0."),
+    ] = None,
     train_faces: TrainFaces = None,
     results: Annotated[
         Path | None, typer.Option(help="Folder for the report of `ferserve evaluate --out`.")
@@ -64,7 +59,7 @@ def export_command(
             mirror=mirror,
             int8=int8,
             votes=counted,
-            prior_fraction=prior_fraction,
+            calibration_run=calibration_run,
             train_faces=train_faces,
             results=results,
             log=typer.echo,

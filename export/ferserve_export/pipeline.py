@@ -16,6 +16,7 @@ from ferserve.fer2013.votes import Votes, emotion_shares
 from ferserve_training.evaluate import BATCH, Predict, evaluate, open_onnx, remembering, sample
 from ferserve_training.evaluation_page import write_report
 from ferserve_training.holdout import split_training
+from ferserve_training.networks.backbone import sha256
 from ferserve_training.run_folder import RunFolder, load_network
 
 from ferserve_export import ExportError
@@ -52,7 +53,7 @@ def export_run(
     mirror: bool,
     int8: bool,
     votes: Votes | None,
-    prior_fraction: float,
+    calibration_run: Path | None,
     train_faces: int | None,
     results: Path | None,
     log: Callable[[str], None],
@@ -69,8 +70,8 @@ def export_run(
         int8: Store the weights as int8.
         votes: FER+ votes; ``crowd`` is calibrated on them, and every model is measured against
             them too.
-        prior_fraction: Subtract this share of the logarithm of each emotion's share of the training
-            faces from the logits (Menon et al. 2021).
+        calibration_run: A run of the same recipe, on whose hold-out temperature, power scaling
+            and threshold are fitted; for a run that was fitted to all of Training.
         train_faces: Score only this many of the Training images; all if None.
         results: Where figures and a page of plots go, as ``ferserve evaluate`` writes them.
         log: Takes a line a step.
@@ -93,13 +94,17 @@ def export_run(
     description = folder.read_description() | {"epochs": len(rows), "hours": hours}
     if description["recipe"]["network"] != name and name != CROWD:
         raise ExportError(f"{run}: a run of {description['recipe']['network']}, not of {name}")
-    share, limit = description.get("holdout_share", 0), description.get("limit")
-    fitted, holdout = split_training(dataset.train, share, limit, description.get("seed", 0))
+    held_out, calibrated = description, network
+    if calibration_run:
+        other = RunFolder(calibration_run)
+        held_out, calibrated = other.read_description(), load_network(other, HEADS.index(answers))
+        if held_out["recipe"] != description["recipe"]:
+            raise ExportError(f"{calibration_run}: a run of another recipe")
+        description["calibration_run"] = {"weights_sha256": sha256(other.weights)}
+    share, limit = held_out.get("holdout_share", 0), held_out.get("limit")
+    _, holdout = split_training(dataset.train, share, limit, held_out.get("seed", 0))
     target = partial(_targets, votes=votes if name == CROWD else None)
-    if prior_fraction:
-        bias, (_, shares) = network.get_layer("logits").bias, target(fitted)
-        bias.assign(bias - prior_fraction * np.log(shares.mean(axis=0)))
-    found = _calibrate(network, *target(holdout), mirror) if len(holdout) else Fit()
+    found = _calibrate(calibrated, *target(holdout), mirror) if len(holdout) else Fit()
     log(f"temperature {found.temperature:.3f}, threshold {found.low_confidence_threshold:.3f}")
     if found.calibration:
         log(f"power scaling: {found.power_scaling}")
@@ -121,7 +126,7 @@ def export_run(
         predict, some = _remembering(model), sample(dataset.train, COMPRESSION_FACES)
         move, change = verify_compression(original, predict, some.faces, some.labels)
         log(f"int8 weights: a probability moved by up to {move:.4f}, the accuracy by {change:+.2%}")
-    if votes and len(holdout):
+    if votes and len(holdout) and not calibration_run:
         scores = score_votes(predict(holdout.faces), votes.of(holdout))
         log(f"hold-out against votes: {scores}")
     report = evaluate(predict, dataset, train_faces=train_faces, votes=votes)
@@ -133,7 +138,6 @@ def export_run(
         "parameters": network.count_params(),
         "training": description,
         "mirror_averaging": mirror,
-        **({"prior_fraction": prior_fraction} if prior_fraction else {}),
         **found.model_dump(exclude_none=True),
     }
     written = write_model(model, out, card, report)

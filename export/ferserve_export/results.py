@@ -139,6 +139,8 @@ def cards_page(cards: list[ModelCard]) -> str:
 
 def _details(card: ModelCard, shared_licences: list[str]) -> dict[str, str | float | None]:
     fitted = f", fitted on {card.calibration.n:,} held-out images" if card.calibration else ""
+    if card.calibration and card.training.get("calibration_run"):
+        fitted += " of a run that was like it but for these"
     scaling = card.power_scaling
     return {
         "file": f"`models/{card.name}.onnx`, SHA-256 `{card.sha256}`",
@@ -147,8 +149,6 @@ def _details(card: ModelCard, shared_licences: list[str]) -> dict[str, str | flo
         "trained on": _training(card),
         "mirror averaging": None if card.mirror_averaging else "no",
         "temperature": f"{card.temperature:.3f}{fitted}",
-        "prior": card.prior_fraction
-        and f"{card.prior_fraction:g} of the log share of each emotion subtracted from the logits",
         "power scaling": scaling
         and f"softmax(−{scaling.scale:.3f} (−log p)^{scaling.exponent:.3f})",
         "`low_confidence`": f"answers below a probability of {card.low_confidence_threshold:.3f}",

@@ -61,8 +61,6 @@ class ModelCard(BaseModel):
         metrics: Against the labels, by split: ``all``, ``public``, ``private``, ``leak_free``,
             ``train``.
         temperature: The logits are divided by it.
-        prior_fraction: This part of the logarithm of each emotion's share of the training faces
-            was subtracted from the logits (Menon et al. 2021).
         power_scaling: Done to the probabilities last of all, after averaging.
         mirror_averaging: Whether the graph averages each face with its mirror image.
         sha256: Of the ONNX file.
@@ -85,7 +83,6 @@ class ModelCard(BaseModel):
     training: dict[str, Any]
     metrics: dict[str, SplitMetrics]
     votes: dict[str, VoteScores] | None = None
-    prior_fraction: float | None = None
     temperature: float = Field(gt=0)
     power_scaling: PowerScaling | None = None
     low_confidence_threshold: float = Field(ge=0, le=1)

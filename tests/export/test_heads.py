@@ -1,6 +1,7 @@
 """One run with two heads makes two models: one of the labels and one of people's votes."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,6 @@ from ferserve_training.recipes import RECIPES
 from ferserve_training.released import load_start
 from ferserve_training.run_folder import RunFolder, load_network
 from power_scaling import apply_power_scaling
-
-RARE = 2
-"""An emotion that few people see."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def export(name: str, run: RunFolder, dataset: Fer2013, out: Path, **options: Any) -> ModelCard:
     settings = {
         "version": "1.0.0", "mirror": True, "int8": False,
-        "votes": None, "prior_fraction": 0.0, "train_faces": None, "results": None, "log": print,
+        "votes": None, "calibration_run": None, "train_faces": None, "results": None, "log": print,
     }  # fmt: skip
     return export_run(name, run.root, dataset, out, **(settings | options))
 
@@ -127,15 +125,21 @@ def test_the_cards_and_the_files_have_the_figures_of_the_votes(models, dataset, 
     assert json.loads(metadata["votes"])["private"]["n"] == expected.n
 
 
-def test_a_fraction_of_the_prior_favours_what_people_rarely_see(
+def test_a_run_without_a_hold_out_is_calibrated_by_another_of_its_recipe(
     models, run, dataset, votes, tmp_path: Path
 ):
-    card = export("crowd", run, dataset, tmp_path, votes=votes, prior_fraction=1.0)
-    assert card.prior_fraction == 1
-    assert ModelCard.read(models / "crowd.json").prior_fraction is None
-    plain, adjusted = (open_model(f / "crowd.onnx") for f in (models, tmp_path))
-    found = [int((p(dataset.test.faces).argmax(axis=1) == RARE).sum()) for p in (plain, adjusted)]
-    assert found[1] > found[0]
+    whole = RunFolder(tmp_path / "run")
+    whole.open(run.read_description() | {"holdout_share": 0}, resume=False)
+    shutil.copy(run.weights, whole.weights)
+    assert export("crowd", whole, dataset, tmp_path, votes=votes).calibration is None
+    card = export("crowd", whole, dataset, tmp_path, votes=votes, calibration_run=run.root)
+    expected = ModelCard.read(models / "crowd.json")
+    assert (card.temperature, card.calibration) == (expected.temperature, expected.calibration)
+    other, described = RunFolder(tmp_path / "other"), run.read_description()
+    other.open(described | {"recipe": described["recipe"] | {"epochs": 1}}, resume=False)
+    shutil.copy(run.weights, other.weights)
+    with pytest.raises(ExportError, match="a run of another recipe"):
+        export("light", whole, dataset, tmp_path, calibration_run=other.root)
 
 
 def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes, tmp_path: Path):

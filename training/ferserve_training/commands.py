@@ -85,7 +85,7 @@ def train_command(
     ] = None,
     recipe: Annotated[
         str,
-        typer.Option(help="default, reference, cpu (big models), long or continue (Custom CNN)."),
+        typer.Option(help="default, reference, cpu (big models), long (Custom CNN) or continue."),
     ] = "default",
     backbone_weights: Annotated[
         str, typer.Option(help="What vgg16 and resnet50v2 start from: imagenet, a file, or none.")
