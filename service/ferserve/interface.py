@@ -191,7 +191,13 @@ class Interface(Generic[Seen]):
             self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
             ended.wait(CLEAN_UP_SECONDS)
             raise
-        return tasks.pop().result()  # popped: an error holds this frame, which would hold the task
+        task = tasks.pop()
+        if task.cancelled():
+            raise RuntimeError("closed by another thread during the call")
+        try:
+            return task.result()
+        finally:
+            del task  # an error holds this frame, which would hold the task and so the error
 
 
 def _close(interface: "weakref.ref[Interface[Any]]") -> None:

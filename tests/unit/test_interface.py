@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import ferserve
 import httpx
@@ -43,10 +44,10 @@ class Waiting(AsyncInterface):
     """Never answers; notes how it was left."""
 
     def __init__(self) -> None:
-        self.cleaned_up = self.closed = False
+        self.asked = self.cleaned_up = self.closed = False
 
     async def _recognize_file(self, data, options):
-        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C would
+        self.asked = True
         try:
             await asyncio.wait_for(asyncio.Event().wait(), 20)
         except asyncio.CancelledError:
@@ -80,11 +81,29 @@ def test_an_interrupted_call_puts_right_what_it_began(hand_over_seconds, monkeyp
             hand_over(*args)
             time.sleep(hand_over_seconds)
 
+        async def interrupted(data, options):
+            os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C would
+            await recognize(data, options)
+
+        recognize = waiting._recognize_file
+        monkeypatch.setattr(waiting, "_recognize_file", interrupted)
+
         monkeypatch.setattr(blocking._loop, "call_soon_threadsafe", slowly)
         with pytest.raises(KeyboardInterrupt):
             blocking.recognize(b"")
         assert waiting.cleaned_up
     assert waiting.closed
+
+
+def test_a_call_that_another_thread_closes_says_so():
+    blocking = Interface(Waiting())
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(blocking.recognize, b"")
+        while not blocking._asynchronous.asked:
+            time.sleep(0.01)
+        blocking.close()
+        with pytest.raises(RuntimeError, match="closed by another thread during the call"):
+            call.result(10)
 
 
 async def test_an_iterable_that_may_block_is_asked_in_a_thread():
