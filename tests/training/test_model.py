@@ -90,6 +90,17 @@ def test_votes_have_a_head_and_a_part_of_the_loss_of_their_own():
     assert float(model.compute_loss(inputs, labels, outputs)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_faces_without_votes_teach_the_votes_head_nothing():
+    # Keras' own loss has a gradient for such rows on TensorFlow.
+    model, ((faces, labels, shares), _) = tiny_model(tiny_recipe(votes=1.0)), voted_data()
+    before = model.network.get_layer("logits").bias.numpy()
+    model.compile("sgd", model.loss)
+    model.train_on_batch((faces, labels, np.zeros_like(shares)), labels)
+    assert np.array_equal(model.network.get_layer("logits").bias.numpy(), before)
+    model.train_on_batch((faces, labels, shares), labels)
+    assert not np.allclose(model.network.get_layer("logits").bias.numpy(), before)
+
+
 def test_the_accuracy_of_the_votes_leaves_out_faces_without_any():
     model, (inputs, labels) = tiny_model(tiny_recipe(votes=0.3)), voted_data()
     found = model.evaluate(inputs, labels, batch_size=8, verbose=0, return_dict=True)

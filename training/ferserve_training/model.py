@@ -66,10 +66,10 @@ class TrainingModel(keras.Model):
             soft = temperature**2 * self.soft_loss(y_pred["answers"], logits / temperature)
             loss = (1 - weight) * loss + weight * soft
         if self.votes:
-            # The shares sum to less than 1 where people saw none of the seven emotions: such a
-            # face counts for less, and one without votes for nothing.
-            votes = self.soft_loss(y_pred["shares"], y_pred["vote_logits"])
-            loss = (1 - self.votes) * loss + self.votes * votes
+            # A face counts as much as its shares sum to, one without votes for nothing. Keras' loss
+            # has wrong gradients for such rows on TensorFlow, whose kernel takes sums of 1.
+            likelihoods = y_pred["shares"] * ops.log_softmax(y_pred["vote_logits"])
+            loss = (1 - self.votes) * loss - self.votes * ops.mean(ops.sum(likelihoods, axis=1))
         return loss
 
     def compute_metrics(
