@@ -66,8 +66,8 @@ class TrainingModel(keras.Model):
             soft = temperature**2 * self.soft_loss(y_pred["answers"], logits / temperature)
             loss = (1 - weight) * loss + weight * soft
         if self.votes:
-            # A face counts as much as its shares sum to, one without votes for nothing. Keras' loss
-            # has wrong gradients for such rows on TensorFlow, whose kernel takes sums of 1.
+            # A face counts as much as its shares sum to, one without votes for nothing. For such
+            # rows Keras' loss has wrong gradients on TensorFlow, which assumes that they sum to 1.
             likelihoods = y_pred["shares"] * ops.log_softmax(y_pred["vote_logits"])
             loss = (1 - self.votes) * loss - self.votes * ops.mean(ops.sum(likelihoods, axis=1))
         return loss
