@@ -193,12 +193,10 @@ VGG16_CPU = replace(
 )
 
 RESNET50V2_CPU = replace(
-    RESNET50V2,
+    VGG16_CPU,
+    network="resnet50v2",
     epochs=20,
-    batch_size=64,
     learning_rate=3e-4,  # where the pretrained weights end at conv4, conv5 starts at random
-    steps_per_execution=1,
-    mixup=0.0,
     sides=(64, 64, 64, 96),  # an epoch at 64 pixels takes half the time of one at 96
     fine_tuning=FineTuning(head_only=0.0),  # the head has a random stage below it
 )
@@ -236,6 +234,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "resnet50v2": {
         "default": RESNET50V2,
         "cpu": RESNET50V2_CPU,
+        "continue": replace(RESNET50V2_CPU, learning_rate=1.5e-4, sides=(64,)),
         "reference": _reference(RESNET50V2),
     },
 }
