@@ -96,6 +96,7 @@ def test_models_are_listed_as_a_table_and_as_json(ferserve):
     assert table.exit_code == 0
     assert "first" in table.stdout
     assert "FER2013 labels" in table.stdout
+    assert "–" in table.stdout  # neither was measured against votes
     cards = json.loads(ferserve("models", "--json").stdout)
     assert [card["name"] for card in cards] == ["first", "second"]
 
@@ -111,7 +112,6 @@ def test_the_table_of_models_fits_eighty_columns(monkeypatch):
         card = ModelCard.read(installed_models() / f"{name}.json")
         measured = (card.metrics["all"], card.metrics["leak_free"], card.votes["private"])
         assert row[2:] == [f"{scores.accuracy:.1%}" for scores in measured]
-    assert rows[-1][-1] == "–"
 
 
 @pytest.mark.parametrize("name", ["MAX_BATCH", "PROVIDER_OPTIONS"])
