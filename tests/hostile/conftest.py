@@ -25,7 +25,12 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
 PROCESSORS = len(os.sched_getaffinity(0))
-PEAK_MB, LEFT_MB, CPU_SECONDS, PHOTO_SECONDS = 200, 20, 5, 2
+PEAK_MB, LEFT_MB = 200, 20
+
+CPU_SECONDS, PHOTO_SECONDS = 8, 3
+"""The goals are 5 and 2, which bench/results/hostile.csv keeps. A slow processor was seen to take
+1.6 times as long; the faults that these tests are for take ten times as long.
+"""
 
 STILL_MB = 5
 """Memory that goes up and down while nothing happens."""
