@@ -3,12 +3,15 @@
 import csv
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
+import ferserve_training
 import pytest
 from ferserve.fer2013.reader import read_fer2013
 from ferserve_training import TrainingError
@@ -146,3 +149,24 @@ def test_a_run_that_cannot_be_made_leaves_no_folder(
     with pytest.raises(TrainingError, match=message):
         train(find_recipe(model, "default"), read_fer2013(small_zip), folder, **settings)
     assert not folder.root.exists()
+
+
+def test_gpu_run_leaves_its_weights_in_parts_with_their_checksum(small_zip: Path, tmp_path: Path):
+    script = Path(ferserve_training.__file__).with_name("gpu_run.sh")
+    variables = {"PYTHON": sys.executable, "KERAS_BACKEND": "tensorflow"}
+    variables["EXTRA"] = "--limit 70 --epochs 1 --batch-size 32"
+    result = subprocess.run(
+        ["bash", script, small_zip, "imagenet", "runs", "custom_cnn"],
+        cwd=tmp_path,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    carried = tmp_path / "runs" / "carry"
+    weights = b"".join(part.read_bytes() for part in sorted(carried.glob("custom_cnn.h5.*")))
+    with tarfile.open(carried / "custom_cnn.tar") as archive:
+        assert archive.getnames() == ["run.json", "history.csv", "sha256"]
+        checksum = archive.extractfile("sha256").read().decode().split()[0]
+    assert hashlib.sha256(weights).hexdigest() == checksum

@@ -39,13 +39,14 @@ mkdir -p "$out/carry"
 out=$(realpath "$out") data=$(realpath "$data")
 [[ $pretrained == imagenet ]] || pretrained=$(realpath "$pretrained")
 [[ -z ${WHEELS:-} ]] || WHEELS=$(realpath "$WHEELS")
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
+export PYTHONPATH=service:training${PYTHONPATH:+:$PYTHONPATH}
 if [[ -n ${WHEELS:-} ]]; then
     "$python" -m pip install --quiet --no-index --find-links "$WHEELS" --target "$out/packages" \
         --no-deps "$WHEELS"/*.whl
-    export PYTHONPATH="$out/packages${PYTHONPATH:+:$PYTHONPATH}"
+    export PYTHONPATH="$out/packages:$PYTHONPATH"
 fi
-export KERAS_BACKEND=jax
+export KERAS_BACKEND=${KERAS_BACKEND:-jax}
 # Two processes share the GPU's memory; neither may take it all at the start.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 # A resumed run need not compile again.
@@ -75,7 +76,7 @@ weights() {  # FILE
 carry() {  # FOLDER
     local folder=$1
     [[ -f $out/$folder/best.weights.h5 ]] || return 0
-    "$python" training/ferserve_training/half_weights.py "$out/$folder/best.weights.h5" "$out/carry/$folder.h5"
+    "$python" training/ferserve_training/half_weights.py "$out/$folder/best.weights.h5" "$out/carry/$folder.h5" || return 1
     (
         cd "$out/carry"
         sha256sum "$folder.h5" >"../$folder/sha256"
