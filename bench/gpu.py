@@ -1,6 +1,6 @@
 """Faces a second of each model on the GPU, by batch size: as it comes, and padded.
 
-    python bench/gpu.py models/*.onnx
+    python bench/gpu.py models/light.onnx models/resnet50v2.onnx
     python bench/gpu.py --provider cpu --seconds 0.1 --out /tmp/try models/light.onnx  # a rehearsal
 
 Two threads run batches, so that the next is begun while one runs, as the service does. *Mixed*

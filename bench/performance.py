@@ -155,7 +155,7 @@ def notes(result: Result) -> Iterator[str]:
         for name, reasons in case["failed"].items():
             yield f"- {titled(result, name)} failed, {case['words']}: {'; '.join(reasons)}."
     if goals := missed(result):
-        yield f"- Goals missed: {goals}."
+        yield f"- Goals not reached: {goals}."
 
 
 def titled(result: Result, name: str) -> str:

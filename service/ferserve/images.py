@@ -100,7 +100,7 @@ def decode_image(
     usable ICC profile.
 
     Args:
-        data: The file's bytes. The format is told by content, never by a name.
+        data: The file's bytes. Content decides the format, never a name.
         max_pixels: Largest width times height; checked in the header, before pixels are decoded.
         draft_side: Longer side that is enough, in pixels: a larger picture is shrunk by a whole
             number, but not below this, which takes JPEG files much less work. None asks for all
@@ -199,8 +199,8 @@ def _cost_of(image: Image.Image, file: ImageFile, side: int | None) -> tuple[int
 def peek_size(data: bytes) -> tuple[int, int] | None:
     """Reads width and height, as stored, from the header of a PNG or JPEG file.
 
-    None for any other format, for a damaged header, and where colours need a conversion, which
-    takes longer to set up than a small image to decode.
+    None for any other format, for a damaged file, and where colours need a conversion, which takes
+    longer to set up than a small image to decode.
     """
     if b"iCCP" in data:  # Pillow takes a PNG's profile from behind its pixels, too
         return None
@@ -208,8 +208,9 @@ def peek_size(data: bytes) -> tuple[int, int] | None:
         width, height = struct.unpack_from(">II", data, 16)
         return width, height
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            return None if "icc_profile" in image.info else image.size
+        file = strip_jpeg(data)  # Pillow may find another header in what this leaves out
+        with Image.open(io.BytesIO(file.data), formats=["JPEG"]) as image:
+            return None if file.profile else image.size
     except Exception:  # of any class, as in decode_image, which says what is wrong
         return None
 

@@ -93,7 +93,7 @@ def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model
 
 
 def padded(run: Callable[[Faces], Scores], sizes: Sequence[int]) -> Callable[[Faces], Scores]:
-    """Fills batches up with black faces to the next of a few sizes: cuDNN plans by shape."""
+    """Pads batches with blank faces to the next of a few sizes: cuDNN plans by shape."""
 
     def run_padded(faces: Faces) -> Scores:
         scores = []

@@ -148,8 +148,8 @@ class Settings(BaseSettings):
     may call ([security](security.md))."""
 
     rate_limit: str | None = None
-    """Most requests to `/v1` and `/v2` and stream frames for each key, or each address without
-    keys: `100/minute`, `10/second;1000/hour`."""
+    """Most requests to `/v1`, `/v2` and `/analyze` and stream frames for each key, or each address
+    without keys: `100/minute`, `10/second;1000/hour`."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call, comma-separated, such as `https://app.example`; `*` is all."""

@@ -39,6 +39,13 @@ def profiled_behind_its_pixels(side: int) -> bytes:
     return data[:begin] + data[end:iend] + data[begin:end] + data[iend:]
 
 
+def showing_another_size(side: int) -> bytes:
+    """A JPEG with a smaller one's header in a segment that decoders skip, and Pillow reads."""
+    small, data = encoded(8, "JPEG"), encoded(side, "JPEG")
+    header = small[small.index(b"\xff\xc0") :]
+    return data[:2] + b"\xff\xf0" + (2 + len(header)).to_bytes(2) + header + data[2:]
+
+
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
 @pytest.mark.parametrize("detect", ["auto", "false"])
 def test_a_small_image_that_is_one_face_is_quick(preparer, file_format, detect):
@@ -59,6 +66,7 @@ def test_where_a_face_has_to_be_found_nothing_is_quick(preparer):
             id="with a colour profile",
         ),
         pytest.param(profiled_behind_its_pixels(48), id="with one behind its pixels"),
+        pytest.param(showing_another_size(65), id="that shows another size"),
         pytest.param(encoded(48)[:20], id="damaged"),
         pytest.param(b"", id="empty"),
         pytest.param(encoded(48) + bytes(QUICK_BYTES), id="a large file"),

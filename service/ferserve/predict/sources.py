@@ -1,4 +1,4 @@
-"""What the command line names → the files to look at, told by their content."""
+"""What the command line names → the files to look at, by their content."""
 
 import os
 import re
