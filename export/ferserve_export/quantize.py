@@ -7,10 +7,9 @@ from typing import Literal
 import onnx
 from ferserve.card import ModelCard
 from ferserve.fer2013.reader import Fer2013
-from ferserve.models import INPUT, OUTPUT, read_card
-from ferserve.sessions import ModelError, Runtime, open_session
-from ferserve.settings import usable_cpus
-from ferserve_training.evaluate import evaluate, remembering, sample
+from ferserve.models import read_card
+from ferserve.sessions import ModelError
+from ferserve_training.evaluate import evaluate, open_onnx, remembering, sample
 from ferserve_training.multiply_adds import multiply_adds
 
 from ferserve_export import ExportError
@@ -53,14 +52,14 @@ def quantize(
         content = (folder / f"{name}.onnx").read_bytes()
         faces = sample(dataset.train, RANGE_FACES).faces
         converted = to_int8(content, faces) if is_int8 else to_float16(content)
-        runtime = Runtime(provider="cpu", intra_op_threads=usable_cpus())
-        session, _ = open_session(converted.SerializeToString(), name, runtime, int8=is_int8)
+        predict = remembering(open_onnx(converted.SerializeToString(), int8=is_int8))
     except Exception as error:  # the converters assert and index; no class tells their failures
         raise ExportError(f"{name}: cannot be converted to {precision}: {error!r}") from error
     splits = [split for split in dataset.evaluation_splits() if split != "train"]
-    predict = remembering(lambda faces: session.run([OUTPUT], {INPUT: faces})[0])
     report = evaluate(predict, dataset, splits)
-    fields = card.model_dump(exclude={"sha256", "robustness", "calibration"}, exclude_none=True)
+    fields = card.model_dump(
+        exclude={"sha256", "robustness", "calibration", "votes"}, exclude_none=True
+    )
     fields |= {
         "name": f"{name}_{precision}",
         "description": f"{card.description}; convolutions compute in {precision}",

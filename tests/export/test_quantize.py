@@ -10,11 +10,12 @@ import onnxruntime as ort
 import pytest
 from ferserve.cli import app
 from ferserve.fer2013.reader import read_fer2013
-from ferserve.fer2013.scoring import score
+from ferserve.fer2013.scoring import score, score_votes
 from ferserve.models import load_model, read_card
 from ferserve.sessions import Runtime
 from ferserve_export.float16 import to_float16, trunk
 from ferserve_export.int8 import to_int8, with_constants_folded
+from ferserve_training.evaluate import open_model
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from synthetic_fer2013 import face, write_zip
@@ -48,7 +49,10 @@ def folder(tmp_path: Path, write_standin) -> Path:
     card = read_card(models, "first")
     card.sha256 = hashlib.sha256((models / "first.onnx").read_bytes()).hexdigest()
     fields = dict.fromkeys(("all", "public", "private", "leak_free"), card.metrics["private"])
-    card.model_copy(update={"metrics": fields}).write(models / "first.json")
+    votes = score_votes(np.eye(3, 7, dtype=np.float32), np.eye(3, 10, dtype=np.int64))
+    card.model_copy(update={"metrics": fields, "votes": {"public": votes}}).write(
+        models / "first.json"
+    )
     return models
 
 
@@ -109,6 +113,9 @@ def test_a_file_and_a_card_of_their_own_are_written(folder, data, precision):
     assert converted.card.metrics["all"].n == len(test)
     assert converted.card.metrics["all"].accuracy == score(rows, test.labels).accuracy
     assert "train" not in converted.card.metrics  # what it was fitted to tells nothing
+    assert converted.card.votes is None  # these have not been measured
+    evaluated = open_model(folder / f"first_{precision}.onnx")(test.faces)
+    assert np.abs(evaluated - rows).max() < 1e-6  # as it is served
 
 
 def test_models_come_from_the_folder_of_the_settings_and_a_quantized_one_is_refused(

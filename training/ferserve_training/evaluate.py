@@ -1,7 +1,6 @@
 """Measures a model on every split of FER2013, by the protocol of docs/training.md."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +36,11 @@ def open_model(path: Path) -> Predict:
         TrainingError: It is neither.
     """
     if path.suffix == ".onnx" and path.is_file():
-        return remembering(open_onnx(path.read_bytes()))
+        from ferserve.models import read_card
+
+        has_card = path.with_suffix(".json").is_file()
+        precision = read_card(path.parent, path.stem).precision if has_card else None
+        return remembering(open_onnx(path.read_bytes(), int8=precision == "int8"))
     if (path / "run.json").is_file():
         return remembering(_open_run(path))
     raise TrainingError(f"{path}: expected an ONNX file, or a run's folder with run.json")
@@ -84,11 +87,10 @@ def evaluate(
     available = dataset.evaluation_splits()
     if train_faces is not None:
         available["train"] = sample(available["train"], train_faces)
-    remembered = remembering(predict)
     report = {}
     for name in splits or available:
         split = available[name]
-        probabilities = remembered(split.faces)
+        probabilities = predict(split.faces)
         scores = score(probabilities, split.labels)
         right = probabilities.argmax(axis=1) == split.labels
         bins = reliability_bins(probabilities.max(axis=1), right)
@@ -119,17 +121,15 @@ def sample(split: Split, count: int) -> Split:
     return split.take(np.random.default_rng(0).permutation(len(split))[:count])
 
 
-def open_onnx(model: bytes) -> Predict:
-    """Opens an ONNX file's bytes on the CPU, with ONNX Runtime's default optimisations."""
-    # Else ONNX Runtime, from 1.29 on, reports to its maker; it is read at the first import.
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
+def open_onnx(model: bytes, *, int8: bool = False) -> Predict:
+    """Opens an ONNX file's bytes on the CPU as the service does, with all processors."""
+    from ferserve.models import INPUT, OUTPUT
+    from ferserve.sessions import Runtime, open_session
+    from ferserve.settings import usable_cpus
 
-    options = onnxruntime.SessionOptions()
-    # As in the service: weights stored as int8 are turned back once, not at every run.
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda faces: session.run(["probabilities"], {"faces": faces})[0]
+    runtime = Runtime("cpu", intra_op_threads=usable_cpus())
+    session, _ = open_session(model, "the model", runtime, int8=int8)
+    return lambda faces: session.run([OUTPUT], {INPUT: faces})[0]
 
 
 def _open_run(path: Path) -> Predict:
