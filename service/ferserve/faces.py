@@ -158,7 +158,7 @@ class FaceDetector:
         height, width = pixels.shape[:2]
         looks = [np.empty((0, SCORE + 1), np.float32)]
         for x1, y1, x2, y2 in boxes[:, :4].tolist():
-            zoom = min(CLOSER_FACE / max(x2 - x1, y2 - y1), MAX_ENLARGED)
+            zoom = min(CLOSER_FACE / max(x2 - x1, y2 - y1, 1), MAX_ENLARGED)
             reach = CLOSER_SIDE / zoom / 2
             x, y = (x1 + x2) / 2, (y1 + y2) / 2
             left, top = max(0, round(x - reach)), max(0, round(y - reach))

@@ -15,7 +15,7 @@ ImageInput = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
 
 
 def as_bytes(image: ImageInput) -> bytes:
-    """Returns an image file's bytes; pixels become a PNG, which loses nothing.
+    """Returns an image file's bytes; pixels become a file that loses nothing.
 
     Raises OSError of a file, ValueError of an array of other things, TypeError of what is neither.
     """
@@ -35,6 +35,7 @@ def as_bytes(image: ImageInput) -> bytes:
         kind = type(image).__name__
         raise TypeError(f"{kind} is not an image: give a path, bytes, Pillow or NumPy")
     file = io.BytesIO()
-    # The PNG does not carry the orientation.
-    ImageOps.exif_transpose(image).save(file, "PNG", compress_level=1)
+    keeping = "TIFF" if image.mode in ("CMYK", "F", "LAB") else "PNG"  # which has no such
+    # The file does not carry the orientation.
+    ImageOps.exif_transpose(image).save(file, keeping, compress_level=1)
     return file.getvalue()

@@ -100,7 +100,7 @@ class AsyncInterface(ABC, Generic[Seen]):
             options: As for ``recognize``.
         """
         total = len(images) if isinstance(images, Sized) else None
-        places = asyncio.Semaphore(concurrency)
+        places = asyncio.Semaphore(max(1, concurrency))
         done = 0
 
         async def answer(image: ImageInput) -> Seen | Exception:
@@ -116,10 +116,13 @@ class AsyncInterface(ABC, Generic[Seen]):
                     progress(done, total)
 
         tasks = []
-        async with asyncio.TaskGroup() as group:
-            async for image in each(images):
-                await places.acquire()
-                tasks.append(group.create_task(answer(image)))
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for image in each(images):
+                    await places.acquire()
+                    tasks.append(group.create_task(answer(image)))
+        except ExceptionGroup as errors:  # of the caller's iterable, or of progress
+            raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
 
 

@@ -77,8 +77,7 @@ def score(
     """
     name = default_name(settings, served_names(settings))
     load_detector(settings)  # better a clear word here than a dead worker there
-    unhurried = {"request_timeout_ms": 86_400_000, "max_queue": 10_000}
-    settings = cluster.for_replica(settings).model_copy(update={"models": (name,)} | unhurried)
+    settings = cluster.for_replica(settings.unhurried()).model_copy(update={"models": (name,)})
     card = read_card(settings.models_dir, name)
     model = {"name": name, "version": card.version, "sha256": card.sha256}
     made_with = {f"model_{key}": value for key, value in model.items()} | {"detect": detect}

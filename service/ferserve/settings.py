@@ -99,8 +99,7 @@ class Settings(BaseSettings):
     """How long a face may wait, from its arrival, for others to fill its batch."""
 
     max_queue: int = Field(default=256, ge=1)
-    """Most faces waiting for a model, and most images being decoded; beyond it 429. Also the most
-    faces in one request to [`/v2`](inference-protocol.md)."""
+    """Most faces waiting for a model, and most images being decoded; beyond it 429."""
 
     request_timeout_ms: float = Field(default=10_000, gt=0)
     """Time from a complete upload to its answer; beyond it 504. A request may shorten it with the
@@ -236,6 +235,10 @@ class Settings(BaseSettings):
                 f"default_model {self.default_model!r} is not among models {list(self.models)}"
             )
         return self
+
+    def unhurried(self) -> Self:
+        """Returns the settings for work that no other caller waits for."""
+        return self.model_copy(update={"request_timeout_ms": 86_400_000, "max_queue": 10_000})
 
 
 class ClusterSettings(BaseSettings):

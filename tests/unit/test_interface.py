@@ -62,6 +62,17 @@ class Waiting(AsyncInterface):
         self.closed = True
 
 
+async def test_an_error_of_the_images_is_raised_as_it_is():
+    def images():
+        yield b""
+        raise FileNotFoundError("photo.jpg")
+
+    waiting = Waiting()
+    with pytest.raises(FileNotFoundError, match=r"photo\.jpg"):
+        await waiting.recognize_many(images())
+    assert waiting.cleaned_up
+
+
 @pytest.fixture
 def _interruptible():
     """Processes that are started in the background ignore Ctrl-C."""

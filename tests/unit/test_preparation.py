@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ferserve.faces import load_face_detector
 from ferserve.preparation import QUICK_BYTES, Preparer
-from ferserve.schemas import EmotionOptions
+from ferserve.schemas import Box, EmotionOptions
 from PIL import Image, ImageCms
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -74,6 +74,12 @@ def test_where_a_face_has_to_be_found_nothing_is_quick(preparer):
 )
 def test_what_may_take_longer_is_left_to_a_thread(preparer, data):
     assert not preparer.is_quick(data, EmotionOptions())
+
+
+def test_a_place_that_shrinks_to_nothing_is_looked_at(preparer):
+    wide = saved(Image.new("L", (50_000, 100)), "PNG")
+    near = [Box(x=2, y=2, width=8, height=8)]
+    assert preparer.prepare(wide, EmotionOptions(), 1, monotonic(), near).detector_ran
 
 
 def test_a_large_jpeg_is_answered_as_if_all_its_pixels_were_decoded(preparer, photo):

@@ -189,7 +189,8 @@ async def infer(
         body = await read_body(request, settings.max_upload_bytes, take)
         take(JSON_COPIES * len(body))
         share = IMAGE_WORK * settings.max_images // (recognizer.served(card.name).face_work or 1)
-        asked, faces = await run_in_threadpool(read_request, body, min(share, settings.max_queue))
+        most = max(1, min(share, settings.max_queue))
+        asked, faces = await run_in_threadpool(read_request, body, most)
         work = recognizer.rate(card.name, list(faces), seconds)
         answers = await while_connected(request, work)
     timing = {

@@ -65,7 +65,7 @@ def once(fields: Iterable[tuple[str, Any]], place: str = "body") -> dict[str, An
     found: dict[str, Any] = {}
     for name, value in fields:
         if name in found:
-            raise MalformedRequest(f"{name[:40]}: comes twice in the {place}")
+            raise MalformedRequest(f"{name[:40]!r} comes twice in the {place}")
         found[name] = value
     return found
 

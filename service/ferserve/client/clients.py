@@ -67,7 +67,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
 
     Requests that were not carried out, and those that can be repeated without harm, are sent again
     for as long as ``retries`` says: after 429 and 503, and where a connection could not be made or
-    broke.
+    broke. A stream that was refused after it was opened is not.
 
     Args:
         base_url: Address of the service.
@@ -146,7 +146,8 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             while True:
                 message = _MESSAGES.validate_json(await socket.recv())
                 if isinstance(message, StreamRefusal):
-                    raise refusal_of_problem(message.problem)
+                    headers = message.retry_after and {"Retry-After": str(message.retry_after)}
+                    raise refusal_of_problem(message.problem, headers or None)
                 if isinstance(message, StreamEnd):
                     continue
                 if room:

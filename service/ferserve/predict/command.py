@@ -48,7 +48,7 @@ def predict_command(
     A file that cannot be answered is reported in its place and makes the exit status 1. Other files
     in folders are counted at the end. Videos need ferserve's extra "video".
     """
-    settings = settings_of(models_dir=models_dir, models=model, default_model=model)
+    settings = settings_of(models_dir=models_dir, models=model, default_model=model).unhurried()
     from rich.console import Console
     from rich.progress import Progress
 

@@ -62,11 +62,13 @@ def _pictures(container: InputContainer, fps: float | None) -> Iterator[Picture]
     rate = float(stream.average_rate or 25)
     stream.thread_type = "AUTO"
     first: float | None = None
-    last = -1
+    seconds, last = 0.0, -1
     try:
         for index, frame in enumerate(container.decode(stream)):
             time = index / rate if frame.time is None else float(frame.time)
             first = time if first is None else first
+            if time - first < seconds:  # files that were joined may begin anew
+                first = time - seconds - 1 / rate
             seconds = time - first
             interval = math.floor((seconds + EARLY) * fps) if fps else index
             if interval > last:

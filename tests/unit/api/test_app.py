@@ -174,8 +174,8 @@ async def test_options_come_as_fields_of_the_form_too(client, photo, path, file)
     for response, reason in {
         await answer("model=first", model="second"): "model: has one value in the query",
         await answer(modle="second"): "'modle' is an unknown field; the options are: model, ",
-        await answer(model=["first", "second"]): "model: comes twice in the body",
-        await answer("model=first&model=second"): "model: comes twice in the query",
+        await answer(model=["first", "second"]): "'model' comes twice in the body",
+        await answer("model=first&model=second"): "'model' comes twice in the query",
     }.items():
         assert reason in assert_problem(response, 400, "malformed_request")["detail"]
 
@@ -233,6 +233,13 @@ PART = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n1\r\n'
 )  # fmt: skip
 async def test_a_body_that_cannot_be_read_is_refused(client, content, content_type):
     assert_problem(await post(client, content, content_type), 400, "malformed_request")
+
+
+async def test_a_name_that_cannot_be_encoded_is_refused_too(client):
+    twice = rb'{"\ud800": 1, "\ud800": 2}'
+    headers = {"Content-Type": "application/json"}
+    response = await client.post("/analyze", content=twice, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (400, "malformed_request")
 
 
 @pytest.mark.parametrize(

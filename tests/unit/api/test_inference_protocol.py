@@ -212,6 +212,14 @@ async def test_more_than_the_queue_has_room_for_is_put_off(standin_models):
             assert int(response.headers["retry-after"]) >= 1
 
 
+async def test_one_face_is_taken_however_large_the_network(client, monkeypatch):
+    monkeypatch.setattr("ferserve.api.inference_protocol.IMAGE_WORK", 0)
+    assert (await client.post(f"{MODEL}/infer", json=document(faces(1)))).status_code == 200
+    assert_error(
+        await client.post(f"{MODEL}/infer", json=document(faces(2))), 422, "invalid_parameter"
+    )
+
+
 async def test_faces_are_counted_by_emotion_where_the_operator_wants_it(standin_models):
     async with serving(standin_models, metrics_emotions=True) as client:
         await client.post(f"{MODEL}/infer", json=document(faces(5)))

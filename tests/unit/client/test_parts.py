@@ -8,6 +8,7 @@ import pytest
 from ferserve.client import Retries
 from ferserve.client.clients import stream_url
 from ferserve.client.failures import Attempts, refusal_of_answer, retry_after
+from ferserve.images import decode_image
 from ferserve.inputs import as_bytes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,14 @@ def test_pixels_arrive_as_they_are(shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     assert (decoded(as_bytes(pixels)) == pixels).all()
     assert (decoded(as_bytes(Image.fromarray(pixels))) == pixels).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA", "CMYK", "LAB", "I;16", "F"])
+def test_pillow_images_arrive_in_their_mode(mode):
+    image = Image.new(mode, (12, 9))
+    arrived = Image.open(io.BytesIO(as_bytes(image)))
+    assert (arrived.mode, arrived.size) == (mode, (12, 9))
+    assert decode_image(as_bytes(image), max_pixels=1000).width == 12
 
 
 def test_files_are_sent_as_they_are(tmp_path, grey_crop):

@@ -107,6 +107,11 @@ def test_a_folder_is_answered_in_order(ferserve, folder):
     assert [len(item["result"]["faces"]) for item in items] == [0, 1, 1]
 
 
+def test_limits_that_protect_other_callers_do_not_hold(ferserve, folder, monkeypatch):
+    monkeypatch.setenv("FERSERVE_REQUEST_TIMEOUT_MS", "0.001")
+    assert ferserve(folder).exit_code == 0
+
+
 def test_an_empty_folder_is_an_error(ferserve, tmp_path):
     result = ferserve(tmp_path)
     assert result.exit_code == 1
@@ -386,6 +391,19 @@ def test_frames_are_chosen_by_their_time(tmp_path, fps):
     assert set(intervals) == set(np.floor((np.array(times) + 0.002) * fps))
     steady = np.diff(chosen[chosen < 1])
     assert steady == pytest.approx(np.full(len(steady), 1 / fps), abs=0.5 / 30 + 0.001)
+
+
+@pytest.mark.parametrize("fps", [None, 5])
+def test_the_time_of_a_film_of_joined_files_goes_on(tmp_path, film, fps):
+    part, joined = tmp_path / "part.ts", tmp_path / "joined.ts"
+    with write_video(part) as add:
+        for number, picture in enumerate(film):
+            add(picture, number / RATE)
+    joined.write_bytes(2 * part.read_bytes())
+    with read_video(joined, fps=fps) as found:
+        seconds = [picture.seconds for picture in found]
+    assert len(seconds) == (12 if fps else 24)
+    assert all(before < after for before, after in pairwise(seconds))
 
 
 def test_odd_sides_lose_a_line(tmp_path):
