@@ -81,7 +81,6 @@ def quantize_command(
 
     The int8 ranges come from Training images; the card's figures are measured on all test images.
     """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     with failures_told("export"):
         from ferserve_export.quantize import quantize
 

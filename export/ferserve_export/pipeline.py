@@ -7,13 +7,12 @@ from typing import Any, get_args
 
 import keras
 import numpy as np
-import onnx
 from ferserve.card import Answers, ModelCard
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.scoring import score_votes
 from ferserve.fer2013.votes import Votes, emotion_shares
-from ferserve_training.evaluate import BATCH, Predict, evaluate, open_onnx, remembering, sample
+from ferserve_training.evaluate import BATCH, evaluate, open_onnx, remembering, sample
 from ferserve_training.evaluation_page import write_report
 from ferserve_training.holdout import split_training
 from ferserve_training.networks.backbone import sha256
@@ -120,10 +119,11 @@ def export_run(
     spread = np.linspace(0, len(dataset.test) - 1, PARITY_FACES).astype(np.int64)
     difference = verify_parity(serve, model, dataset.test.faces[spread])
     log(f"parity with Keras at batch 1 and 7: largest difference of a probability {difference:.2g}")
-    predict = _remembering(model)
+    predict = original = remembering(open_onnx(model.SerializeToString()))
     if int8:
-        original, model = predict, compress(model)
-        predict, some = _remembering(model), sample(dataset.train, COMPRESSION_FACES)
+        model = compress(model)
+        predict = remembering(open_onnx(model.SerializeToString()))
+        some = sample(dataset.train, COMPRESSION_FACES)
         move, change = verify_compression(original, predict, some.faces, some.labels)
         log(f"int8 weights: a probability moved by up to {move:.4f}, the accuracy by {change:+.2%}")
     if votes and len(holdout) and not calibration_run:
@@ -152,10 +152,6 @@ def _describe(name: str, training: dict[str, Any]) -> str:
         text += ", trained on labels and votes at once" if name == CROWD else " and on FER+ votes"
     teachers = ", ".join(teacher["network"] for teacher in training.get("teachers", []))
     return f"{text}, and to answer as the mean of {teachers}" if teachers else text
-
-
-def _remembering(model: onnx.ModelProto) -> Predict:
-    return remembering(open_onnx(model.SerializeToString()))
 
 
 def _targets(split: Split, votes: Votes | None) -> tuple[np.ndarray, np.ndarray]:

@@ -57,9 +57,8 @@ def quantize(
         raise ExportError(f"{name}: cannot be converted to {precision}: {error!r}") from error
     splits = [split for split in dataset.evaluation_splits() if split != "train"]
     report = evaluate(predict, dataset, splits)
-    fields = card.model_dump(
-        exclude={"sha256", "robustness", "calibration", "votes"}, exclude_none=True
-    )
+    measured = {"sha256", "robustness", "calibration", "votes"}
+    fields = card.model_dump(exclude=measured, exclude_none=True)
     fields |= {
         "name": f"{name}_{precision}",
         "description": f"{card.description}; convolutions compute in {precision}",

@@ -98,9 +98,8 @@ def estimate_statistics(network: keras.Model, faces: np.ndarray, batch_size: int
     training faces with the trained weights' statistics, on 62 % with its own.
     """
     layers = list(network._flatten_layers())
-    normalisations = [
-        x for x in layers if isinstance(x, keras.layers.BatchNormalization) and x.trainable
-    ]
+    kind = keras.layers.BatchNormalization
+    normalisations = [x for x in layers if isinstance(x, kind) and x.trainable]
     if not normalisations:
         return
     upsampling = [x for x in layers if isinstance(x, Upsampling)]

@@ -38,9 +38,9 @@ def open_model(path: Path) -> Predict:
     if path.suffix == ".onnx" and path.is_file():
         from ferserve.models import read_card
 
-        has_card = path.with_suffix(".json").is_file()
-        precision = read_card(path.parent, path.stem).precision if has_card else None
-        return remembering(open_onnx(path.read_bytes(), int8=precision == "int8"))
+        card = path.with_suffix(".json").is_file() and read_card(path.parent, path.stem)
+        is_int8 = bool(card and card.precision == "int8")
+        return remembering(open_onnx(path.read_bytes(), int8=is_int8))
     if (path / "run.json").is_file():
         return remembering(_open_run(path))
     raise TrainingError(f"{path}: expected an ONNX file, or a run's folder with run.json")

@@ -17,12 +17,9 @@ def resolve_precision(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> 
     """
     if precision != "auto":
         return precision
-    return "mixed_bfloat16" if _has_gpu() or _cpu_flags(cpuinfo) & CPU_FLAGS else "float32"
-
-
-def _cpu_flags(cpuinfo: Path) -> set[str]:
     text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
-    return set(" ".join(re.findall(r"(?im)^(?:flags|features)\s*:(.*)$", text)).split())
+    flags = " ".join(re.findall(r"(?im)^(?:flags|features)\s*:(.*)$", text)).split()
+    return "mixed_bfloat16" if _has_gpu() or CPU_FLAGS.intersection(flags) else "float32"
 
 
 def _has_gpu() -> bool:

@@ -193,9 +193,8 @@ def _whole_batches(split: Split, batch_size: int) -> Split:
 
 
 def _describe_teacher(folder: RunFolder) -> dict[str, str]:
-    sha256 = backbone.sha256(folder.weights)
     network = folder.read_description()["recipe"]["network"]
-    return {"network": network, "weights_sha256": sha256}
+    return {"network": network, "weights_sha256": backbone.sha256(folder.weights)}
 
 
 def _mean_answers(
