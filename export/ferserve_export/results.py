@@ -164,7 +164,7 @@ def _training(card: ModelCard) -> str:
     if hours := card.training.get("hours"):
         kept += f", {card.training['epochs']} epochs in {hours:.1f} hours"
     if start := card.training.get("started_from"):
-        kept += f", starting from {start['model']}"
+        kept += f", starting from {start['model'].replace('best.weights.h5', 'an earlier run')}"
     return f"{trained}{kept} ([card](../models/{card.name}.json))"
 
 
