@@ -193,8 +193,8 @@ def _whole_batches(split: Split, batch_size: int) -> Split:
 
 
 def _describe_teacher(folder: RunFolder) -> dict[str, str]:
-    network = folder.read_description()["recipe"]["network"]
-    return {"network": network, "weights_sha256": backbone.sha256(folder.weights)}
+    sha256 = backbone.sha256(folder.weights)  # says what is missing
+    return {"network": folder.read_description()["recipe"]["network"], "weights_sha256": sha256}
 
 
 def _mean_answers(
