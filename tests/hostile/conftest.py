@@ -25,11 +25,11 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
 PROCESSORS = len(os.sched_getaffinity(0))
-PEAK_MB, LEFT_MB = 200, 20
-
+PEAK_MB, LEFT_MB = 200, 40
 CPU_SECONDS, PHOTO_SECONDS = 8, 3
-"""The goals are 5 and 2, which bench/results/hostile.csv keeps. A slow processor was seen to take
-1.6 times as long; the faults that these tests are for take ten times as long.
+"""The goals of the last three are 20, 5 and 2, which bench/results/hostile.csv keeps. A slow
+processor was seen to take 1.6 times as long, and an allocator to hold 21 MB back; the faults that
+these tests are for take ten times as long, or leave a picture of 100 MB behind.
 """
 
 STILL_MB = 5
