@@ -73,7 +73,7 @@ def evaluate(
     """Scores a model on the splits of :meth:`Fer2013.evaluation_splits`.
 
     Args:
-        predict: The model.
+        predict: The model; it is asked about a whole split at once, so see :func:`remembering`.
         dataset: FER2013.
         splits: Names of the splits; all five by default.
         train_faces: Score only this many of Training, drawn by :func:`sample`; all if None.
