@@ -65,7 +65,7 @@ function buildSite() {
   const html = join(site, "index.html");
   const head = `<meta charset="utf-8">\n    <meta http-equiv="Content-Security-Policy" content="${POLICY}">`;
   const text = readFileSync(html, "utf8");
-  const marked = text.replace("<html ", '<html data-private="only" ').replace('<meta charset="utf-8">', head);
+  const marked = text.replace("<html ", '<html data-private="only" data-place="device" ').replace('<meta charset="utf-8">', head);
   writeFileSync(html, marked);
   const files = filesOf(site);
   const version = createHash("sha256");

@@ -16,13 +16,17 @@ const HEADERS = {
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
+/** All caches of an origin are in one place, those of other sites too. */
+const OURS = `ferserve ${worker.registration.scope} `;
+const CACHE = OURS + site.version;
+
 /** Asks the server, so that no two versions of the site mix. */
 const FRESH = /** @type {const} */ ({ cache: "no-cache" });
 
 worker.addEventListener("install", (/** @type {any} */ event) => {
-  worker.skipWaiting();
+  if (!worker.registration.active) worker.skipWaiting(); // else pages of the old version are open
   const shell = site.shell.map((file) => new Request(file, FRESH));
-  event.waitUntil(caches.open(site.version).then((cache) => cache.addAll(shell)));
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(shell)));
 });
 
 worker.addEventListener("activate", (/** @type {any} */ event) => {
@@ -37,12 +41,14 @@ worker.addEventListener("fetch", (/** @type {any} */ event) => {
 });
 
 async function dropOthers() {
-  for (const name of await caches.keys()) if (name !== site.version) await caches.delete(name);
+  for (const name of await caches.keys()) {
+    if (name.startsWith(OURS) && name !== CACHE) await caches.delete(name);
+  }
 }
 
 /** @param {Request} request */
 async function answer(request) {
-  const cache = await caches.open(site.version);
+  const cache = await caches.open(CACHE);
   const kept = await cache.match(request, { ignoreSearch: true });
   if (kept) return withHeaders(kept);
   const fresh = await fetch(request, FRESH);

@@ -26,6 +26,7 @@ from demo_browser import (
     chromium,
     fault,
     last_answer,
+    open_camera,
     start_camera,
 )
 from PIL import Image
@@ -314,6 +315,50 @@ def test_going_to_the_pictures_stops_the_camera_too(page, server):
     page.get_by_role("tab", name="Picture").click()
     assert page.evaluate("window.track.readyState") == "ended"
     until_no_stream_is_open(server)
+
+
+def test_refused_frames_are_told_once_and_no_more_than_one_a_second_is_sent(page):
+    problem = {"status": 429, "code": "rate_limited", "title": "Too many", "detail": "Slower."}
+    frames: list[float] = []
+
+    def refuse(socket: Any) -> None:
+        def answer(_: Any) -> None:
+            frames.append(time.monotonic())
+            socket.send(json.dumps({"frame": len(frames), "dropped": 0, "problem": problem}))
+
+        socket.on_message(answer)
+
+    page.route_web_socket("**/v1/emotion/stream*", refuse)
+    open_camera(page)
+    box = page.locator("#problem .problem").element_handle()
+    while len(frames) < 3:
+        page.wait_for_timeout(100)
+    assert box.evaluate("(box) => box.isConnected")
+    assert min(np.diff(frames)) > 0.9
+
+
+def test_a_camera_that_sees_nobody_says_so(page):
+    def answer_nothing(socket: Any) -> None:
+        answer = {"frame": 1, "dropped": 0, "faces": [], "timing_ms": {"total": 200}}
+        answer |= {"image": {"width": 640, "height": 480}}
+        socket.on_message(lambda _: socket.send(json.dumps(answer)))
+
+    page.route_web_socket("**/v1/emotion/stream*", answer_nothing)
+    open_camera(page)
+    page.get_by_role("status").get_by_text("No face was found.").wait_for()
+
+
+def test_a_page_out_of_sight_stops_the_camera(page):
+    page.clock.install()
+    start_camera(page)
+    page.evaluate("""() => {
+      Object.defineProperty(document, "hidden", {value: true});
+      document.dispatchEvent(new Event("visibilitychange"));
+    }""")
+    page.clock.fast_forward(20_000)
+    page.get_by_text("This page was out of sight for 20 seconds.").wait_for()
+    assert page.evaluate("document.querySelector('video').srcObject") is None
+    assert page.evaluate("document.activeElement.id") == "agree"
 
 
 # Keys

@@ -307,12 +307,53 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off(page):
 
 
 def test_off_means_the_service_again(page, server):
-    page.get_by_role("tab", name="Picture").click()
+    page.get_by_role("tab", name="Camera").click()
+    page.get_by_label("I agree").check()
     page.get_by_role("switch", name="On this device").uncheck()
     page.wait_for_selector("input[name=model][value=custom_cnn]")
+    assert not page.get_by_label("I agree").is_checked()  # it was for the other place
+    page.get_by_role("tab", name="Picture").click()
     page.get_by_role("button", name="Try the sample photo").click()
     page.locator("#json", has_text="request_id").wait_for()
     assert page.locator("#curl").is_visible()
+
+
+def test_no_picture_goes_to_the_service_while_the_networks_load(open_page, server, photo):
+    page = open_page(server.base_url)
+    page.wait_for_selector("input[name=model]:checked")
+    sent, held = [], []
+    page.on("request", lambda request: sent.append(request.url) if request.post_data else None)
+    page.on("websocket", lambda socket: sent.append(socket.url))
+    page.route("**/static/astronaut.jpg", lambda route: held.append(route))
+    page.get_by_role("switch", name="On this device").check()
+    picture = {"name": "a.png", "mimeType": "image/png", "buffer": photo("astronaut")}
+    page.locator("#file").set_input_files(picture)
+    page.locator("#picture-frame").wait_for()
+    page.get_by_role("tab", name="Camera").click()
+    page.get_by_label("I agree").check()
+    assert page.get_by_role("button", name="Start the camera").is_disabled()
+    while not held:
+        page.wait_for_timeout(50)
+    held[0].continue_()
+    page.get_by_text("in this page, by WebAssembly").wait_for()
+    assert not page.get_by_label("I agree").is_checked()
+    page.get_by_role("tab", name="Picture").click()
+    page.wait_for_selector(".face")
+    assert not sent
+
+
+def test_networks_that_did_not_load_can_be_tried_again(open_page, server):
+    page = open_page(server.base_url)
+    page.wait_for_selector("input[name=model]:checked")
+    page.route("**/device/worker.js", lambda route: route.abort())
+    page.get_by_role("switch", name="On this device").click()
+    problem = page.get_by_role("alert")
+    problem.get_by_text("could not be loaded. Is this device online?").wait_for()
+    page.unroute("**/device/worker.js")
+    page.get_by_role("button", name="Try again").click()
+    assert page.evaluate("document.activeElement.id") == "stage"
+    page.get_by_text("in this page, by WebAssembly").wait_for()
+    assert problem.inner_text() == ""
 
 
 def test_the_site_works_without_its_server_after_the_first_visit(built, open_page):
@@ -320,16 +361,18 @@ def test_the_site_works_without_its_server_after_the_first_visit(built, open_pag
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
         threading.Thread(target=files.serve_forever).start()
         try:
-            page = open_page(f"http://127.0.0.1:{files.server_port}/")
+            page = open_page(f"http://127.0.0.1:{files.server_port}/static/theme.css")
+            page.evaluate("caches.open('of another application')")
+            page.goto(f"http://127.0.0.1:{files.server_port}/")
             page.wait_for_selector("input[name=model]:checked")
         finally:
             files.shutdown()
     page.reload()
-    page.wait_for_selector("input[name=model]:checked")
-    assert page.evaluate("crossOriginIsolated")
-    assert not page.get_by_role("switch").is_visible()
-    page.get_by_role("button", name="Try the sample photo").click()
+    page.get_by_role("button", name="Try the sample photo").click()  # answered when it can be
     page.wait_for_selector(".face")
+    assert page.evaluate("crossOriginIsolated")
+    assert "of another application" in page.evaluate("caches.keys()")
+    assert not page.get_by_role("switch").is_visible()
     assert page.locator(".face-word").inner_text().lower() == "happy"
     policy = page.locator("meta[http-equiv]").get_attribute("content")
     assert "default-src 'none'" in policy

@@ -75,10 +75,14 @@ def fault(message: Any) -> bool:
     return message.type == "error" and "Failed to load resource" not in message.text
 
 
-def start_camera(page: Any) -> None:
+def open_camera(page: Any) -> None:
     page.get_by_role("tab", name="Camera").click()
     page.get_by_label("I agree").check()
     page.get_by_role("button", name="Start the camera").click()
+
+
+def start_camera(page: Any) -> None:
+    open_camera(page)
     page.wait_for_selector("#camera-frame .box")
 
 

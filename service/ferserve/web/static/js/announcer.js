@@ -9,7 +9,8 @@ const PAUSE = 4000;
 /** Says what is seen, in a live region; of a stream only when the words change. */
 export class Announcer {
   #region;
-  #said = "";
+  /** @type {string | null} Null where it was not about faces. */
+  #said = null;
   #at = -Infinity;
 
   /** @param {HTMLElement} region */
@@ -20,7 +21,7 @@ export class Announcer {
   /** @param {string} text */
   say(text) {
     this.#region.textContent = text;
-    this.#said = "";
+    this.#said = null;
     this.#at = -Infinity;
   }
 

@@ -10,7 +10,7 @@ const MOST_SHOWN = 6;
 const WARNINGS = {
   small_face: "Small face: it had to be enlarged.",
   low_confidence: "The model is not sure.",
-  clipped_face: "The face reaches over the picture's border.",
+  clipped_face: "The face is at the picture's edge.",
 };
 
 /** The faces of the last answer with a bar for each emotion. */

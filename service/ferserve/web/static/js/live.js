@@ -11,6 +11,10 @@ import { Camera } from "./camera.js";
  * @property {(problem?: Problem) => void} stopped  Everything is released by then.
  */
 
+/** Browsers give hidden pages no pictures; the service ends a stream without any after 30 seconds. */
+const HIDDEN_MILLISECONDS = 20_000;
+const HIDDEN = { title: "The camera stopped", detail: "This page was out of sight for 20 seconds." };
+
 /** The camera's pictures through a stream, from consent to stop. */
 export class Live {
   #open;
@@ -22,6 +26,8 @@ export class Live {
   #stream = null;
   /** Counts starts and stops, so that what belongs to an earlier one knows it is over. */
   #run = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #hidden;
 
   /**
    * @param {(model: string, on: StreamEvents) => FrameStream} open
@@ -33,6 +39,10 @@ export class Live {
     this.#video = video;
     this.#on = on;
     window.addEventListener("pagehide", () => this.stop());
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(this.#hidden);
+      if (document.hidden) this.#hidden = setTimeout(() => this.stop(HIDDEN), HIDDEN_MILLISECONDS);
+    });
   }
 
   /**
@@ -53,7 +63,7 @@ export class Live {
     this.#camera = camera;
     camera.track.addEventListener("ended", () => {
       if (run !== this.#run) return;
-      this.stop({ title: "The camera ended", detail: "It was unplugged, or its permission taken." });
+      this.stop({ title: "The camera stopped", detail: "It was unplugged, or its permission was withdrawn." });
     });
     this.#on.started(camera);
     this.#connect(model);

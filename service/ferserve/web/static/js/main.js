@@ -23,7 +23,9 @@ import { Timeline } from "./timeline.js";
 
 const api = new Api(document.baseURI);
 const device = new Device();
-const store = new Store({ model: "", source: "picture", place: "server" });
+/** The site has no service behind it: there all runs in the page. */
+const isSite = document.documentElement.dataset.private === "only";
+const store = new Store({ model: "", source: "picture", place: isSite ? "device" : "server" });
 const answers = new AnswerView();
 const figures = new Figures();
 const announcer = new Announcer(find("#summary"));
@@ -77,6 +79,14 @@ function engine() {
   return store.state.place === "device" ? device : api;
 }
 
+/** Whether pictures may be asked about now; else they are when the networks have been loaded. */
+function isReady() {
+  if (onDevice.disabled) return false; // no picture goes to the place that is being left
+  if (store.state.place === "server" || device.isLoaded) return true;
+  void moveTo("device");
+  return false;
+}
+
 /** @param {State["place"]} place */
 async function moveTo(place) {
   asking.abort();
@@ -86,6 +96,7 @@ async function moveTo(place) {
   clearResults(EMPTY);
   onDevice.checked = place === "device";
   onDevice.disabled = true;
+  askAgain();
   try {
     if (place === "device") {
       placeNote.textContent = "Loading the networks and what runs them, about 12 MB …";
@@ -102,6 +113,7 @@ async function moveTo(place) {
     return;
   } finally {
     onDevice.disabled = false;
+    askAgain(); // consent was for the place before
   }
   store.set({ place });
   figures.place = place === "device" ? "In this page" : "On the server";
@@ -133,7 +145,7 @@ async function lookAt(picture) {
   problems.clear();
   pictureBoxes.clear();
   await pictures.show(picture);
-  if (signal.aborted) return;
+  if (signal.aborted || !isReady()) return;
   pictures.setBusy(true);
   showCommand();
   const started = performance.now();
@@ -178,6 +190,9 @@ const agree = /** @type {HTMLInputElement} */ (find("#agree"));
 const start = /** @type {HTMLButtonElement} */ (find("#start"));
 const cameraFrame = find("#camera-frame");
 let rate = new Rate();
+/** For so long after a refused frame the problem stays, whatever is answered in between. */
+const PROBLEM_SECONDS = 2;
+let refusedAt = -Infinity;
 
 const live = new Live(openStream, /** @type {HTMLVideoElement} */ (find("#camera")), {
   started(camera) {
@@ -186,12 +201,11 @@ const live = new Live(openStream, /** @type {HTMLVideoElement} */ (find("#camera
     find("#live").hidden = false;
     find("#stop").focus();
     clearResults("The camera is on.");
-    timeline.start();
     rate = new Rate();
   },
   answer(answer, roundTrip) {
     const now = performance.now() / 1000;
-    problems.clear();
+    if (now - refusedAt > PROBLEM_SECONDS) problems.clear();
     // Of this picture: a phone may have been turned since the last one.
     cameraFrame.style.setProperty("--ratio", String(answer.image.width / answer.image.height));
     cameraBoxes.draw(answer.faces, answer.image);
@@ -201,13 +215,16 @@ const live = new Live(openStream, /** @type {HTMLVideoElement} */ (find("#camera
     answers.showLive(answer);
     announcer.sayLive(answer.faces);
   },
-  frameProblem: (problem) => problems.show(problem),
+  frameProblem(problem) {
+    refusedAt = performance.now() / 1000;
+    problems.show(problem);
+  },
   stopped(problem) {
     cameraBoxes.clear();
     askAgain();
     clearResults("The camera is off.");
     if (problem) problems.show(problem);
-    else if (store.state.source === "camera") agree.focus();
+    if (store.state.source === "camera" && problem?.status !== 401) agree.focus();
   },
 });
 
@@ -216,6 +233,7 @@ const live = new Live(openStream, /** @type {HTMLVideoElement} */ (find("#camera
  * @param {import("./stream.js").StreamEvents} on
  */
 function openStream(model, on) {
+  timeline.start(); // tracks count anew, and another model means something else by its scores
   if (store.state.place === "device") return device.openStream(model, on);
   return new EmotionStream(api.openStream(model), on);
 }
@@ -229,11 +247,11 @@ function askAgain() {
 }
 
 agree.addEventListener("change", () => {
-  start.disabled = !agree.checked;
+  start.disabled = !agree.checked || onDevice.disabled;
 });
 consent.addEventListener("submit", async (event) => {
   event.preventDefault();
-  if (!agree.checked) return;
+  if (!agree.checked || !isReady()) return;
   start.disabled = true;
   problems.clear();
   try {
@@ -254,6 +272,7 @@ store.on("model", () => {
 });
 store.on("source", () => {
   if (store.state.model) problems.clear(); // else it says why there is none
+  asking.abort();
   live.stop();
   askAgain();
   timeline.hide();
@@ -269,9 +288,9 @@ find("#host").textContent = location.host;
 showCommand();
 void begin();
 
-/** The site has no service behind it: there all runs in the page. */
 async function begin() {
-  if (document.documentElement.dataset.private !== "only") return moveTo("server");
+  if (!isSite) return moveTo("server");
+  onDevice.disabled = true;
   await settle();
   return moveTo("device");
 }

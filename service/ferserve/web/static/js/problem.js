@@ -8,6 +8,7 @@ export class ProblemView {
   #place = find("#problem");
   #form = /** @type {HTMLFormElement} */ (find("#key-form"));
   #input = /** @type {HTMLInputElement} */ (find("#key"));
+  #shown = "";
 
   /** @param {(key: string) => void} onKey Is given the key that was typed. */
   constructor(onKey) {
@@ -26,6 +27,9 @@ export class ProblemView {
    */
   show(problem, retry) {
     const { title, detail, status, code, request_id: request, retryAfter } = problem;
+    const shown = JSON.stringify([title, detail, status]);
+    if (shown === this.#shown) return; // screen readers would say it again for each frame
+    this.#shown = shown;
     const facts = [status && `${status} ${code ?? ""}`.trim(), request && `request ${request}`];
     const box = make("div", { class: "problem" }, make("b", {}, title), detail);
     if (retryAfter) box.append(` Try again in ${retryAfter} s.`);
@@ -34,6 +38,7 @@ export class ProblemView {
     if (retry) {
       const button = make("button", { type: "button", class: "button small" }, "Try again");
       button.addEventListener("click", () => {
+        find("#stage").focus(); // as this button goes
         this.clear();
         retry();
       });
@@ -59,6 +64,7 @@ export class ProblemView {
   clear() {
     if (!this.#place.firstChild) return; // called for each frame of a stream
     this.#place.replaceChildren();
+    this.#shown = "";
     this.#form.hidden = true;
   }
 }

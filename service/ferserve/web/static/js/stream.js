@@ -8,6 +8,9 @@
  */
 const QUICK = 100;
 
+/** Milliseconds without a frame after one was refused: the next would be too. */
+const AFTER_REFUSAL = 1000;
+
 /** What to say where the service gave no reason. */
 const LOST = "The connection to the service was lost.";
 
@@ -69,12 +72,18 @@ export class FrameStream {
     const roundTrip = performance.now() - (this.#sentAt.get(frame) ?? performance.now());
     for (const number of this.#sentAt.keys()) if (number <= frame) this.#sentAt.delete(number);
     this.#answered = frame;
-    this.wake();
-    if ("problem" in message) this.on.frameProblem(message.problem);
-    else {
+    if ("problem" in message) {
+      this.#window = 0;
+      setTimeout(() => {
+        this.#window = 1;
+        this.wake();
+      }, AFTER_REFUSAL);
+      this.on.frameProblem(message.problem);
+    } else {
       this.#window = message.timing_ms.total < QUICK ? 2 : 1;
       this.on.answer(message, roundTrip);
     }
+    this.wake();
   }
 
   wake() {

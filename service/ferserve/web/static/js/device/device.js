@@ -16,6 +16,10 @@ export class Device {
   /** @type {Loaded | null} */
   #loaded = null;
 
+  get isLoaded() {
+    return this.#loaded !== null;
+  }
+
   /** What runs the networks, in words. */
   get runtime() {
     return this.#loaded?.runtime ?? "";
@@ -28,8 +32,9 @@ export class Device {
     this.#worker = worker;
     worker.addEventListener("message", ({ data }) => this.#settle(data));
     worker.addEventListener("error", ({ message }) => {
+      const detail = message || "A part of it could not be loaded. Is this device online?";
       for (const id of this.#waiting.keys()) {
-        this.#settle({ id, problem: { title: "This device cannot run the networks", detail: message } });
+        this.#settle({ id, problem: { title: "This device cannot run the networks", detail } });
       }
     });
     this.#loaded = await this.ask({ load: true });

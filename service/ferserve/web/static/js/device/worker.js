@@ -141,7 +141,7 @@ class Networks {
 async function file(name) {
   const response = await fetch(new URL(name, FOLDER)).catch(() => null);
   if (response?.ok) return response;
-  throw { title: "A network cannot be loaded", detail: `${name} does not come. Is this device online?` };
+  throw { title: "A network cannot be loaded", detail: `${name} did not load. Is this device online?` };
 }
 
 /** Copies an output, and frees it. @param {TypedTensor<any>} tensor */
