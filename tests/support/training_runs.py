@@ -13,8 +13,8 @@ def small_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_zip(tmp_path_factory.mktemp("fer2013") / "fer2013.zip")
 
 
-def train_one_epoch(data: Path, folder: Path, backend: str) -> Path:
-    arguments = ["custom_cnn", "--data", data, "--out", folder, "--epochs", 1, "--backend", backend]
+def train_two_epochs(data: Path, folder: Path, backend: str) -> Path:
+    arguments = ["custom_cnn", "--data", data, "--out", folder, "--epochs", 2, "--backend", backend]
     result = subprocess.run(
         [sys.executable, "-m", "ferserve", "train", *map(str, arguments)],
         capture_output=True,
@@ -27,12 +27,12 @@ def train_one_epoch(data: Path, folder: Path, backend: str) -> Path:
 
 @pytest.fixture(scope="session")
 def tensorflow_run(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_one_epoch(small_zip, tmp_path_factory.mktemp("tensorflow") / "run", "tensorflow")
+    return train_two_epochs(small_zip, tmp_path_factory.mktemp("tensorflow") / "run", "tensorflow")
 
 
 @pytest.fixture(scope="session")
 def jax_run(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_one_epoch(small_zip, tmp_path_factory.mktemp("jax") / "run", "jax")
+    return train_two_epochs(small_zip, tmp_path_factory.mktemp("jax") / "run", "jax")
 
 
 def run_export(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

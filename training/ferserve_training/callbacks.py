@@ -75,7 +75,8 @@ class AveragedWeights(keras.callbacks.Callback):
         for variable, average in zip(
             trained, optimizer._model_variables_moving_average, strict=True
         ):
-            variable.assign(average.value)
+            # A copy: JAX takes the scored network's arrays away, and the average has to stay.
+            variable.assign(keras.ops.convert_to_numpy(average).copy())
         estimate_statistics(self.network, self.faces, self.batch_size)
         try:
             yield
