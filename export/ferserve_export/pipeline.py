@@ -77,8 +77,8 @@ def export_run(
 
     Raises:
         TrainingError: The run has no weights that fit its network, or learned from no votes.
-        ExportError: Unknown model, a run of another one, or a graph that answers otherwise than
-            Keras; nothing was written.
+        ExportError: Unknown model, a run of another one or on other data, or a graph that answers
+            otherwise than Keras; nothing was written.
     """
     if name not in DESCRIPTIONS:
         raise ExportError(f"unknown model {name!r}; known: {', '.join(DESCRIPTIONS)}")
@@ -102,6 +102,9 @@ def export_run(
         description["calibration_run"] = {"weights_sha256": sha256(other.weights)}
     share, limit = held_out.get("holdout_share", 0), held_out.get("limit")
     _, holdout = split_training(dataset.train, share, limit, held_out.get("seed", 0))
+    now = {"dataset_sha256": dataset.sha256(), "holdout_sha256": holdout.sha256()}
+    if len(holdout) and any(held_out.get(key, value) != value for key, value in now.items()):
+        raise ExportError(f"{calibration_run or run}: its hold-out is not that of --data")
     target = partial(_targets, votes=votes if name == CROWD else None)
     found = _calibrate(calibrated, *target(holdout), mirror) if len(holdout) else Fit()
     log(f"temperature {found.temperature:.3f}, threshold {found.low_confidence_threshold:.3f}")

@@ -142,6 +142,15 @@ def test_a_run_without_a_hold_out_is_calibrated_by_another_of_its_recipe(
         export("light", whole, dataset, tmp_path, calibration_run=other.root)
 
 
+@pytest.mark.parametrize("changed", ["dataset_sha256", "holdout_sha256"])
+def test_a_hold_out_of_other_data_does_not_calibrate(run, dataset, tmp_path: Path, changed: str):
+    other = RunFolder(tmp_path / "run")
+    other.open(run.read_description() | {changed: "0" * 64}, resume=False)
+    shutil.copy(run.weights, other.weights)
+    with pytest.raises(ExportError, match="its hold-out is not that of --data"):
+        export("light", other, dataset, tmp_path)
+
+
 def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes, tmp_path: Path):
     with pytest.raises(ExportError, match="crowd answers as people voted: it needs --votes PATH"):
         export("crowd", run, dataset, tmp_path)

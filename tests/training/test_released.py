@@ -18,7 +18,7 @@ from ferserve_export.compress import compress
 from ferserve_export.convert import convert, serving
 from ferserve_export.verify import verify_parity
 from ferserve_training import TrainingError
-from ferserve_training.callbacks import History
+from ferserve_training.callbacks import AveragedWeights, History
 from ferserve_training.model import TrainingModel
 from ferserve_training.networks import custom_cnn, light
 from ferserve_training.networks.layers import BatchNormalization
@@ -261,30 +261,63 @@ class Interrupted(History):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_run_goes_on_from_its_checkpoint(small_zip: Path, tmp_path: Path):
-    folder = RunFolder(tmp_path / "run")
+class Unscored(AveragedWeights):
+    """The first epoch is done, but not scored."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def start(small_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Trains a small network for three epochs, from a file that holds another one's weights."""
     onnx.save(convert(serving(trained(small_cnn))), tmp_path / "small.onnx")
     (tmp_path / "other.onnx").write_bytes(b"another file")
     recipe = find_recipe("custom_cnn", "default", epochs=3, precision="float32")
-    dataset = read_fer2013(small_zip)
+    dataset, folder = read_fer2013(small_zip), RunFolder(tmp_path / "run")
+    monkeypatch.setattr(
+        "ferserve_training.train.build_network", lambda name, side, heads: small_cnn()
+    )
 
     def start(file: str = "small.onnx", resume: bool = False) -> None:
         train(recipe, dataset, folder, start_from=tmp_path / file, limit=70, resume=resume)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "ferserve_training.train.build_network", lambda name, side, heads: small_cnn()
-        )
-        patch.setattr("ferserve_training.train.TrainingModel", Recorded)
-        with pytest.MonkeyPatch.context() as interruption:
-            interruption.setattr("ferserve_training.train.History", Interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                start()
-        with pytest.raises(TrainingError, match="was started with another started_from"):
-            start("other.onnx", resume=True)
-        patch.delattr("ferserve_training.train.load_start")  # the checkpoint holds all weights
-        start(resume=True)
+    return start
+
+
+def epochs(folder: Path) -> list[str]:
+    with RunFolder(folder).history.open(newline="") as file:
+        return [row["epoch"] for row in csv.DictReader(file)]
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(start, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("ferserve_training.train.TrainingModel", Recorded)
+    with pytest.MonkeyPatch.context() as interruption:
+        interruption.setattr("ferserve_training.train.History", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    with pytest.raises(TrainingError, match="was started with another started_from"):
+        start("other.onnx", resume=True)
+    monkeypatch.delattr("ferserve_training.train.load_start")  # the checkpoint holds all weights
+    start(resume=True)
     first, second = Recorded.seeds
     assert first != second  # else the first epochs' faces come again, changed in the same ways
-    with folder.history.open(newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    assert epochs(tmp_path / "run") == ["1", "2", "3"]
+
+
+def test_an_epoch_that_was_not_scored_is_trained_again_from_the_same_start(
+    start, tmp_path: Path, monkeypatch
+):
+    with pytest.MonkeyPatch.context() as interruption:
+        interruption.setattr("ferserve_training.train.AveragedWeights", Unscored)
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    assert not (tmp_path / "run" / "best.weights.h5").exists()
+    loaded: list[Path] = []
+    monkeypatch.setattr(
+        "ferserve_training.train.load_start", lambda network, path, faces: loaded.append(path)
+    )
+    start(resume=True)
+    assert loaded == [tmp_path / "small.onnx"]
+    assert epochs(tmp_path / "run") == ["1", "2", "3"]
+    assert (tmp_path / "run" / "best.weights.h5").exists()

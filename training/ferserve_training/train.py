@@ -95,6 +95,7 @@ def train(
         "images": len(fitted),
         "holdout_images": len(holdout),
         "holdout_share": holdout_share,
+        "holdout_sha256": holdout.sha256(),
         "limit": limit,
         "seed": seed,
     }
@@ -102,7 +103,7 @@ def train(
     network = build_network(recipe.network, recipe.side, heads=2 if recipe.votes else 1)
     if recipe.fine_tuning:
         backbone.prepare_backbone(network, backbone_weights, recipe.fine_tuning)
-    if start_from and not resume:
+    if start_from and not folder.checkpoint.exists():
         load_start(network, start_from, some)
     folder.open(description, resume)
     fitted = _whole_batches(fitted, recipe.batch_size)
@@ -143,12 +144,12 @@ def train(
         *_inputs(fitted, answers, people),
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
-        # The checkpoint is first: it restores the state that the others read.
+        # An epoch that is in the checkpoint has been scored, and one in the history is in it.
         callbacks=[
-            checkpoint(folder.checkpoint),
             schedule,
             Stages(recipe, schedule),
             averaged,
+            checkpoint(folder.checkpoint),
             History(folder.history),
         ],
         verbose=1 if sys.stdout.isatty() else 2,  # a bar, or a line an epoch

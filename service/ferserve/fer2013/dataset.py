@@ -42,6 +42,10 @@ class Split:
         rows = np.flatnonzero(selection) if selection.dtype == np.bool_ else selection
         return Split(self.faces[rows], self.labels[rows], tuple(self.ids[i] for i in rows))
 
+    def sha256(self) -> str:
+        """Hash of the faces in their order."""
+        return hashlib.sha256(self.faces.tobytes()).hexdigest()
+
     def __add__(self, other: "Split") -> "Split":
         return Split(
             np.concatenate([self.faces, other.faces]),
