@@ -25,7 +25,7 @@ PRETRAINED = {
         "ImageNet weights it started from: TensorFlow Model Garden (TF-Slim), Apache-2.0"
     ],
 }
-"""Of the weights that a model started from, by the model's name."""
+"""Of the weights that a network starts from, by the network's name."""
 
 VOTES = "FER+ votes it learned from: Microsoft, MIT License, github.com/microsoft/FERPlus"
 
@@ -44,8 +44,9 @@ def write_model(
     Returns:
         The card as written.
     """
-    votes = [VOTES] if card["training"].get("votes_sha256") else []
-    licences = [*LICENCES, *PRETRAINED.get(card["name"], ()), *votes]
+    training = card["training"]
+    votes = [VOTES] if training.get("votes_sha256") else []
+    licences = [*LICENCES, *PRETRAINED.get(training["recipe"]["network"], ()), *votes]
     fields = {"licences": licences} | card
     fields |= {
         "labels": list(EMOTIONS),

@@ -103,7 +103,8 @@ def _report(root: Path, card: ModelCard) -> dict[str, Any]:
         if report[split]["accuracy"] != scores.accuracy:
             raise ExportError(
                 f"{path.name} is not of the model that {card.name}.json describes; "
-                f"ferserve evaluate {card.name} --out docs/results makes it anew"
+                f"ferserve evaluate {card.name} --votes … --train-faces {card.metrics['train'].n} "
+                "--out docs/results makes it anew"
             )
     return report
 

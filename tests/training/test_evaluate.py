@@ -188,6 +188,24 @@ def test_unknown_split_and_missing_model_are_named(small_zip: Path, tmp_path: Pa
         open_model(tmp_path / "none.onnx")
 
 
+def test_a_file_that_cannot_be_served_ends_the_command(
+    standin: Path, small_zip: Path, tmp_path: Path
+):
+    (tmp_path / "cut.onnx").write_bytes(standin.read_bytes()[:-100])
+    card = standin.with_suffix(".json").read_text().replace(standin.stem, "cut")
+    (tmp_path / "cut.json").write_text(card)
+    result = run(tmp_path / "cut.onnx", "--data", small_zip)
+    assert result.returncode == 1
+    assert "the file is damaged or belongs to another card" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_no_training_faces_are_too_few(small_zip: Path):
+    result = run("custom_cnn", "--data", small_zip, "--train-faces", 0)
+    assert result.returncode == 2
+    assert "--train-faces" in result.stderr
+
+
 def test_a_page_with_the_run_s_history_has_its_learning_curve(small_zip: Path, tmp_path: Path):
     report = evaluate(always(3), read_fer2013(small_zip), ["all"])
     history = tmp_path / "history.csv"

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from ferserve.fer2013.dataset import leak_free_mask
 from ferserve.fer2013.reader import Split
+from ferserve_training import TrainingError
 from ferserve_training.holdout import split_training
 from synthetic_fer2013 import face
 
@@ -33,3 +34,8 @@ def test_every_emotion_keeps_its_share(train: Split):
 def test_a_seed_gives_the_same_hold_out_again(train: Split):
     assert split_training(train, 0.1, seed=3)[1].ids == split_training(train, 0.1, seed=3)[1].ids
     assert split_training(train, 0.1, seed=3)[1].ids != split_training(train, 0.1, seed=4)[1].ids
+
+
+def test_a_share_that_no_emotion_has_the_faces_for_is_refused(train: Split):
+    with pytest.raises(TrainingError, match=r"too few faces to hold 0\.02 of them out"):
+        split_training(train, 0.02)

@@ -42,7 +42,7 @@ VotesFile = Annotated[
     Path | None, typer.Option("--votes", help="FER+ votes about the same faces, a CSV.")
 ]
 TrainFaces = Annotated[
-    int | None, typer.Option(help="Score only this many Training images, drawn at random.")
+    int | None, typer.Option(min=1, help="Score only this many Training images, drawn at random.")
 ]
 
 
@@ -63,7 +63,8 @@ def failures_told(extra: str = "train") -> Iterator[None]:
     except (TrainingError, DatasetError, OSError) as error:
         fail(str(error))
     except ModuleNotFoundError as error:
-        fail(f"this needs {error.name}: pip install 'ferserve[{extra},cpu]'")
+        package = error.name if error.name in ("jax", "torch") else f"'ferserve[{extra},cpu]'"
+        fail(f"this needs {error.name}: pip install {package}")
 
 
 def read_data(data: Path, votes: Path | None) -> tuple["Fer2013", "Votes | None"]:
@@ -114,14 +115,14 @@ def train_command(
     holdout: Annotated[
         float,
         typer.Option(
-            min=0, max=0.5, help="Share of Training to choose the epoch on; 0 fits on all."
+            min=0, max=0.5, help="Choose the epoch on 1/round(1/SHARE) of Training; 0 fits on all."
         ),
     ] = 0.1,
     limit: Annotated[
         int | None, typer.Option(min=70, help="Train on this many faces only: a rehearsal.")
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Finish, annealed, within this time.")
+        float | None, typer.Option(min=0.01, help="Anneal within this time, then score and finish.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
@@ -160,7 +161,7 @@ def train_command(
             )
         except KeyboardInterrupt:
             typer.echo(
-                f"\nInterrupted; {folder.root} keeps its last checkpoint: use --resume.", err=True
+                f"\nInterrupted; {folder.root} keeps its last checkpoint: add --resume.", err=True
             )
             raise typer.Exit(130) from None
     typer.echo(f"{folder.weights}: the weights; {folder.history}: the history")

@@ -18,11 +18,16 @@ from ferserve.fer2013.scoring import (
     wilson_interval,
 )
 from ferserve.fer2013.votes import Votes
+from ferserve.models import INPUT, OUTPUT, load_model
+from ferserve.sessions import ModelError, Runtime, open_session
+from ferserve.settings import usable_cpus
 
 from ferserve_training import TrainingError
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Faces uint8 ``[N, 48, 48]`` to probabilities float32 ``[N, 7]``."""
+
+RUNTIME = Runtime("cpu", intra_op_threads=usable_cpus())
 
 BATCH = 16
 """Larger batches are no faster on a CPU; with 64 faces and their mirrors an export of VGG16 took
@@ -30,17 +35,18 @@ BATCH = 16
 
 
 def open_model(path: Path) -> Predict:
-    """Opens an ONNX file, or the Keras weights in a run's folder; takes any number of faces.
+    """Opens a model with its card, or the Keras weights in a run's folder; takes any N of faces.
 
     Raises:
-        TrainingError: It is neither.
+        TrainingError: It is neither, or cannot be served.
     """
     if path.suffix == ".onnx" and path.is_file():
-        from ferserve.models import read_card
-
-        card = path.with_suffix(".json").is_file() and read_card(path.parent, path.stem)
-        is_int8 = bool(card and card.precision == "int8")
-        return remembering(open_onnx(path.read_bytes(), int8=is_int8))
+        try:
+            model = load_model(path.parent, path.stem, RUNTIME)
+        except ModelError as error:
+            raise TrainingError(str(error)) from error
+        columns = [model.labels.index(emotion) for emotion in EMOTIONS]
+        return remembering(lambda faces: model.predict(faces)[:, columns])
     if (path / "run.json").is_file():
         return remembering(_open_run(path))
     raise TrainingError(f"{path}: expected an ONNX file, or a run's folder with run.json")
@@ -123,12 +129,7 @@ def sample(split: Split, count: int) -> Split:
 
 def open_onnx(model: bytes, *, int8: bool = False) -> Predict:
     """Opens an ONNX file's bytes on the CPU as the service does, with all processors."""
-    from ferserve.models import INPUT, OUTPUT
-    from ferserve.sessions import Runtime, open_session
-    from ferserve.settings import usable_cpus
-
-    runtime = Runtime("cpu", intra_op_threads=usable_cpus())
-    session, _ = open_session(model, "the model", runtime, int8=int8)
+    session, _ = open_session(model, "the model", RUNTIME, int8=int8)
     return lambda faces: session.run([OUTPUT], {INPUT: faces})[0]
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the three models, and the Custom CNN once more from the other two, within 28 minutes on
+# Trains the three models, and the Custom CNN once more from all three, within 28 minutes on
 # one data-centre GPU.
 #
 #   training/ferserve_training/gpu_run.sh DATA PRETRAINED OUT [custom_cnn] [vgg16] [resnet50v2] [distilled]
@@ -88,7 +88,8 @@ carry() {  # FOLDER
 
 status=0
 if wanted custom_cnn; then
-    train custom_cnn custom_cnn --recipe long &
+    { train custom_cnn custom_cnn --recipe long; exit "$status"; } &
+    beside=$!
 fi
 if wanted vgg16; then
     train vgg16 vgg16 --sides "$sides" --backbone-weights "$(weights vgg16_imagenet_notop.h5)"
@@ -97,12 +98,13 @@ if wanted resnet50v2; then
     train resnet50v2 resnet50v2 --sides "$sides" \
         --backbone-weights "$(weights resnet50v2_imagenet_conv1_to_conv4_notop.h5)"
 fi
-wait
+[[ -z ${beside:-} ]] || wait "$beside" || status=1
 if wanted distilled; then
     teachers=()
     for teacher in custom_cnn vgg16 resnet50v2; do
         [[ -f $out/$teacher/best.weights.h5 ]] && teachers+=(--teacher "$out/$teacher")
     done
+    ((${#teachers[@]})) || { echo "distilled: $out holds no teacher" >&2; exit 1; }
     train distilled custom_cnn --recipe long "${teachers[@]}"
 fi
 tail -n 2 "$out"/*.log

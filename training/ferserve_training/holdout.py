@@ -5,6 +5,8 @@ from ferserve.fer2013.dataset import pixel_groups
 from ferserve.fer2013.reader import Split
 from sklearn.model_selection import StratifiedGroupKFold
 
+from ferserve_training import TrainingError
+
 
 def split_training(
     train: Split, share: float, limit: int | None = None, seed: int = 0
@@ -22,11 +24,17 @@ def split_training(
 
     Returns:
         The faces to fit and the hold-out, which is empty where ``share`` is 0.
+
+    Raises:
+        TrainingError: No emotion has enough faces for so small a share.
     """
     if limit is not None:
         train = train.take(np.random.default_rng(seed).permutation(len(train))[:limit])
     if not share:
         return train, train.take(np.arange(0))
     folds = StratifiedGroupKFold(n_splits=round(1 / share), shuffle=True, random_state=seed)
-    rest, holdout = next(folds.split(train.faces, train.labels, pixel_groups(train.faces)))
+    try:
+        rest, holdout = next(folds.split(train.faces, train.labels, pixel_groups(train.faces)))
+    except ValueError as error:
+        raise TrainingError(f"too few faces to hold {share:g} of them out") from error
     return train.take(rest.astype(np.int64)), train.take(holdout.astype(np.int64))
