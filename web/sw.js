@@ -20,7 +20,7 @@ const HEADERS = {
 const OURS = `ferserve ${worker.registration.scope} `;
 const CACHE = OURS + site.version;
 
-/** Asks the server, so that no two versions of the site mix. */
+/** Asks the server: the browser's own cache may hold files of an earlier version. */
 const FRESH = /** @type {const} */ ({ cache: "no-cache" });
 
 worker.addEventListener("install", (/** @type {any} */ event) => {

@@ -306,13 +306,17 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off(page):
     page.get_by_role("button", name="Stop the camera").click()
 
 
-def test_off_means_the_service_again(page, server):
+def test_off_means_the_service_again_but_not_for_the_picture_of_before(page, server):
+    page.get_by_role("tab", name="Picture").click()
+    page.get_by_role("button", name="Try the sample photo").click()
+    page.wait_for_selector(".face")
     page.get_by_role("tab", name="Camera").click()
     page.get_by_label("I agree").check()
     page.get_by_role("switch", name="On this device").uncheck()
     page.wait_for_selector("input[name=model][value=custom_cnn]")
     assert not page.get_by_label("I agree").is_checked()  # it was for the other place
     page.get_by_role("tab", name="Picture").click()
+    page.get_by_text("This picture was not sent").wait_for()
     page.get_by_role("button", name="Try the sample photo").click()
     page.locator("#json", has_text="request_id").wait_for()
     assert page.locator("#curl").is_visible()
@@ -332,7 +336,9 @@ def test_no_picture_goes_to_the_service_while_the_networks_load(open_page, serve
     page.get_by_role("tab", name="Camera").click()
     page.get_by_label("I agree").check()
     assert page.get_by_role("button", name="Start the camera").is_disabled()
+    give_up = time.monotonic() + PATIENCE / 1000
     while not held:
+        assert time.monotonic() < give_up
         page.wait_for_timeout(50)
     held[0].continue_()
     page.get_by_text("in this page, by WebAssembly").wait_for()
@@ -349,6 +355,7 @@ def test_networks_that_did_not_load_can_be_tried_again(open_page, server):
     page.get_by_role("switch", name="On this device").click()
     problem = page.get_by_role("alert")
     problem.get_by_text("could not be loaded. Is this device online?").wait_for()
+    assert "undefined" not in problem.inner_text()
     page.unroute("**/device/worker.js")
     page.get_by_role("button", name="Try again").click()
     assert page.evaluate("document.activeElement.id") == "stage"

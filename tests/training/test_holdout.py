@@ -37,5 +37,5 @@ def test_a_seed_gives_the_same_hold_out_again(train: Split):
 
 
 def test_a_share_that_no_emotion_has_the_faces_for_is_refused(train: Split):
-    with pytest.raises(TrainingError, match=r"too few faces to hold 0\.02 of them out"):
+    with pytest.raises(TrainingError, match=r"too few faces for a hold-out of 0\.02"):
         split_training(train, 0.02)

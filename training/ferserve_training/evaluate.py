@@ -35,7 +35,7 @@ BATCH = 16
 
 
 def open_model(path: Path) -> Predict:
-    """Opens a model with its card, or the Keras weights in a run's folder; takes any N of faces.
+    """Opens a model with its card, or the Keras weights of a run; takes any number of faces.
 
     Raises:
         TrainingError: It is neither, or cannot be served.

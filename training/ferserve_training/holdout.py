@@ -36,5 +36,5 @@ def split_training(
     try:
         rest, holdout = next(folds.split(train.faces, train.labels, pixel_groups(train.faces)))
     except ValueError as error:
-        raise TrainingError(f"too few faces to hold {share:g} of them out") from error
+        raise TrainingError(f"too few faces for a hold-out of {share:g}") from error
     return train.take(rest.astype(np.int64)), train.take(holdout.astype(np.int64))

@@ -144,7 +144,7 @@ def train(
         *_inputs(fitted, answers, people),
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
-        # An epoch that is in the checkpoint has been scored, and one in the history is in it.
+        # An epoch in the checkpoint has been scored; one in the history is in the checkpoint.
         callbacks=[
             schedule,
             Stages(recipe, schedule),

@@ -64,8 +64,8 @@ find("#sample").addEventListener("click", async () => {
 
 /** @param {Picture} picture */
 function take(picture) {
-  last = picture;
-  if (store.state.source === "picture") void lookAt(picture);
+  last = { ...picture, isPrivate: onDevice.checked };
+  if (store.state.source === "picture") void lookAt(last);
   else find("#picture-tab").click(); // pasted while the camera runs
 }
 
@@ -79,7 +79,7 @@ function engine() {
   return store.state.place === "device" ? device : api;
 }
 
-/** Whether pictures may be asked about now; else they are when the networks have been loaded. */
+/** Whether a picture may be sent for an answer now; if not, it is once the networks have loaded. */
 function isReady() {
   if (onDevice.disabled) return false; // no picture goes to the place that is being left
   if (store.state.place === "server" || device.isLoaded) return true;
@@ -90,13 +90,15 @@ function isReady() {
 /** @param {State["place"]} place */
 async function moveTo(place) {
   asking.abort();
+  pictures.setBusy(false);
   live.stop();
   problems.clear();
   pictureBoxes.clear();
   clearResults(EMPTY);
   onDevice.checked = place === "device";
   onDevice.disabled = true;
-  askAgain();
+  const moves = place !== store.state.place;
+  if (moves) askAgain(); // consent was for the place before
   try {
     if (place === "device") {
       placeNote.textContent = "Loading the networks and what runs them, about 12 MB …";
@@ -113,7 +115,8 @@ async function moveTo(place) {
     return;
   } finally {
     onDevice.disabled = false;
-    askAgain(); // consent was for the place before
+    if (moves) askAgain();
+    allowStart();
   }
   store.set({ place });
   figures.place = place === "device" ? "In this page" : "On the server";
@@ -146,6 +149,10 @@ async function lookAt(picture) {
   pictureBoxes.clear();
   await pictures.show(picture);
   if (signal.aborted || !isReady()) return;
+  if (picture.isPrivate && store.state.place === "server") {
+    clearResults("This picture was not sent: it was chosen to stay on this device.");
+    return;
+  }
   pictures.setBusy(true);
   showCommand();
   const started = performance.now();
@@ -246,9 +253,11 @@ function askAgain() {
   find("#live").hidden = true;
 }
 
-agree.addEventListener("change", () => {
+function allowStart() {
   start.disabled = !agree.checked || onDevice.disabled;
-});
+}
+
+agree.addEventListener("change", allowStart);
 consent.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (!agree.checked || !isReady()) return;
@@ -258,7 +267,8 @@ consent.addEventListener("submit", async (event) => {
     await live.start(store.state.model);
   } catch (error) {
     problems.showError(error);
-    start.disabled = !agree.checked;
+  } finally {
+    allowStart();
   }
 });
 find("#stop").addEventListener("click", () => live.stop());
@@ -273,6 +283,7 @@ store.on("model", () => {
 store.on("source", () => {
   if (store.state.model) problems.clear(); // else it says why there is none
   asking.abort();
+  pictures.setBusy(false);
   live.stop();
   askAgain();
   timeline.hide();

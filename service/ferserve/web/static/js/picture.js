@@ -1,6 +1,12 @@
 import { find } from "./dom.js";
 
-/** @typedef {{blob: Blob, name: string, download?: URL}} Picture  Ours has an address. */
+/**
+ * @typedef {Object} Picture
+ * @property {Blob} blob
+ * @property {string} name
+ * @property {URL} [download]  The address of ours.
+ * @property {boolean} [isPrivate]  It was chosen where nothing is sent.
+ */
 
 /** Takes pictures that are dropped, pasted or chosen; shows the last one. */
 export class PictureSource {

@@ -25,7 +25,9 @@ const LOST = "The connection to the service was lost.";
 export class FrameStream {
   #sent = 0;
   #answered = 0; // the number of the last frame answered
-  #window = 1; // most frames unanswered
+  #window = 1; // most frames unanswered; 0 after a refusal
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #pause;
   /** @type {Map<number, number>} */
   #sentAt = new Map();
   /** @type {(() => void)[]} */
@@ -74,13 +76,14 @@ export class FrameStream {
     this.#answered = frame;
     if ("problem" in message) {
       this.#window = 0;
-      setTimeout(() => {
+      clearTimeout(this.#pause);
+      this.#pause = setTimeout(() => {
         this.#window = 1;
         this.wake();
       }, AFTER_REFUSAL);
       this.on.frameProblem(message.problem);
     } else {
-      this.#window = message.timing_ms.total < QUICK ? 2 : 1;
+      if (this.#window) this.#window = message.timing_ms.total < QUICK ? 2 : 1;
       this.on.answer(message, roundTrip);
     }
     this.wake();

@@ -32,7 +32,7 @@ export class Device {
     this.#worker = worker;
     worker.addEventListener("message", ({ data }) => this.#settle(data));
     worker.addEventListener("error", ({ message }) => {
-      const detail = message || "A part of it could not be loaded. Is this device online?";
+      const detail = message || "Part of the code could not be loaded. Is this device online?";
       for (const id of this.#waiting.keys()) {
         this.#settle({ id, problem: { title: "This device cannot run the networks", detail } });
       }
