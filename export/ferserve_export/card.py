@@ -45,8 +45,9 @@ def write_model(
         The card as written.
     """
     training = card["training"]
+    network = training.get("recipe", {}).get("network", "")  # a card may say little of its training
     votes = [VOTES] if training.get("votes_sha256") else []
-    licences = [*LICENCES, *PRETRAINED.get(training["recipe"]["network"], ()), *votes]
+    licences = [*LICENCES, *PRETRAINED.get(network, ()), *votes]
     fields = {"licences": licences} | card
     fields |= {
         "labels": list(EMOTIONS),
