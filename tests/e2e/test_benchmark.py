@@ -1,9 +1,7 @@
-"""``ferserve benchmark`` and ``ferserve serve`` as processes of their own."""
+"""``ferserve benchmark`` against ``ferserve serve``."""
 
 import json
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -13,20 +11,19 @@ import numpy as np
 import onnxruntime
 import pytest
 from class_folders import images, zipped
-from ferserve.fer2013.reader import read_fer2013
+from ferserve.cli import app
+from ferserve.fer2013.reader import Fer2013, read_fer2013
 from ferserve.fer2013.scoring import score
-from synthetic_fer2013 import write_votes
+from synthetic_fer2013 import write_csv, write_votes, write_zip
+from training_runs import run_ferserve
+from typer.testing import CliRunner, Result
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
 
 
-def ferserve(server, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ferserve", "benchmark", "--url", server.base_url,
-         *map(str, arguments)],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+def ferserve(server, *arguments: object) -> Result:
+    return CliRunner().invoke(app, ["benchmark", "--url", server.base_url, *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +49,8 @@ def server(start_server, small_zip, votes_csv, standin_models, tmp_path_factory)
 
 
 def test_a_benchmark_prints_a_table(server):
-    result = ferserve(server, "--split", "train")
+    arguments = ["benchmark", "--url", server.base_url, "--split", "train"]
+    result = run_ferserve(*arguments)
     assert result.returncode == 0, result.stderr
     (job, *_) = httpx.get(f"{server.base_url}/v1/benchmark").json()["jobs"]
     assert job["split"] == "train"
@@ -61,7 +59,7 @@ def test_a_benchmark_prints_a_table(server):
 
 def test_a_benchmark_against_votes_prints_every_recall(server, tmp_path):
     result = ferserve(server, "--against", "votes")
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     (job, *_) = httpx.get(f"{server.base_url}/v1/benchmark").json()["jobs"]
     assert job["against"] == "votes"
     assert f"{job['accuracy']['first']:.2%}" in result.stdout
@@ -70,23 +68,23 @@ def test_a_benchmark_against_votes_prints_every_recall(server, tmp_path):
     assert "Jensen-Shannon distance" in result.stdout
     faces = tmp_path / "faces.zip"
     faces.write_bytes(zipped(images(1)))
-    assert ferserve(server, "--against", "votes", "--upload", faces).returncode == 2
+    assert ferserve(server, "--against", "votes", "--upload", faces).exit_code == 2
 
 
 def test_a_benchmark_is_a_gate(server):
     passed = ferserve(server, "--min-accuracy", "0.0", "--json")
-    assert passed.returncode == 0
+    assert passed.exit_code == 0
     accuracy = json.loads(passed.stdout)["accuracy"]["first"]
     failed = ferserve(server, "--min-accuracy", accuracy + 0.01)
-    assert failed.returncode == 1
+    assert failed.exit_code == 1
     assert "below --min-accuracy" in failed.stderr
-    assert ferserve(server, "--min-accuracy", "64").returncode == 2
+    assert ferserve(server, "--min-accuracy", "64").exit_code == 2
 
 
 def test_models_are_compared_and_the_report_is_saved(server, tmp_path):
     page = tmp_path / "report.html"
     result = ferserve(server, "--model", "first", "--model", "second", "--report", page)
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert "McNemar" in result.stdout
     assert page.read_text().startswith("<!doctype html>")
 
@@ -95,23 +93,23 @@ def test_a_zip_is_uploaded(server, tmp_path):
     faces = tmp_path / "faces.zip"
     faces.write_bytes(zipped(images(2)))
     result = ferserve(server, "--upload", faces, "--model", "second", "--json")
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     job = json.loads(result.stdout)
     assert (job["source"], job["result"]["dataset"]["scored"]) == ("upload", 14)
 
 
 def test_problems_are_told_without_a_traceback(server, tmp_path):
     unknown = ferserve(server, "--model", "third")
-    assert unknown.returncode == 1
+    assert unknown.exit_code == 1
     assert "unknown_model" in unknown.stderr
     bad = tmp_path / "faces.zip"
     bad.write_bytes(zipped({"angry/x.png": b"x"}))
     refused = ferserve(server, "--upload", bad)
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "invalid_archive" in refused.stderr
-    assert ferserve(server, "--detect").returncode == 2
+    assert ferserve(server, "--detect").exit_code == 2
     for result in (unknown, refused):
-        assert "Traceback" not in result.stderr
+        assert isinstance(result.exception, SystemExit)
 
 
 def test_a_key_is_sent_where_the_service_wants_one(
@@ -127,19 +125,19 @@ def test_a_key_is_sent_where_the_service_wants_one(
         api_keys=f"another-key-of-someone,{key}",
     ) as server:
         refused = ferserve(server, "--limit", "7")
-        assert refused.returncode == 1
+        assert refused.exit_code == 1
         assert "unauthorized" in refused.stderr
         monkeypatch.setenv("FERSERVE_API_KEY", key)
-        assert ferserve(server, "--limit", "7").returncode == 0
+        assert ferserve(server, "--limit", "7").exit_code == 0
         assert key not in server.log.read_text()
 
 
 def test_no_service_is_an_error_without_a_traceback(server):
     nobody = type(server)("http://127.0.0.1:1", 1, server.process, server.log)
     result = ferserve(nobody)
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "http://127.0.0.1:1" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert isinstance(result.exception, SystemExit)
 
 
 def test_uploads_that_were_broken_off_hold_no_places(server):
@@ -151,7 +149,7 @@ def test_uploads_that_were_broken_off_hold_no_places(server):
             )
             time.sleep(0.05)
     time.sleep(0.2)
-    assert ferserve(server).returncode == 0
+    assert ferserve(server).exit_code == 0
 
 
 def test_events_arrive_while_the_job_runs(server):
@@ -164,10 +162,9 @@ def test_events_arrive_while_the_job_runs(server):
     assert "event: progress" in names
 
 
-def test_the_end_of_the_service_ends_a_benchmark_and_its_events(
-    start_server, full_dataset_path, tmp_path
-):
-    with start_server(tmp_path / "log", dataset=full_dataset_path) as server:
+def test_the_end_of_the_service_ends_a_benchmark_and_its_events(start_server, tmp_path):
+    faces = write_zip(tmp_path / "fer2013.zip", train=300)
+    with start_server(tmp_path / "log", dataset=faces) as server:
         job = httpx.post(f"{server.base_url}/v1/benchmark", json={"split": "train"}).json()
         heard: list[str] = []
 
@@ -189,13 +186,16 @@ def test_the_end_of_the_service_ends_a_benchmark_and_its_events(
 
 
 def test_the_trained_models_figures_are_those_of_bare_onnx_runtime(
-    start_server, full_dataset_path, full_dataset, tmp_path
+    start_server, full_dataset, tmp_path
 ):
-    with start_server(tmp_path / "log", dataset=full_dataset_path) as server:
+    splits = (full_dataset.train, 150), (full_dataset.public, 20), (full_dataset.private, 20)
+    dataset = Fer2013(*(split.take(np.arange(0, len(split), step)) for split, step in splits))
+    faces = write_csv(tmp_path / "fer2013.csv", dataset)
+    with start_server(tmp_path / "log", dataset=faces) as server:
         result = ferserve(server, "--split", "leak_free", "--limit", "200", "--json")
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     (model,) = json.loads(result.stdout)["result"]["results"]
-    split = full_dataset.evaluation_splits()["leak_free"]
+    split = dataset.evaluation_splits()["leak_free"]
     chosen = split.take(np.arange(200) * len(split) // 200)
     session = onnxruntime.InferenceSession(MODELS / "custom_cnn.onnx")
     expected = score(session.run(None, {"faces": chosen.faces})[0], chosen.labels)

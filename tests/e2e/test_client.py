@@ -14,6 +14,7 @@ from ferserve import AsyncClient, Client, Recognizer, Refusal, Settings, errors
 from ferserve.client import Retries, StreamClosed
 from ferserve.schemas import StreamAnswer, StreamProblem
 from PIL import Image, ImageChops
+from synthetic_fer2013 import write_zip
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 KEY = "a-key-of-the-client"
@@ -306,10 +307,9 @@ async def test_a_stream_that_the_service_ends_is_an_error(start_server, tmp_path
 # Benchmarks
 
 
-async def test_a_wait_that_is_interrupted_cancels_the_benchmark(
-    start_server, full_dataset_path, tmp_path
-):
-    with start_server(tmp_path / "log", dataset=full_dataset_path) as server:
+async def test_a_wait_that_is_interrupted_cancels_the_benchmark(start_server, tmp_path):
+    faces = write_zip(tmp_path / "fer2013.zip", train=300)
+    with start_server(tmp_path / "log", dataset=faces) as server:
         running = asyncio.Event()
         async with AsyncClient(server.base_url) as client:
             waiting = asyncio.create_task(

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 import tf2onnx
 from ferserve.card import ModelCard, PowerScaling
+from ferserve.cli import app
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
@@ -33,7 +34,7 @@ from ferserve_training.networks import custom_cnn
 from ferserve_training.run_folder import RunFolder, load_network
 from power_scaling import apply_power_scaling
 from synthetic_fer2013 import face
-from training_runs import run_export
+from typer.testing import CliRunner, Result
 
 SCALING = PowerScaling(scale=0.4, exponent=1.7)
 """About what label smoothing asks for."""
@@ -51,13 +52,23 @@ def network() -> keras.Model:
     return custom_cnn.build(widths=(8, 8, 8, 8))
 
 
+@pytest.fixture(scope="module")
+def models(network) -> dict[bool, onnx.ModelProto]:
+    """Its exports, by whether they average with the mirror image."""
+    return {mirror: convert(serving(network, mirror=mirror)) for mirror in (False, True)}
+
+
+def export(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Result:
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")  # which the command sets for good
+    return CliRunner().invoke(app, ["export", "custom_cnn", *map(str, arguments)])
+
+
 def probabilities(model: onnx.ModelProto, faces: np.ndarray) -> np.ndarray:
     return open_onnx(model.SerializeToString())(faces)
 
 
-def test_graph_keeps_the_contract(network):
-    model = convert(serving(network))
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+def test_graph_keeps_the_contract(models):
+    session = onnxruntime.InferenceSession(models[False].SerializeToString())
     (faces_input,) = session.get_inputs()
     (output,) = session.get_outputs()
     assert (faces_input.name, faces_input.type) == ("faces", "tensor(uint8)")
@@ -68,8 +79,8 @@ def test_graph_keeps_the_contract(network):
 
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
 @pytest.mark.parametrize("count", [1, 2, 7, 14])
-def test_rows_are_probabilities_at_any_batch_size(network, faces, mirror: bool, count: int):
-    rows = probabilities(convert(serving(network, mirror=mirror)), faces[:count])
+def test_rows_are_probabilities_at_any_batch_size(models, faces, mirror: bool, count: int):
+    rows = probabilities(models[mirror], faces[:count])
     assert rows.shape == (count, 7)
     assert (rows >= 0).all()
     assert np.allclose(rows.sum(axis=1), 1, atol=1e-6)
@@ -84,11 +95,9 @@ def test_graph_answers_as_keras_does(network, faces, mirror: bool, scaling: Powe
 
 
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
-def test_power_scaling_is_done_to_what_was_served_before(network, faces, mirror: bool):
-    plain, scaled = (
-        probabilities(convert(serving(network, mirror=mirror, power_scaling=scaling)), faces)
-        for scaling in (None, SCALING)
-    )
+def test_power_scaling_is_done_to_what_was_served_before(network, models, faces, mirror: bool):
+    scaling = convert(serving(network, mirror=mirror, power_scaling=SCALING))
+    plain, scaled = (probabilities(model, faces) for model in (models[mirror], scaling))
     assert np.allclose(scaled, apply_power_scaling(plain, SCALING), atol=1e-6)
     assert np.abs(scaled - plain).max() > 0.01
 
@@ -99,8 +108,8 @@ def test_parity_check_sees_another_power_scaling(network, faces):
         verify_parity(serving(network), model, faces)
 
 
-def test_graph_without_power_scaling_has_no_trace_of_it(network):
-    operators = {node.op_type for node in convert(serving(network, mirror=True)).graph.node}
+def test_graph_without_power_scaling_has_no_trace_of_it(models):
+    operators = {node.op_type for node in models[True].graph.node}
     assert not operators & {"Log", "Pow", "Min"}
 
 
@@ -148,23 +157,21 @@ def test_int8_weights_and_float16_leave_power_scaling_as_it_is(faces):
     assert np.abs(half - rows).max() < 0.004
 
 
-def test_parity_check_sees_other_weights(network, faces):
-    model = convert(serving(network))
+def test_parity_check_sees_other_weights(models, faces):
     keras.utils.set_random_seed(1)
     with pytest.raises(ExportError, match="differ by"):
-        verify_parity(serving(custom_cnn.build(widths=(8, 8, 8, 8))), model, faces)
+        verify_parity(serving(custom_cnn.build(widths=(8, 8, 8, 8))), models[False], faces)
 
 
-def test_mirrored_graph_is_blind_to_mirroring(network, faces):
-    model = convert(serving(network, mirror=True))
+def test_mirrored_graph_is_blind_to_mirroring(models, faces):
     mirrored = np.ascontiguousarray(faces[:, :, ::-1])
-    assert np.allclose(probabilities(model, faces), probabilities(model, mirrored), atol=1e-6)
+    rows, expected = (probabilities(models[True], views) for views in (mirrored, faces))
+    assert np.allclose(rows, expected, atol=1e-6)
 
 
-def test_temperature_divides_the_logits(network, faces):
-    cold, warm = (
-        probabilities(convert(serving(network, temperature=t)), faces) for t in (1.0, 4.0)
-    )
+def test_temperature_divides_the_logits(network, models, faces):
+    heated = convert(serving(network, temperature=4.0))
+    cold, warm = (probabilities(model, faces) for model in (models[False], heated))
     gaps = np.log(cold[:, :1]) - np.log(cold)
     assert np.allclose(np.log(warm[:, :1]) - np.log(warm), gaps / 4, atol=1e-4)
 
@@ -211,12 +218,12 @@ def test_calibration_and_threshold_are_those_of_the_hold_out(
     assert card.low_confidence_threshold == pytest.approx(expected, abs=1e-4)
 
 
-def test_compression_that_changes_the_answers_is_refused(network, faces):
+def test_compression_that_changes_the_answers_is_refused(models, faces):
     keras.utils.set_random_seed(1)
     other = convert(serving(custom_cnn.build(widths=(8, 8, 8, 8))))
     with pytest.raises(ExportError, match="moves a probability by"):
         verify_compression(
-            open_onnx(convert(serving(network)).SerializeToString()),
+            open_onnx(models[False].SerializeToString()),
             open_onnx(other.SerializeToString()),
             faces,
             np.zeros(len(faces), int),
@@ -224,17 +231,17 @@ def test_compression_that_changes_the_answers_is_refused(network, faces):
 
 
 def test_int8_export_is_a_quarter_of_the_size(
-    exported: Path, jax_run: Path, small_zip: Path, tmp_path: Path
+    exported: Path, jax_run: Path, small_zip: Path, tmp_path: Path, monkeypatch
 ):
-    arguments = ("custom_cnn", "--data", small_zip, "--run", jax_run, "--out", tmp_path)
-    result = run_export(*arguments, "--int8")
-    assert result.returncode == 0, result.stderr
+    arguments = ("--data", small_zip, "--run", jax_run, "--out", tmp_path, "--int8")
+    result = export(monkeypatch, *arguments)
+    assert result.exit_code == 0, result.output
     assert "int8 weights: a probability moved by up to" in result.stdout
     sizes = [(folder / "custom_cnn.onnx").stat().st_size for folder in (tmp_path, exported)]
     assert sizes[0] < 0.3 * sizes[1]
 
 
-def test_a_folder_without_a_run_is_named(small_zip: Path, tmp_path: Path):
-    result = run_export("custom_cnn", "--data", small_zip, "--run", tmp_path / "none")
-    assert result.returncode == 1
+def test_a_folder_without_a_run_is_named(small_zip: Path, tmp_path: Path, monkeypatch):
+    result = export(monkeypatch, "--data", small_zip, "--run", tmp_path / "none")
+    assert result.exit_code == 1
     assert "none: no best.weights.h5 with run.json" in result.stderr

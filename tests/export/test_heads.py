@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,14 @@ def export(name: str, run: RunFolder, dataset: Fer2013, out: Path, **options: An
         "votes": None, "calibration_run": None, "train_faces": None, "results": None, "log": print,
     }  # fmt: skip
     return export_run(name, run.root, dataset, out, **(settings | options))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_faces_for_parity() -> Iterator[None]:
+    """Enough for both batches; an export compares ten times as many, one by one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ferserve_export.pipeline.PARITY_FACES", 7)
+        yield
 
 
 @pytest.fixture(scope="module")

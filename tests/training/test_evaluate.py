@@ -1,8 +1,6 @@
 """`ferserve evaluate`: the same figures from an ONNX file and from a run's Keras weights."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +16,16 @@ from ferserve_training.evaluation_page import write_report
 from power_scaling import apply_power_scaling
 from scipy.special import softmax
 from synthetic_fer2013 import write_votes
-from typer.testing import CliRunner
+from training_runs import run_ferserve
+from typer.testing import CliRunner, Result
 
 
 def always(emotion: int):
     return lambda faces: np.tile(np.eye(7, dtype=np.float32)[emotion], (len(faces), 1))
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ferserve", "evaluate", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 
 def test_every_split_is_scored_with_its_interval(small_zip: Path):
@@ -67,9 +61,8 @@ def test_a_run_and_its_export_differ_by_the_calibration_alone(
 
 
 def test_command_writes_figures_and_page(exported: Path, small_zip: Path, tmp_path: Path):
-    result = run(
-        "custom_cnn", "--data", small_zip, "--models-dir", exported, "--out", tmp_path, "--json"
-    )
+    arguments = ["custom_cnn", "--data", small_zip, "--models-dir", exported, "--out", tmp_path]
+    result = run_ferserve("evaluate", *arguments, "--json")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert report == json.loads((tmp_path / "custom_cnn.json").read_text())
@@ -114,8 +107,7 @@ def test_a_named_model_comes_from_the_folder_of_the_settings(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FERSERVE_MODELS_DIR", str(standin.parent))
-    arguments = ["evaluate", standin.stem, "--data", str(small_zip), "--split", "private", "--json"]
-    result = CliRunner().invoke(app, arguments)
+    result = run(standin.stem, "--data", small_zip, "--split", "private", "--json")
     assert result.exit_code == 0, result.output
     assert set(json.loads(result.stdout)) == {"private"}
 
@@ -134,7 +126,7 @@ def test_command_adds_the_figures_of_votes_to_its_json(
 ):
     arguments = ("--data", small_zip, "--votes", votes_csv, "--split", "private")
     result = run(standin, *arguments, "--json")
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     scores = json.loads(result.stdout)["private"]
     assert scores["votes"]["n"] == scores["votes"]["n_shares"] == scores["n"]
     assert scores["votes"]["accuracy"] == scores["accuracy"]
@@ -144,7 +136,7 @@ def test_command_adds_the_figures_of_votes_to_its_json(
 def test_command_prints_a_table_of_votes(standin: Path, small_zip: Path, votes_csv: Path):
     chosen = ("--split", "private", "--split", "public")
     result = run(standin, "--data", small_zip, "--votes", votes_csv, *chosen)
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     _, table = result.stdout.split("Against people's votes")
     assert "distance" in table
     private, public = (next(r for r in table.splitlines() if s in r) for s in chosen[1::2])
@@ -159,10 +151,10 @@ def test_command_completes_the_card_and_leaves_the_file(
     before = ModelCard.read(tmp_path / "standin.json")
     arguments = ("standin", "--data", small_zip, "--models-dir", tmp_path, "--update-card")
     refused = run(*arguments)
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "--update-card goes with --votes" in refused.stderr
     result = run(*arguments, "--votes", votes_csv, "--split", "private", "--json")
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     after = ModelCard.read(tmp_path / "standin.json")
     scores = json.loads(result.stdout)["private"]["votes"]
     assert after.votes["private"].accuracy == scores["accuracy"]
@@ -175,14 +167,14 @@ def test_command_completes_the_card_and_leaves_the_file(
 
 def test_votes_that_cannot_be_read_end_the_command(standin: Path, small_zip: Path, tmp_path: Path):
     result = run(standin, "--data", small_zip, "--votes", tmp_path / "nowhere.csv")
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert result.stderr.startswith("ferserve: ")
     assert "nowhere.csv: no such file or directory" in result.stderr
 
 
 def test_unknown_split_and_missing_model_are_named(small_zip: Path, tmp_path: Path):
     result = run("custom_cnn", "--data", small_zip, "--split", "validation")
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "unknown split validation; known: all, public" in result.stderr
     with pytest.raises(TrainingError, match=r"none\.onnx: expected an ONNX file"):
         open_model(tmp_path / "none.onnx")
@@ -195,14 +187,14 @@ def test_a_file_that_cannot_be_served_ends_the_command(
     card = standin.with_suffix(".json").read_text().replace(standin.stem, "cut")
     (tmp_path / "cut.json").write_text(card)
     result = run(tmp_path / "cut.onnx", "--data", small_zip)
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "the file is damaged or belongs to another card" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert isinstance(result.exception, SystemExit)
 
 
 def test_no_training_faces_are_too_few(small_zip: Path):
     result = run("custom_cnn", "--data", small_zip, "--train-faces", 0)
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert "--train-faces" in result.stderr
 
 

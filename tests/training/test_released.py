@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -27,6 +25,7 @@ from ferserve_training.released import load_start
 from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.train import train
 from synthetic_fer2013 import face
+from training_runs import run_ferserve
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
@@ -181,19 +180,11 @@ def test_a_run_in_half_precision_gets_the_weights_in_full(build: Build, faces, t
     assert verify_parity(serving(restored), model, faces[:9]) < 1e-5
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ferserve", "train", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_one_more_epoch_is_trained_from_the_file(small_zip: Path, tmp_path: Path):
     folder, path = tmp_path / "run", MODELS / "custom_cnn.onnx"
-    arguments = ("--data", small_zip, "--out", folder, "--limit", 70, "--batch-size", 16)
-    result = run("custom_cnn", *arguments, "--epochs", 1, "--start-from", path)
+    arguments = ["custom_cnn", "--data", small_zip, "--out", folder, "--start-from", path]
+    settings = ["--limit", 70, "--batch-size", 16, "--epochs", 1]
+    result = run_ferserve("train", *arguments, *settings)
     assert result.returncode == 0, result.stderr
     description = json.loads((folder / "run.json").read_text())
     sha256 = ModelCard.read(path.with_suffix(".json")).sha256
@@ -206,32 +197,10 @@ def test_one_more_epoch_is_trained_from_the_file(small_zip: Path, tmp_path: Path
     assert np.corrcoef(*flat)[0, 1] > 0.95  # of random ones: 0
 
 
-def test_a_run_goes_on_from_the_weights_of_another(small_zip: Path, tmp_path: Path):
-    before, after = custom_cnn.build(), tmp_path / "after"
-    weights = tmp_path / "best.weights.h5"
-    before.save_weights(weights)
-    arguments = ("--data", small_zip, "--limit", 70, "--batch-size", 16, "--epochs", 1)
-    result = run("custom_cnn", *arguments, "--out", after, "--start-from", weights)
-    assert result.returncode == 0, result.stderr
-    assert json.loads((after / "run.json").read_text())["started_from"]["model"] == weights.name
-    networks = (before, load_network(RunFolder(after)))
-    kernels = [keras.ops.convert_to_numpy(n.get_layer("stage4_2").kernel) for n in networks]
-    assert np.corrcoef(*(kernel.ravel() for kernel in kernels))[0, 1] > 0.95  # of random ones: 0
-
-
 def test_weights_of_another_network_are_refused(tmp_path: Path):
     light.build().save_weights(tmp_path / "light.weights.h5")
     with pytest.raises(TrainingError, match=r"light\.weights\.h5: not the weights of custom_cnn"):
         load_start(custom_cnn.build(), tmp_path / "light.weights.h5", np.empty(0))
-
-
-def test_a_missing_file_is_told_before_anything_is_made(small_zip: Path, tmp_path: Path):
-    arguments = ("--data", small_zip, "--out", tmp_path / "run")
-    result = run("vgg16", *arguments, "--start-from", tmp_path / "none.onnx")
-    assert result.returncode == 1
-    assert result.stderr.endswith("none.onnx: no such file\n")
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "run").exists()
 
 
 def test_another_network_s_file_leaves_no_run(small_zip: Path, tmp_path: Path):
@@ -283,6 +252,17 @@ def start(small_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         train(recipe, dataset, folder, start_from=tmp_path / file, limit=70, resume=resume)
 
     return start
+
+
+def test_a_run_goes_on_from_the_weights_of_another(start, tmp_path: Path):
+    before, after = trained(small_cnn), small_cnn()
+    before.save_weights(tmp_path / "best.weights.h5")
+    start("best.weights.h5")
+    folder = RunFolder(tmp_path / "run")
+    assert folder.read_description()["started_from"]["model"] == "best.weights.h5"
+    after.load_weights(folder.weights)
+    kernels = [keras.ops.convert_to_numpy(n.get_layer("stage4_2").kernel) for n in (before, after)]
+    assert np.corrcoef(*(kernel.ravel() for kernel in kernels))[0, 1] > 0.95  # of random ones: 0
 
 
 def epochs(folder: Path) -> list[str]:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ferserve_training
@@ -18,19 +20,48 @@ from ferserve_training import TrainingError
 from ferserve_training.recipes import find_recipe
 from ferserve_training.run_folder import RunFolder, load_network
 from ferserve_training.train import train
+from training_runs import run_ferserve
 
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "ferserve", "train", *map(str, arguments)]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+train_process = partial(run_ferserve, "train")
 
 
 def history(folder: Path) -> list[dict[str, str]]:
     with (folder / "history.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+@dataclass
+class InterruptedRun:
+    folder: Path
+    exit_status: int
+    errors: str
+    resumed: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def interrupted_run(small_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> InterruptedRun:
+    """Two epochs on TensorFlow, interrupted after the first and resumed."""
+    folder = tmp_path_factory.mktemp("tensorflow") / "run"
+    settings = ("--epochs", 2, "--backend", "tensorflow")
+    arguments = ("custom_cnn", "--data", small_zip, "--out", folder, *settings)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ferserve", "train", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 200
+    while not (folder / "history.csv").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    return InterruptedRun(folder, process.returncode, errors, train_process(*arguments, "--resume"))
+
+
+@pytest.fixture(scope="module")
+def tensorflow_run(interrupted_run: InterruptedRun) -> Path:
+    return interrupted_run.folder
 
 
 @pytest.mark.parametrize("run_folder", ["tensorflow_run", "jax_run"])
@@ -46,50 +77,41 @@ def test_two_epochs_leave_weights_history_and_description(run_folder, request):
     assert description["images"] + description["holdout_images"] == 140
 
 
-def test_interrupted_run_resumes_after_its_last_whole_epoch(small_zip: Path, tmp_path: Path):
-    folder = tmp_path / "run"
-    arguments = ("custom_cnn", "--data", small_zip, "--out", folder, "--epochs", 3, "--limit", 70)
-    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 200
-    while not (folder / "history.csv").exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=100)
-    if process.returncode != 0:  # 0: it was done before the signal came
-        assert process.returncode == 130
-        assert "--resume" in errors
-    resumed = run(*arguments, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert [row["epoch"] for row in history(folder)] == ["1", "2", "3"]
+def test_interrupted_run_resumes_after_its_last_whole_epoch(interrupted_run: InterruptedRun):
+    if interrupted_run.exit_status != 0:  # 0: it was done before the signal came
+        assert interrupted_run.exit_status == 130
+        assert "--resume" in interrupted_run.errors
+    assert interrupted_run.resumed.returncode == 0, interrupted_run.resumed.stderr
+    assert [row["epoch"] for row in history(interrupted_run.folder)] == ["1", "2"]
 
 
-def test_a_started_run_is_not_overwritten(small_zip: Path, tensorflow_run: Path):
-    before = (tensorflow_run / "best.weights.h5").read_bytes()
-    result = run("custom_cnn", "--data", small_zip, "--out", tensorflow_run)
-    assert result.returncode == 1
-    assert "holds a run; go on with --resume" in result.stderr
-    assert (tensorflow_run / "best.weights.h5").read_bytes() == before
-
-
-def test_a_run_does_not_resume_with_other_settings(small_zip: Path, tensorflow_run: Path):
-    result = run(
-        "custom_cnn", "--data", small_zip, "--out", tensorflow_run, "--resume", "--seed", 5
-    )
-    assert result.returncode == 1
-    assert "was started with another" in result.stderr
-    assert "seed" in result.stderr
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "holds a run; go on with --resume"),
+        ({"resume": True, "seed": 5}, "was started with another .*seed"),
+    ],
+    ids=["started anew", "resumed with another seed"],
+)
+def test_a_run_that_there_is_stays_as_it_is(
+    small_zip: Path, tensorflow_run: Path, settings: dict, message: str
+):
+    files = [tensorflow_run / name for name in ("best.weights.h5", "run.json", "history.csv")]
+    before = [file.read_bytes() for file in files]
+    recipe = find_recipe("custom_cnn", "default", epochs=2, precision="float32")
+    with pytest.raises(TrainingError, match=message):
+        train(recipe, read_fer2013(small_zip), RunFolder(tensorflow_run), **settings)
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_unknown_model_is_answered_with_the_known_ones(small_zip: Path, tmp_path: Path):
-    result = run("custom_rnn", "--data", small_zip, "--out", tmp_path / "run")
+    result = train_process("custom_rnn", "--data", small_zip, "--out", tmp_path / "run")
     assert result.returncode == 1
     assert "unknown model 'custom_rnn'; known: custom_cnn" in result.stderr
 
 
 def test_missing_data_is_answered_with_the_path(tmp_path: Path):
-    result = run("custom_cnn", "--data", tmp_path / "none.zip", "--out", tmp_path / "run")
+    result = train_process("custom_cnn", "--data", tmp_path / "none.zip", "--out", tmp_path / "run")
     assert result.returncode == 1
     assert "none.zip: no such file" in result.stderr
     assert not (tmp_path / "run").exists()
@@ -99,7 +121,7 @@ def test_vgg16_is_fine_tuned_at_the_sides_asked_for(small_zip: Path, tmp_path: P
     folder = tmp_path / "run"
     settings = ("--sides", "32,40", "--batch-size", 16)
     arguments = ("vgg16", "--data", small_zip, "--out", folder, "--epochs", 2, *settings)
-    result = run(*arguments, "--limit", 70, "--backbone-weights", "none")
+    result = train_process(*arguments, "--limit", 70, "--backbone-weights", "none")
     assert result.returncode == 0, result.stderr
     assert [row["epoch"] for row in history(folder)] == ["1", "2"]
     description = json.loads((folder / "run.json").read_text())
@@ -115,7 +137,7 @@ def test_custom_cnn_is_distilled_from_other_runs(
     folder = tmp_path / "run"
     teachers = ("--teacher", tensorflow_run, "--teacher", jax_run)
     arguments = ("--data", small_zip, "--out", folder, "--epochs", 1, "--limit", 70, *teachers)
-    result = run("custom_cnn", *arguments)
+    result = train_process("custom_cnn", *arguments)
     assert result.returncode == 0, result.stderr
     described = json.loads((folder / "run.json").read_text())["teachers"]
     weights = [(teacher / "best.weights.h5").read_bytes() for teacher in teachers[1::2]]
@@ -126,28 +148,23 @@ def test_custom_cnn_is_distilled_from_other_runs(
     assert load_network(RunFolder(folder)).count_params() < 6e6  # the student's alone
 
 
-def test_missing_pretrained_weights_are_answered_with_the_path(small_zip: Path, tmp_path: Path):
-    weights = ("--backbone-weights", tmp_path / "none.h5")
-    result = run("vgg16", "--data", small_zip, "--out", tmp_path / "run", *weights)
-    assert result.returncode == 1
-    assert "none.h5: no such file" in result.stderr
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
         ("custom_cnn", {"teachers": [Path("nowhere")]}, "nowhere/best.weights.h5: no such file"),
         ("light", {}, "learns from FER\\+ votes too"),
+        ("vgg16", {"backbone_weights": "none.h5"}, r"none\.h5: no such file"),
+        ("vgg16", {"start_from": Path("none.onnx")}, r"none\.onnx: no such file"),
     ],
-    ids=["empty-teacher", "no-votes"],
+    ids=["empty-teacher", "no-votes", "no-pretrained-weights", "no-start"],
 )
 def test_a_run_that_cannot_be_made_leaves_no_folder(
     small_zip: Path, tmp_path: Path, model: str, settings: dict, message: str
 ):
     folder = RunFolder(tmp_path / "run")
+    recipe = find_recipe(model, "default", precision="float32")
     with pytest.raises(TrainingError, match=message):
-        train(find_recipe(model, "default"), read_fer2013(small_zip), folder, **settings)
+        train(recipe, read_fer2013(small_zip), folder, **settings)
     assert not folder.root.exists()
 
 

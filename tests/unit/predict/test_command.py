@@ -9,6 +9,7 @@ import pty
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -221,13 +222,15 @@ def test_an_address_is_not_opened_but_to_be_downloaded_first(ferserve, address):
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
 def test_names_that_are_not_utf8_cost_nothing(process, tmp_path, grey_crop, format, locale):
-    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
-    Path(os.fsdecode(name)).write_bytes(grey_crop)
-    (tmp_path / "größe.png").write_bytes(grey_crop)
-    output = tmp_path / "answers"
-    arguments = [tmp_path, "--format", format]
-    piped = process(*arguments, env=locale)
-    written = process(*arguments, "--output", output, env=locale)
+    faces, output = tmp_path / "faces", tmp_path / "answers"
+    faces.mkdir()
+    Path(os.fsdecode(os.fsencode(faces) + b"/caf\xe9.png")).write_bytes(grey_crop)
+    (faces / "größe.png").write_bytes(grey_crop)
+    arguments = [faces, "--format", format]
+    with ThreadPoolExecutor() as threads:
+        ended = threads.submit(process, *arguments, env=locale)
+        written = process(*arguments, "--output", output, env=locale)
+        piped = ended.result()
     assert (piped.returncode, written.returncode) == (0, 0), piped.stderr + written.stderr
     text = output.read_text("utf-8")
     if format in ("table", "csv"):
@@ -248,10 +251,12 @@ def test_a_video_may_have_any_name(ferserve, video, tmp_path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_full_disk_is_one_line_that_names_the_output(process, folder, format):
-    with Path("/dev/full").open("w") as full:
-        piped = process(folder / "b.jpg", "--format", format,
-                        stdout=full, stderr=subprocess.PIPE, capture_output=False)  # fmt: skip
-    written = process(folder / "b.jpg", "--format", format, "--output", "/dev/full")
+    with Path("/dev/full").open("w") as full, ThreadPoolExecutor() as threads:
+        arguments = (folder / "b.jpg", "--format", format)
+        to_full = {"stdout": full, "stderr": subprocess.PIPE, "capture_output": False}
+        ended = threads.submit(process, *arguments, **to_full)
+        written = process(*arguments, "--output", "/dev/full")
+        piped = ended.result()
     assert piped.stderr == b"ferserve: standard output: No space left on device\n"
     assert written.stderr == b"ferserve: /dev/full: No space left on device\n"
     assert (piped.returncode, written.returncode) == (1, 1)
