@@ -14,7 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,14 +155,12 @@ def running(
             service.stop()
 
 
-@contextmanager
-def serving(**settings: object) -> Iterator[Service]:
+def serving(**settings: object) -> AbstractContextManager[Service]:
     """Starts ``ferserve serve`` with these settings, waits until it is ready, and ends it."""
     port = free_port()
     chosen = {f"FERSERVE_{name.upper()}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-m", "ferserve", "serve", "--port", str(port)]
-    with running(command, port, environment=chosen) as service:
-        yield service
+    return running(command, port, environment=chosen)
 
 
 def free_port() -> int:

@@ -79,11 +79,8 @@ def with_constants_folded(content: bytes) -> onnx.ModelProto:
 
 class _Faces(CalibrationDataReader):
     def __init__(self, faces: np.ndarray) -> None:
-        self.batches = (
-            faces[start : start + IMAGES_PER_EXTREME]
-            for start in range(0, len(faces), IMAGES_PER_EXTREME)
-        )
+        starts = range(0, len(faces), IMAGES_PER_EXTREME)
+        self.batches = ({INPUT: faces[start : start + IMAGES_PER_EXTREME]} for start in starts)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        faces = next(self.batches, None)
-        return None if faces is None else {INPUT: faces}
+        return next(self.batches, None)

@@ -1,7 +1,6 @@
 """A training run in, a checked ONNX file with its card out."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -105,8 +104,8 @@ def export_run(
     now = {"dataset_sha256": dataset.sha256(), "holdout_sha256": holdout.sha256()}
     if len(holdout) and any(held_out.get(key, value) != value for key, value in now.items()):
         raise ExportError(f"{calibration_run or run}: its hold-out is not that of --data")
-    target = partial(_targets, votes=votes if name == CROWD else None)
-    found = _calibrate(calibrated, *target(holdout), mirror) if len(holdout) else Fit()
+    faces, targets = _targets(holdout, votes if name == CROWD else None)
+    found = _calibrate(calibrated, faces, targets, mirror) if len(holdout) else Fit()
     log(f"temperature {found.temperature:.3f}, threshold {found.low_confidence_threshold:.3f}")
     if found.calibration:
         log(f"power scaling: {found.power_scaling}")

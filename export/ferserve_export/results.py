@@ -122,7 +122,6 @@ def _results_page(cards: list[ModelCard], reports: dict[str, dict[str, Any]]) ->
         kinds=KINDS,
         people=PEOPLE,
         interval=_with_interval,
-        percent=lambda value: f"{100 * value:.2f}",
         share=_share,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ferserve.command_line import ModelsDir, fail, settings_of
+from ferserve.command_line import ApiKey, AsJson, ModelsDir, fail, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 def benchmark_command(
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
-    api_key: Annotated[
-        str | None,
-        typer.Option(envvar="FERSERVE_API_KEY", help="API key, if the service needs one."),
-    ] = None,
+    api_key: ApiKey = None,
     model: Annotated[
         list[str] | None,
         typer.Option(help="Model to measure; several are compared.", show_default="the default"),
@@ -56,9 +53,7 @@ def benchmark_command(
     report: Annotated[
         Path | None, typer.Option(dir_okay=False, help="File for the report, an HTML page.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON instead of a table.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure the accuracy of models that a service serves; a gate for CI.
 

@@ -15,11 +15,9 @@ import typer
 
 from ferserve import logs
 from ferserve.benchmark_commands import benchmark_command, robustness_command
-from ferserve.command_line import Detect, ModelsDir, fail, runtime_needed, settings_of
+from ferserve.command_line import AsJson, Detect, ModelsDir, fail, runtime_needed, settings_of
 from ferserve.loadtest.command import loadtest_command
 from ferserve.predict.command import predict_command
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def serve_command(
@@ -62,10 +60,7 @@ def score_command(
     target: Annotated[
         str, typer.Argument(metavar="OUTPUT", help="Folder for Parquet files, or its URI.")
     ],
-    column: Annotated[
-        str | None,
-        typer.Option(help="Parquet column with the images.", show_default="image"),
-    ] = None,
+    column: Annotated[str, typer.Option(help="Parquet column with the images.")] = "image",
     model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
     detect: Detect = "auto",
     workers: Annotated[

@@ -17,6 +17,10 @@ Detect = Annotated[
     Literal["auto", "true", "false"],
     typer.Option(help="Look for faces; auto takes images of at most 64 pixels as one face."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ApiKey = Annotated[
+    str | None, typer.Option(envvar="FERSERVE_API_KEY", help="API key, if the service needs one.")
+]
 
 
 def settings_of(**overrides: Any) -> "Settings":

@@ -42,9 +42,9 @@ class FoundFace:
     crop: FaceImage
     side: int
     box: Box
-    confidence: float | None
-    landmarks: list[Point] | None
-    clipped: bool
+    confidence: float | None = None
+    landmarks: list[Point] | None = None
+    clipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,4 @@ def _whole(image: DecodedImage) -> FoundFace:
         crop=whole_face(image.pixels),
         side=max(image.pixels.shape[:2]),
         box=Box(x=0, y=0, width=image.width, height=image.height),
-        confidence=None,
-        landmarks=None,
-        clipped=False,
     )

@@ -63,13 +63,13 @@ def score(
     progress: Callable[[int, int], object],
     *,
     detect: DetectMode = "auto",
-    column: str | None = None,
+    column: str = "image",
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Scores with the default model what has not been scored; starts Ray where it does not run.
 
     ``source``, a folder of images or of Parquet files or one file, and ``target``, a folder, are
-    local paths or URIs. ``column`` holds the images in Parquet, by default ``image``. ``progress``
+    local paths or URIs. ``column`` holds the images in Parquet. ``progress``
     is told how many of all images are done. By default there are as many workers as processors for
     them.
 
@@ -209,7 +209,7 @@ def _locate(address: str) -> tuple[fs.FileSystem, str]:
     return filesystem, path.rstrip("/")
 
 
-def _find(filesystem: fs.FileSystem, path: str, column: str | None) -> Iterator[dict[str, Any]]:
+def _find(filesystem: fs.FileSystem, path: str, column: str) -> Iterator[dict[str, Any]]:
     """Yields what is to be scored: ``path`` and ``ids`` of each file, or of each row group.
 
     Of a folder with any Parquet file, only those are read; they have ``group`` and ``place``, too.
@@ -224,7 +224,7 @@ def _find(filesystem: fs.FileSystem, path: str, column: str | None) -> Iterator[
         yield from ({"path": file.path, "ids": [name]} for name, file in fragments.items())
     for name in in_parquet:
         file, rows = fragments[name], count()
-        place = _place(file, column or "image")
+        place = _place(file, column)
         for group in file.row_groups:
             ids = [f"{name}#{row}" for row in islice(rows, group.num_rows)]
             yield {"path": file.path, "ids": ids, "group": group.id, "place": place}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from ferserve.command_line import ModelsDir, fail, settings_of
+from ferserve.command_line import AsJson, ModelsDir, fail, settings_of
 
 from ferserve_training import TrainingError
 from ferserve_training.recipes import find_recipe
@@ -185,7 +185,7 @@ def evaluate_command(
             "--update-card", help="Note the figures of --votes and the cost of a face in the card."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model on FER2013: accuracy, per-class scores, confusion, calibration."""
     path = Path(model)

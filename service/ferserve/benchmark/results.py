@@ -125,12 +125,13 @@ def _result(
 
 
 def _compare(first: str, second: str, right: dict[str, NDArray[np.bool_]]) -> schemas.Comparison:
-    test = mcnemar(right[first], right[second])
+    only_first = int(np.sum(right[first] & ~right[second]))
+    only_second = int(np.sum(right[second] & ~right[first]))
     return schemas.Comparison(
         first=first,
         second=second,
-        accuracy_difference=(test.only_first - test.only_second) / len(right[first]),
-        only_first_correct=test.only_first,
-        only_second_correct=test.only_second,
-        p_value=test.p_value,
+        accuracy_difference=(only_first - only_second) / len(right[first]),
+        only_first_correct=only_first,
+        only_second_correct=only_second,
+        p_value=mcnemar(only_first, only_second),
     )

@@ -157,26 +157,17 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-@dataclass(frozen=True)
-class McNemar:
-    """Two models on the same images: how many only one of them gets right.
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Compares two models by the images that only one of them gets right.
 
-    ``p_value`` is two-sided: the probability of a split at least as uneven between equal models.
+    Returns:
+        Two-sided p-value of McNemar's exact test (McNemar 1947): how probable a split at least as
+        uneven is between equal models.
     """
-
-    only_first: int
-    only_second: int
-    p_value: float
-
-
-def mcnemar(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]) -> McNemar:
-    """McNemar's test in its exact, binomial form (McNemar 1947), of where each model is right."""
-    only_first = int(np.sum(first_correct & ~second_correct))
-    only_second = int(np.sum(~first_correct & second_correct))
     n = only_first + only_second
     tail = sum(comb(n, k) for k in range(min(only_first, only_second) + 1))
     # Whole numbers divided once: exact where floats would underflow.
-    return McNemar(only_first, only_second, min(1.0, 2 * tail / 2**n))
+    return min(1.0, 2 * tail / (1 << n))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferserve.command_line import fail
+from ferserve.command_line import ApiKey, AsJson, fail
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,12 +66,9 @@ def loadtest_command(
     timeout: Annotated[
         float, typer.Option(min=0.001, help="Longest wait for an answer, seconds.")
     ] = 30.0,
-    api_key: Annotated[
-        str | None,
-        typer.Option(envvar="FERSERVE_API_KEY", help="API key, if the service needs one."),
-    ] = None,
+    api_key: ApiKey = None,
     seed: Annotated[int, typer.Option(help="Seed of the images and their times.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure the latency and throughput of a service under load.
 

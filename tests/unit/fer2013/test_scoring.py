@@ -115,24 +115,13 @@ def test_the_interval_stays_within_0_and_1():
     assert wilson_interval(0, 5)[0] == 0.0
 
 
-def outcomes(both: int, only_first: int, only_second: int, neither: int):
-    first = [True] * (both + only_first) + [False] * (only_second + neither)
-    second = [True] * both + [False] * only_first + [True] * only_second + [False] * neither
-    return np.array(first), np.array(second)
-
-
-def test_only_the_images_on_which_the_models_differ_count():
-    few = mcnemar(*outcomes(0, 1, 5, 0))
-    many = mcnemar(*outcomes(1000, 1, 5, 1000))
-    assert few == many
-    assert (few.only_first, few.only_second) == (1, 5)
-    assert few.p_value == 2 * (1 + 6) / 2**6
+def test_two_models_differ_by_the_images_that_only_one_gets_right():
+    assert mcnemar(1, 5) == mcnemar(5, 1) == 2 * (1 + 6) / 2**6
 
 
 def test_equal_models_do_not_differ():
-    assert mcnemar(*outcomes(3, 4, 4, 3)).p_value == 1.0
-    assert mcnemar(*outcomes(3, 0, 0, 3)).p_value == 1.0
+    assert mcnemar(4, 4) == mcnemar(0, 0) == 1.0
 
 
 def test_a_large_difference_does_not_underflow_to_a_wrong_value():
-    assert 0 <= mcnemar(*outcomes(0, 3000, 100, 0)).p_value < 1e-200
+    assert 0 <= mcnemar(3000, 100) < 1e-200

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from ferserve.fer2013.labels import FACE_SIDE
 
-from ferserve_training.networks.layers import BatchNormalization, new_logits
+from ferserve_training.networks.layers import convolution, new_logits
 
 FER2013_MEAN, FER2013_STD = 129.47, 65.04
 """Mean and standard deviation of all pixels of FER2013's Training images, in grey levels."""
@@ -20,19 +20,12 @@ def build(widths: Sequence[int] = (64, 128, 256, 512), heads: int = 1) -> keras.
     x = keras.ops.expand_dims(keras.ops.cast(faces, "float32"), -1)
     x = keras.layers.Rescaling(1 / FER2013_STD, -FER2013_MEAN / FER2013_STD)(x)
     for stage, width in enumerate(widths, start=1):
-        x = _convolution(x, width, f"stage{stage}_1")
+        x = convolution(x, width, 3, name=f"stage{stage}_1")
         x = keras.layers.ReLU()(x)
-        x = _convolution(x, width, f"stage{stage}_2")
+        x = convolution(x, width, 3, name=f"stage{stage}_2")
         # ReLU and max-pool commute; in this order the ReLU has a quarter of the work.
         x = keras.layers.MaxPooling2D()(x)
         x = keras.layers.ReLU()(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     x = keras.layers.Dropout(0.4)(x)
     return keras.Model(faces, new_logits(x, heads, "glorot_uniform"), name="custom_cnn")
-
-
-def _convolution(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
-    x = keras.layers.Conv2D(
-        width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
-    )(x)
-    return BatchNormalization(name=f"{name}_bn")(x)

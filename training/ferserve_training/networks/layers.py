@@ -46,6 +46,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs.y
 
 
+def convolution(
+    x: keras.KerasTensor, channels: int, size: int, stride: int = 1, *, name: str
+) -> keras.KerasTensor:
+    """Convolves ``[N, H, W, C]``, and normalises what comes out over the batch."""
+    x = keras.layers.Conv2D(
+        channels, size, stride, "same", use_bias=False, kernel_initializer="he_normal", name=name
+    )(x)
+    return BatchNormalization(name=f"{name}_bn")(x)
+
+
 class Upsampling(keras.layers.Layer):
     """Bilinear upsampling of square grey faces as two constant matrices, ``W @ x @ W.T``.
 

@@ -11,7 +11,7 @@ from ferserve.fer2013.labels import FACE_SIDE
 from keras import layers
 
 from ferserve_training.networks.custom_cnn import FER2013_MEAN, FER2013_STD
-from ferserve_training.networks.layers import BatchNormalization, new_logits
+from ferserve_training.networks.layers import BatchNormalization, convolution, new_logits
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def build(heads: int = 1) -> keras.Model:
     faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8", name="faces")
     x = keras.ops.expand_dims(keras.ops.cast(faces, "float32"), -1)
     x = layers.Rescaling(1 / FER2013_STD, -FER2013_MEAN / FER2013_STD)(x)
-    x = _convolution(x, STEM_CHANNELS, 3, name="stem")
+    x = keras.ops.silu(convolution(x, STEM_CHANNELS, 3, name="stem"))
     for number, block in enumerate(BLOCKS, start=1):
         x = _block(x, block, f"block{number}")
-    x = _convolution(x, FEATURES, 1, name="features")
+    x = keras.ops.silu(convolution(x, FEATURES, 1, name="features"))
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     x = layers.Dropout(0.3, name="dropout")(x)
     return keras.Model(faces, new_logits(x, heads), name="light")
@@ -63,42 +63,16 @@ def build(heads: int = 1) -> keras.Model:
 def _block(x: keras.KerasTensor, block: Block, name: str) -> keras.KerasTensor:
     before, inner = x, x.shape[-1] * block.expansion
     if block.fused:
-        x = _convolution(x, inner, 3, block.stride, name=f"{name}_expand")
+        x = keras.ops.silu(convolution(x, inner, 3, block.stride, name=f"{name}_expand"))
     else:
-        x = _convolution(x, inner, 1, name=f"{name}_expand")
+        x = keras.ops.silu(convolution(x, inner, 1, name=f"{name}_expand"))
         x = layers.DepthwiseConv2D(
             3, block.stride, padding="same", use_bias=False, name=f"{name}_depthwise"
         )(x)
-        x = _normalised(x, f"{name}_depthwise")
+        x = keras.ops.silu(BatchNormalization(name=f"{name}_depthwise_bn")(x))
         x = _squeeze_and_excitation(x, before.shape[-1] // 4, f"{name}_se")
-    x = _convolution(x, block.channels, 1, activation=False, name=f"{name}_project")
+    x = convolution(x, block.channels, 1, name=f"{name}_project")
     return x + before if x.shape == before.shape else x
-
-
-def _convolution(
-    x: keras.KerasTensor,
-    channels: int,
-    size: int,
-    stride: int = 1,
-    *,
-    activation: bool = True,
-    name: str,
-) -> keras.KerasTensor:
-    x = layers.Conv2D(
-        channels,
-        size,
-        stride,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
-    return _normalised(x, name, activation=activation)
-
-
-def _normalised(x: keras.KerasTensor, name: str, *, activation: bool = True) -> keras.KerasTensor:
-    x = BatchNormalization(name=f"{name}_bn")(x)
-    return keras.ops.silu(x) if activation else x
 
 
 def _squeeze_and_excitation(x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:
