@@ -71,12 +71,14 @@ def measure(name: str, precision: str, steps: int) -> dict[str, float]:
     import keras
     import onnx
     from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
+    from ferserve.garbage import keep_freed_blocks
     from ferserve_training.model import TrainingModel
     from ferserve_training.multiply_adds import multiply_adds
     from ferserve_training.networks import build_network
     from ferserve_training.recipes import find_recipe
     from ferserve_training.train import compile_model
 
+    keep_freed_blocks()  # as a training does
     recipe = replace(find_recipe(name, NETWORKS[name], precision=precision), votes=0.0)
     keras.config.set_dtype_policy(precision)
     network = build_network(recipe.network, recipe.side, heads=1)

@@ -1,4 +1,4 @@
-"""The garbage collector leaves alone what start-up made; large blocks leave the process."""
+"""The garbage collector leaves alone what start-up made; free memory goes back, or is kept."""
 
 import gc
 import platform
@@ -61,6 +61,20 @@ assert resident() - before < 20_000, f"{resident() - before} kB are kept"
 """
 )
 
+FREED_BLOCKS = """
+import resource
+from ferserve.garbage import keep_freed_blocks
+
+def pages_got():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+keep_freed_blocks()
+for _ in range(3):
+    before = pages_got()
+    bytearray(b"x" * 100_000_000)
+assert pages_got() - before < 1000, f"{pages_got() - before} pages were got again"
+"""
+
 
 def test_garbage_is_collected_that_was_made_after_start_up():
     ended = subprocess.run(
@@ -70,8 +84,12 @@ def test_garbage_is_collected_that_was_made_after_start_up():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
-@pytest.mark.parametrize("program", [START_UP, LARGE_BLOCKS], ids=["start-up", "large blocks"])
-def test_free_memory_goes_back_to_the_system(program):
+@pytest.mark.parametrize(
+    "program",
+    [START_UP, LARGE_BLOCKS, FREED_BLOCKS],
+    ids=["start-up goes", "large blocks go", "in a training blocks stay"],
+)
+def test_free_memory_goes_back_to_the_system_or_stays(program):
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )

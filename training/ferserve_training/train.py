@@ -11,6 +11,7 @@ import numpy as np
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.votes import Votes, shares
+from ferserve.garbage import keep_freed_blocks
 
 from ferserve_training import TrainingError
 from ferserve_training.callbacks import AveragedWeights, History, checkpoint
@@ -81,6 +82,7 @@ def train(
     if votes and not recipe.votes:
         recipe = replace(recipe, votes=VOTES_WEIGHT)
     recipe = replace(recipe, precision=resolve_precision(recipe.precision))
+    keep_freed_blocks()
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.precision)
     fitted, holdout = split_training(dataset.train, holdout_share, limit, seed)
