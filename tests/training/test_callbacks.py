@@ -64,6 +64,22 @@ def test_weights_without_a_single_right_answer_are_saved_too(data, tmp_path, mon
     assert path.exists()
 
 
+def test_the_monitored_metric_decides_which_epoch_is_best(data, tmp_path, monkeypatch):
+    model, path = dense_model(), tmp_path / "best.weights.h5"
+    scores = iter([(0.5, 0.6), (0.9, 0.4), (0.1, 0.7)])
+    monkeypatch.setattr(
+        model,
+        "evaluate",
+        lambda *_, **__: dict(zip(("accuracy", "votes_accuracy"), next(scores), strict=True)),
+    )
+    saved: list[bytes] = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: saved.append(path.read_bytes()))
+    averaged = AveragedWeights(model, path, data[0], 8, holdout=data, monitor="votes_accuracy")
+    model.fit(*data, batch_size=8, epochs=3, callbacks=[averaged, watch], verbose=0)
+    first, second, third = saved
+    assert first == second != third
+
+
 @pytest.fixture
 def network() -> keras.Model:
     inputs = keras.Input((4, 4, 3))

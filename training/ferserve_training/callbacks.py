@@ -35,6 +35,7 @@ class AveragedWeights(keras.callbacks.Callback):
         batch_size: Of that estimate, and of scoring.
         holdout: What ``evaluate`` takes, inputs and labels, or None.
         best: Hold-out accuracy that earlier epochs of a resumed run reached.
+        monitor: The metric that decides which epoch is best.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class AveragedWeights(keras.callbacks.Callback):
         batch_size: int,
         holdout: tuple[Any, np.ndarray] | None,
         best: float = -1.0,
+        monitor: str = "accuracy",
     ) -> None:
         super().__init__()
         self.network, self.path, self.holdout, self.best = network, path, holdout, best
-        self.faces, self.batch_size = faces, batch_size
+        self.faces, self.batch_size, self.monitor = faces, batch_size, monitor
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Adds ``val_loss`` and ``val_accuracy`` to the epoch's logs."""
@@ -61,8 +63,8 @@ class AveragedWeights(keras.callbacks.Callback):
             )
             if logs is not None:
                 logs |= {f"val_{name}": value for name, value in scores.items()}
-            if scores["accuracy"] > self.best:
-                self.best = scores["accuracy"]
+            if scores[self.monitor] > self.best:
+                self.best = scores[self.monitor]
                 self._save()
 
     @contextmanager

@@ -86,7 +86,7 @@ def train_command(
     ] = None,
     recipe: Annotated[
         str,
-        typer.Option(help="default, reference, cpu (big models), long (Custom CNN) or continue."),
+        typer.Option(help="default, reference, cpu (big models), long, continue or votes (light)."),
     ] = "default",
     backbone_weights: Annotated[
         str, typer.Option(help="What vgg16 and resnet50v2 start from: imagenet, a file, or none.")

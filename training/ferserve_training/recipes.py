@@ -229,7 +229,11 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "continue": CUSTOM_CNN_CONTINUE,
         "reference": _reference(CUSTOM_CNN),
     },
-    "light": {"default": LIGHT, "continue": LIGHT_CONTINUE},
+    "light": {
+        "default": LIGHT,
+        "continue": LIGHT_CONTINUE,
+        "votes": replace(LIGHT_CONTINUE, epochs=60, votes=0.9),
+    },
     "vgg16": {"default": VGG16, "cpu": VGG16_CPU, "reference": _reference(VGG16)},
     "resnet50v2": {
         "default": RESNET50V2,

@@ -127,6 +127,7 @@ def train(
         max_seconds=max_minutes * 60 if max_minutes else math.inf,
         spent_seconds=sum(float(row["seconds"]) for row in past),
     )
+    monitor = "votes_accuracy" if recipe.votes > 0.5 else "accuracy"
     averaged = AveragedWeights(
         network,
         folder.weights,
@@ -140,7 +141,8 @@ def train(
         )
         if len(holdout)
         else None,
-        best=max((float(row.get("val_accuracy", 0)) for row in past), default=-1.0),
+        best=max((float(row.get(f"val_{monitor}", 0)) for row in past), default=-1.0),
+        monitor=monitor,
     )
     model.fit(
         *_inputs(fitted, answers, people),
