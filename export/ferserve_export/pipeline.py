@@ -153,7 +153,7 @@ def _describe(name: str, training: dict[str, Any]) -> str:
     if training["recipe"].get("votes"):
         text += ", trained on labels and votes at once" if name == CROWD else " and on FER+ votes"
     teachers = ", ".join(teacher["network"] for teacher in training.get("teachers", []))
-    return f"{text}, and to answer as the mean of {teachers}" if teachers else text
+    return f"{text}, taught by {teachers}" if teachers else text
 
 
 def _targets(split: Split, votes: Votes | None) -> tuple[np.ndarray, np.ndarray]:
