@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from ferserve_training.callbacks import checkpoint
 from ferserve_training.recipes import CUSTOM_CNN, FineTuning, Recipe
-from ferserve_training.schedule import CosineSchedule, Stages
+from ferserve_training.schedule import Schedule
 from tiny_training import tiny_data, tiny_model, tiny_recipe
 
 
@@ -33,13 +33,13 @@ class Watch(keras.callbacks.Callback):
 
 def fit(recipe: Recipe, epochs: int, of: int, *callbacks: keras.callbacks.Callback) -> Watch:
     """Fits some epochs of a run: four steps each."""
-    watch, schedule = Watch(), CosineSchedule(recipe, total_steps=4 * of)
+    watch, schedule = Watch(), Schedule(recipe, total_steps=4 * of)
     first, *others = callbacks or [keras.callbacks.Callback()]
     tiny_model(recipe).fit(
         *tiny_data(),
         batch_size=8,
         epochs=epochs,
-        callbacks=[first, schedule, Stages(recipe, schedule), *others, watch],
+        callbacks=[first, schedule, *others, watch],
         verbose=0,
     )
     return watch
@@ -51,14 +51,14 @@ def fit(recipe: Recipe, epochs: int, of: int, *callbacks: keras.callbacks.Callba
     ids=["start", "warming-up", "peak", "half-way-down", "end"],
 )
 def test_learning_rate_rises_then_falls_as_half_a_cosine(progress: float, rate: float):
-    schedule = CosineSchedule(tiny_recipe(learning_rate=1.0, warmup=0.1), total_steps=100)
+    schedule = Schedule(tiny_recipe(learning_rate=1.0, warmup=0.1), total_steps=100)
     assert schedule.learning_rate(progress) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
 def test_learning_rate_stays_where_the_recipe_has_no_cosine(progress: float):
     recipe = tiny_recipe(learning_rate=1.0, warmup=0.0, cosine=False)
-    assert CosineSchedule(recipe, total_steps=100).learning_rate(progress) == 1.0
+    assert Schedule(recipe, total_steps=100).learning_rate(progress) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_learning_rate_stays_where_the_recipe_has_no_cosine(progress: float):
 )
 def test_backbone_waits_for_the_head_and_then_warms_up(progress: float, multiple: float):
     recipe = tiny_recipe(warmup=0.1, fine_tuning=FineTuning(head_only=0.2))
-    schedule = CosineSchedule(recipe, total_steps=100)
+    schedule = Schedule(recipe, total_steps=100)
     assert schedule.backbone_multiple(progress) == pytest.approx(multiple)
 
 
 def test_schedule_follows_the_steps_without_a_time_limit():
     recipe = tiny_recipe(warmup=0.1, learning_rate=0.1)
-    model, schedule = tiny_model(recipe), CosineSchedule(recipe, total_steps=8)
+    model, schedule = tiny_model(recipe), Schedule(recipe, total_steps=8)
     model.fit(*tiny_data(), batch_size=8, epochs=1, callbacks=[schedule], verbose=0)
     assert schedule.progress() == 0.5
     # Set before the last of four steps.
@@ -84,14 +84,14 @@ def test_schedule_follows_the_steps_without_a_time_limit():
 
 def test_schedule_follows_the_clock_where_that_is_ahead():
     clock = Clock()
-    schedule = CosineSchedule(CUSTOM_CNN, 1000, max_seconds=100, spent_seconds=30, clock=clock)
+    schedule = Schedule(CUSTOM_CNN, 1000, max_seconds=100, spent_seconds=30, clock=clock)
     clock.now = 40.0
     assert schedule.progress() == pytest.approx(0.7)
 
 
 def test_run_ends_annealed_when_the_time_is_up():
     clock, recipe = Clock(), tiny_recipe()
-    model, schedule = tiny_model(recipe), CosineSchedule(recipe, 1000, max_seconds=50, clock=clock)
+    model, schedule = tiny_model(recipe), Schedule(recipe, 1000, max_seconds=50, clock=clock)
     tick = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_, **__: setattr(clock, "now", clock.now + 10)
     )
@@ -107,7 +107,7 @@ def test_sides_take_turns_and_the_network_is_served_at_the_last():
 
 def test_a_training_step_really_sees_the_side_of_its_stage():
     recipe = tiny_recipe(sides=(32, 48))
-    model, schedule = tiny_model(recipe), CosineSchedule(recipe, total_steps=8)
+    model, schedule = tiny_model(recipe), Schedule(recipe, total_steps=8)
     upsampling = model.network.get_layer("upsampling")
     seen: list[int] = []
     original = upsampling.call
@@ -119,8 +119,7 @@ def test_a_training_step_really_sees_the_side_of_its_stage():
         return outputs
 
     upsampling.call = watched
-    stages = Stages(recipe, schedule)
-    model.fit(*tiny_data(), batch_size=8, epochs=2, callbacks=[schedule, stages], verbose=0)
+    model.fit(*tiny_data(), batch_size=8, epochs=2, callbacks=[schedule], verbose=0)
     assert list(dict.fromkeys(seen)) == [32, 48]
     assert upsampling(np.zeros((1, 48, 48), np.float32)).shape == (1, 48, 48)
 
@@ -147,8 +146,8 @@ def test_a_run_in_parts_ends_where_one_in_a_piece_does(tmp_path):
     def weights(*epochs: int) -> np.ndarray:
         folder = tmp_path / str(len(epochs))
         for last in epochs:
-            model, schedule = tiny_model(recipe), CosineSchedule(recipe, total_steps=4)
-            callbacks = [checkpoint(folder), schedule, Stages(recipe, schedule)]
+            model, schedule = tiny_model(recipe), Schedule(recipe, total_steps=4)
+            callbacks = [checkpoint(folder), schedule]
             model.fit(*data, batch_size=8, epochs=last, callbacks=callbacks, verbose=0)
         return np.concatenate([w.ravel() for w in model.get_weights()])
 

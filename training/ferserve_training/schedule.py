@@ -11,8 +11,10 @@ import keras
 from ferserve_training.recipes import Recipe
 
 
-class CosineSchedule(keras.callbacks.Callback):
-    """Sets the learning rate before every step: linear warm-up, then a half cosine to zero.
+class Schedule(keras.callbacks.Callback):
+    """Sets learning rates before a step, resolution and mixing of faces before an epoch.
+
+    The learning rate rises linearly in the warm-up, then falls as a half cosine to zero.
 
     With a time limit the schedule follows the clock where that is ahead of the steps, so that a
     run that is stopped by the clock has been annealed like one that made all its steps.
@@ -62,10 +64,19 @@ class CosineSchedule(keras.callbacks.Callback):
         return min(1.0, (progress - head_only) / warmup) if warmup else 1.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Reads where the run stands."""
+        """Reads where the run stands, and sets the resolution and the mixing of faces."""
         self.first_step = self._iterations()
         self.steps = self.first_step
         self.applied = -math.inf
+        progress = self.progress()
+        self.model.mixup.active.assign(float(progress < self.recipe.mixup_until))
+        if len(self.recipe.sides) < 2:
+            return
+        upsampling = self.model.network.get_layer("upsampling")
+        number = min(int(progress * len(self.recipe.sides)), len(self.recipe.sides) - 1)
+        if upsampling.training_side != self.recipe.sides[number]:
+            upsampling.training_side = self.recipe.sides[number]
+            self.model.make_train_function(force=True)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Sets the learning rates, and ends the run when the time is up."""
@@ -88,23 +99,3 @@ class CosineSchedule(keras.callbacks.Callback):
 
     def _iterations(self) -> int:
         return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-
-
-class Stages(keras.callbacks.Callback):
-    """Sets the resolution before every epoch, and ends the mixing of faces."""
-
-    def __init__(self, recipe: Recipe, schedule: CosineSchedule) -> None:
-        super().__init__()
-        self.recipe, self.schedule = recipe, schedule
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Changes what the epoch needs changed."""
-        progress = self.schedule.progress()
-        self.model.mixup.active.assign(float(progress < self.recipe.mixup_until))
-        if len(self.recipe.sides) < 2:
-            return
-        upsampling = self.model.network.get_layer("upsampling")
-        number = min(int(progress * len(self.recipe.sides)), len(self.recipe.sides) - 1)
-        if upsampling.training_side != self.recipe.sides[number]:
-            upsampling.training_side = self.recipe.sides[number]
-            self.model.make_train_function(force=True)

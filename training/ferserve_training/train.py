@@ -23,7 +23,7 @@ from ferserve_training.precision import resolve_precision
 from ferserve_training.recipes import TAUGHT_VOTES, VOTES_WEIGHT, Distillation, Recipe
 from ferserve_training.released import load_start
 from ferserve_training.run_folder import RunFolder, load_network
-from ferserve_training.schedule import CosineSchedule, Stages
+from ferserve_training.schedule import Schedule
 
 STATISTICS_FACES = 4096
 """Training faces from which batch statistics are estimated."""
@@ -121,7 +121,7 @@ def train(
     model = TrainingModel(network, recipe, draws)
     compile_model(model, recipe)
     steps = math.ceil(len(fitted) / recipe.batch_size)
-    schedule = CosineSchedule(
+    schedule = Schedule(
         recipe,
         steps * recipe.epochs,
         max_seconds=max_minutes * 60 if max_minutes else math.inf,
@@ -151,7 +151,6 @@ def train(
         # An epoch in the checkpoint has been scored; one in the history is in the checkpoint.
         callbacks=[
             schedule,
-            Stages(recipe, schedule),
             averaged,
             checkpoint(folder.checkpoint),
             History(folder.history),
