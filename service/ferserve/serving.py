@@ -21,7 +21,7 @@ GPU_WORKERS = 2
 
 MAX_CPU_BATCH = 8
 """On the CPU larger batches are no faster a face, but each worker takes memory for one: with one
-worker and VGG16 the process took 0.9 GB at 32 faces, 0.4 GB at 8."""
+worker and VGG16 at 96 pixels the process took 0.9 GB at 32 faces, 0.4 GB at 8."""
 
 LINGER = 0.1
 """See ``Batcher``. With two workers of the Custom CNN at half of what they can bear, p99 was 65 ms

@@ -234,7 +234,13 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "continue": LIGHT_CONTINUE,
         "votes": replace(LIGHT_CONTINUE, epochs=60, votes=0.9),
     },
-    "vgg16": {"default": VGG16, "cpu": VGG16_CPU, "reference": _reference(VGG16)},
+    "vgg16": {
+        "default": VGG16,
+        "cpu": VGG16_CPU,
+        # For few epochs: the average of 200 steps, not of the 1000 of two epochs and a half.
+        "continue": replace(VGG16_CPU, learning_rate=1e-4, sides=(48, 64), ema_momentum=0.995),
+        "reference": _reference(VGG16),
+    },
     "resnet50v2": {
         "default": RESNET50V2,
         "cpu": RESNET50V2_CPU,
