@@ -237,7 +237,6 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "vgg16": {
         "default": VGG16,
         "cpu": VGG16_CPU,
-        # For few epochs: the average of 200 steps, not of the 1000 of two epochs and a half.
         "continue": replace(VGG16_CPU, learning_rate=1e-4, sides=(48, 64), ema_momentum=0.995),
         "reference": _reference(VGG16),
     },
