@@ -178,12 +178,12 @@ async def test_a_service_that_is_not_there_is_an_error_after_a_while():
 
 
 async def test_a_refused_stream_says_how_long_to_wait(start_server, tmp_path, grey_crop):
-    with start_server(tmp_path / "log", rate_limit="1/hour") as server:
+    with start_server(tmp_path / "log", rate_limit="1/year") as server:
         async with AsyncClient(server.base_url, retries=ONCE) as client:
             await client.recognize(grey_crop)
             with pytest.raises(errors.RateLimited) as refused:
                 await anext(client.stream([grey_crop]))
-    assert 60 < int(refused.value.headers["Retry-After"]) <= 3600
+    assert int(refused.value.headers["Retry-After"]) > 60  # more than any other refusal asks for
 
 
 async def test_a_key_and_patience_with_the_rate_limit(start_server, tmp_path, grey_crop):
