@@ -65,14 +65,16 @@ def send(connection: socket.socket, data: bytes) -> None:
     with suppress(OSError):  # the server may have closed it, or read no more
         connection.settimeout(3)
         connection.sendall(data)
+    connection.settimeout(30)  # an answer takes its time on a busy machine
 
 
 def statuses(connection: socket.socket) -> list[int]:
-    """Reads until the server closes."""
+    """Reads until the server closes, or has answered and says no more."""
     received = b""
     with suppress(OSError):
         while more := connection.recv(65536):
             received += more
+            connection.settimeout(3)
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", received)]
 
 
