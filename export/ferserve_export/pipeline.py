@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import keras
 import numpy as np
@@ -35,7 +35,6 @@ DESCRIPTIONS = {
 CROWD = "crowd"
 """The one model that answers with votes. Its network is that of any run that learned from them."""
 
-HEADS: tuple[Answers, ...] = get_args(Answers)
 """What each head of a network answers with, in their order."""
 
 PARITY_FACES = 70
@@ -86,7 +85,7 @@ def export_run(
     answers: Answers = "FER+ votes" if name == CROWD else "FER2013 labels"
     keras.config.set_dtype_policy("float32")
     folder = RunFolder(run)
-    network = load_network(folder, HEADS.index(answers))
+    network = load_network(folder, answers)
     rows = folder.read_history()
     hours = round(sum(float(row["seconds"]) for row in rows) / 3600, 2)
     description = folder.read_description() | {"epochs": len(rows), "hours": hours}
@@ -95,7 +94,7 @@ def export_run(
     held_out, calibrated = description, network
     if calibration_run:
         other = RunFolder(calibration_run)
-        held_out, calibrated = other.read_description(), load_network(other, HEADS.index(answers))
+        held_out, calibrated = other.read_description(), load_network(other, answers)
         if held_out["recipe"] != description["recipe"]:
             raise ExportError(f"{calibration_run}: a run of another recipe")
         description["calibration_run"] = {"weights_sha256": sha256(other.weights)}

@@ -90,10 +90,12 @@ def holdout_of(dataset: Fer2013) -> Split:
     return split_training(dataset.train, 0.1, None, 0)[1]
 
 
-@pytest.mark.parametrize(("name", "head"), [("light", 0), ("crowd", 1)])
-def test_each_model_answers_with_its_own_head(models, run, dataset, name: str, head: int):
+@pytest.mark.parametrize(
+    ("name", "answers"), [("light", "FER2013 labels"), ("crowd", "FER+ votes")]
+)
+def test_each_model_answers_with_its_own_head(models, run, dataset, name: str, answers: str):
     card, faces = ModelCard.read(models / f"{name}.json"), dataset.public.faces
-    network = load_network(run, head)
+    network = load_network(run, answers)
     views = [np.asarray(network(v, training=False)) for v in (faces, faces[:, :, ::-1])]
     expected = apply_power_scaling(mean_probabilities(views, card.temperature), card.power_scaling)
     assert np.allclose(open_model(models / f"{name}.onnx")(faces), expected, atol=1e-4)
@@ -101,7 +103,7 @@ def test_each_model_answers_with_its_own_head(models, run, dataset, name: str, h
 
 def test_the_votes_head_is_calibrated_on_the_shares_of_people(models, run, dataset, votes):
     holdout = holdout_of(dataset)
-    network = load_network(run, 1)
+    network = load_network(run, "FER+ votes")
     faces = holdout.faces
     views = [np.asarray(network(v, training=False)) for v in (faces, faces[:, :, ::-1])]
     card = ModelCard.read(models / "crowd.json")
@@ -170,12 +172,14 @@ def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes,
         export("crowd", labels_only, dataset, tmp_path, votes=votes)
 
 
-@pytest.mark.parametrize(("name", "head"), [("light", 0), ("crowd", 1)])
-def test_weights_come_back_out_of_the_file(models, run, dataset, name: str, head: int):
+@pytest.mark.parametrize(
+    ("name", "answers"), [("light", "FER2013 labels"), ("crowd", "FER+ votes")]
+)
+def test_weights_come_back_out_of_the_file(models, run, dataset, name: str, answers: str):
     faces = dataset.train.faces
     network = build_network("light")
     load_start(network, models / f"{name}.onnx", faces)
     rows, expected = (
-        np.asarray(n(faces[:8], training=False)) for n in (network, load_network(run, head))
+        np.asarray(n(faces[:8], training=False)) for n in (network, load_network(run, answers))
     )
     assert np.allclose(rows, expected, atol=1e-4)

@@ -24,6 +24,8 @@ from training_runs import run_ferserve
 
 train_process = partial(run_ferserve, "train")
 
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
 
 def history(folder: Path) -> list[dict[str, str]]:
     with (folder / "history.csv").open(newline="") as file:
@@ -131,19 +133,19 @@ def test_vgg16_is_fine_tuned_at_the_sides_asked_for(small_zip: Path, tmp_path: P
     assert network.get_layer("upsampling").side == 40
 
 
-def test_custom_cnn_is_distilled_from_other_runs(
-    small_zip: Path, tensorflow_run: Path, jax_run: Path, tmp_path: Path
+def test_custom_cnn_is_distilled_from_a_run_and_a_model(
+    small_zip: Path, tensorflow_run: Path, tmp_path: Path
 ):
     folder = tmp_path / "run"
-    teachers = ("--teacher", tensorflow_run, "--teacher", jax_run)
+    teachers = ("--teacher", tensorflow_run, "--teacher", MODELS / "light.onnx")
     arguments = ("--data", small_zip, "--out", folder, "--epochs", 1, "--limit", 70, *teachers)
     result = train_process("custom_cnn", *arguments)
     assert result.returncode == 0, result.stderr
     described = json.loads((folder / "run.json").read_text())["teachers"]
-    weights = [(teacher / "best.weights.h5").read_bytes() for teacher in teachers[1::2]]
-    assert [teacher["network"] for teacher in described] == ["custom_cnn", "custom_cnn"]
+    weights = [tensorflow_run / "best.weights.h5", MODELS / "light.onnx"]
+    assert [teacher["network"] for teacher in described] == ["custom_cnn", "light"]
     assert [teacher["weights_sha256"] for teacher in described] == [
-        hashlib.sha256(data).hexdigest() for data in weights
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in weights
     ]
     assert load_network(RunFolder(folder)).count_params() < 6e6  # the student's alone
 
@@ -152,11 +154,13 @@ def test_custom_cnn_is_distilled_from_other_runs(
     ("model", "settings", "message"),
     [
         ("custom_cnn", {"teachers": [Path("nowhere")]}, "nowhere/best.weights.h5: no such file"),
+        ("custom_cnn", {"teachers": [Path("none.onnx")]}, r"none\.json: No such file"),
+        ("custom_cnn", {"teachers": [MODELS / "crowd.onnx"]}, "needs --votes"),
         ("light", {}, "learns from FER\\+ votes too"),
         ("vgg16", {"backbone_weights": "none.h5"}, r"none\.h5: no such file"),
         ("vgg16", {"start_from": Path("none.onnx")}, r"none\.onnx: no such file"),
     ],
-    ids=["empty-teacher", "no-votes", "no-pretrained-weights", "no-start"],
+    ids=["no-run", "no-teacher", "votes-unasked", "no-votes", "no-pretrained-weights", "no-start"],
 )
 def test_a_run_that_cannot_be_made_leaves_no_folder(
     small_zip: Path, tmp_path: Path, model: str, settings: dict, message: str

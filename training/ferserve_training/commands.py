@@ -96,7 +96,8 @@ def train_command(
         typer.Option(help="Go on from a released model, or a run's best.weights.h5."),
     ] = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="Run to distil from; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Model (ONNX file) or run to distil from; may be repeated."),
     ] = None,
     votes: VotesFile = None,
     epochs: Annotated[int | None, typer.Option(min=1, show_default="the recipe's")] = None,

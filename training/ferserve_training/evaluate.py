@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ferserve.card import Answers
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.scoring import (
@@ -34,8 +35,12 @@ BATCH = 16
 7 GB."""
 
 
-def open_model(path: Path) -> Predict:
+def open_model(path: Path, answers: Answers = "FER2013 labels") -> Predict:
     """Opens a model with its card, or the Keras weights of a run; takes any number of faces.
+
+    Args:
+        path: An ONNX file, or a run's folder.
+        answers: Which head of the run answers; a model has one.
 
     Raises:
         TrainingError: It is neither, or cannot be served.
@@ -48,7 +53,7 @@ def open_model(path: Path) -> Predict:
         columns = [model.labels.index(emotion) for emotion in EMOTIONS]
         return remembering(lambda faces: model.predict(faces)[:, columns])
     if (path / "run.json").is_file():
-        return remembering(_open_run(path))
+        return remembering(_open_run(path, answers))
     raise TrainingError(f"{path}: expected an ONNX file, or a run's folder with run.json")
 
 
@@ -133,13 +138,15 @@ def open_onnx(model: bytes, *, int8: bool = False) -> Predict:
     return lambda faces: session.run([OUTPUT], {INPUT: faces})[0]
 
 
-def _open_run(path: Path) -> Predict:
+def _open_run(path: Path, answers: Answers) -> Predict:
     import keras
 
     from ferserve_training.run_folder import RunFolder, load_network
 
+    policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
-    network = load_network(RunFolder(path))
+    network = load_network(RunFolder(path), answers)
+    keras.config.set_dtype_policy(policy)
     network.compile(jit_compile=keras.config.backend() == "jax")
 
     def predict(faces: np.ndarray) -> np.ndarray:

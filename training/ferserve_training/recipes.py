@@ -243,7 +243,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "resnet50v2": {
         "default": RESNET50V2,
         "cpu": RESNET50V2_CPU,
-        "continue": replace(RESNET50V2_CPU, learning_rate=1.5e-4, sides=(64,)),
+        "continue": replace(RESNET50V2_CPU, learning_rate=1.5e-4, sides=(64,), ema_momentum=0.995),
         "reference": _reference(RESNET50V2),
     },
 }

@@ -3,13 +3,17 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
+from ferserve.card import Answers
 
 from ferserve_training import TrainingError
 from ferserve_training.networks import build_network
 from ferserve_training.networks.layers import select_head
+
+HEADS: tuple[Answers, ...] = get_args(Answers)
+"""What the heads of a network answer with, in their order; a run without votes has the first."""
 
 
 class RunFolder:
@@ -51,9 +55,9 @@ class RunFolder:
         """Reads what :meth:`open` wrote."""
         return json.loads(self.description.read_text(encoding="utf-8"))
 
-    def has_votes(self) -> bool:
-        """Tells whether the run learned from votes too, and so has a second head."""
-        return bool(self.read_description()["recipe"].get("votes"))
+    def answers(self) -> tuple[Answers, ...]:
+        """Returns what the run's heads answer with: labels, and votes if it learned from them."""
+        return HEADS if self.read_description()["recipe"].get("votes") else HEADS[:1]
 
     def read_history(self) -> list[dict[str, str]]:
         """Reads the rows of ``history.csv``; none before the first epoch's end."""
@@ -63,12 +67,12 @@ class RunFolder:
             return list(csv.DictReader(file))
 
 
-def load_network(folder: RunFolder, head: int = 0) -> keras.Model:
+def load_network(folder: RunFolder, answers: Answers = "FER2013 labels") -> keras.Model:
     """Builds the network that a run trained, with its best weights, under the dtype policy set.
 
     Args:
         folder: The run.
-        head: 0 answers with the labels; 1, of a run that learned from votes, as people would.
+        answers: What its head answers with; votes only of a run that learned from them.
 
     Raises:
         TrainingError: There are no weights, the folder is of another version, or it has no such
@@ -80,14 +84,14 @@ def load_network(folder: RunFolder, head: int = 0) -> keras.Model:
         )
     recipe = folder.read_description()["recipe"]
     sides = recipe.get("sides") or [None]
-    heads = 2 if folder.has_votes() else 1
-    if head >= heads:
+    heads = folder.answers()
+    if answers not in heads:
         raise TrainingError(f"{folder.root}: it learned from no votes; train with --votes")
-    network = build_network(recipe["network"], sides[-1], heads)
+    network = build_network(recipe["network"], sides[-1], len(heads))
     try:
         network.load_weights(folder.weights)
     except (ValueError, OSError) as error:
         raise TrainingError(
             f"{folder.weights}: not weights of {recipe['network']} ({error})"
         ) from error
-    return network if heads == 1 else select_head(network, head)
+    return network if len(heads) == 1 else select_head(network, heads.index(answers))

@@ -22,8 +22,9 @@ from ferserve_training.optimizer import build_optimizer
 from ferserve_training.precision import resolve_precision
 from ferserve_training.recipes import TAUGHT_VOTES, VOTES_WEIGHT, Distillation, Recipe
 from ferserve_training.released import load_start
-from ferserve_training.run_folder import RunFolder, load_network
+from ferserve_training.run_folder import RunFolder
 from ferserve_training.schedule import Schedule
+from ferserve_training.teachers import Teacher, find_teacher, mean_answers
 
 STATISTICS_FACES = 4096
 """Training faces from which batch statistics are estimated."""
@@ -56,8 +57,9 @@ def train(
             network without a pretrained backbone.
         start_from: ONNX file of a released model, or weights of a finished run, to go on from
             instead of ``backbone_weights``.
-        teachers: Folders of runs whose mean answer is learned beside the labels, and beside the
-            votes, of those that learned from votes.
+        teachers: Folders of runs, or ONNX files with their cards, whose mean answer is learned
+            too: beside the labels, of those that answer with labels; beside the votes, of those
+            that answer as people would.
         votes: For a second head, which learns to answer as people did.
         holdout_share: Share of Training kept for choosing the best epoch; 0 fits on all of it
             and keeps the last epoch.
@@ -75,7 +77,11 @@ def train(
         raise TrainingError("this recipe learns from FER+ votes too: it needs --votes PATH")
     if not recipe.fine_tuning or start_from or backbone_weights == "none":
         backbone_weights = ""
-    if teachers:
+    taught_by = [find_teacher(path) for path in teachers]
+    for teacher in taught_by:
+        if votes is None and "FER2013 labels" not in teacher.answers:
+            raise TrainingError(f"{teacher.path} answers as people would: it needs --votes PATH")
+    if any("FER2013 labels" in teacher.answers for teacher in taught_by):
         recipe = replace(recipe, distillation=Distillation())
     if start_from and recipe.fine_tuning:
         recipe = replace(recipe, fine_tuning=recipe.fine_tuning.continued())
@@ -92,7 +98,10 @@ def train(
         "backbone_weights": backbone.describe_weights(backbone_weights),
         "started_from": start_from
         and {"model": start_from.name, "sha256": backbone.sha256(start_from)},
-        "teachers": [_describe_teacher(RunFolder(path)) for path in teachers],
+        "teachers": [
+            {"network": teacher.name, "weights_sha256": teacher.weights_sha256}
+            for teacher in taught_by
+        ],
         "votes_sha256": votes and votes.sha256(),
         "images": len(fitted),
         "holdout_images": len(holdout),
@@ -109,10 +118,10 @@ def train(
         load_start(network, start_from, some)
     folder.open(description, resume)
     fitted = _whole_batches(fitted, recipe.batch_size)
-    answers = recipe.distillation and _mean_answers(
-        teachers, fitted.faces, recipe.distillation.temperature
+    answers = recipe.distillation and mean_answers(
+        taught_by, "FER2013 labels", fitted.faces, recipe.distillation.temperature
     )
-    people = votes and vote_targets(fitted, votes, teachers)
+    people = votes and vote_targets(fitted, votes, taught_by)
     past = folder.read_history()
     # With the seeds of the start, a resumed run would see the faces of the first epochs again,
     # changed in the same ways, and learn these by heart.
@@ -159,16 +168,15 @@ def train(
     )
 
 
-def vote_targets(split: Split, votes: Votes, teachers: Sequence[Path] = ()) -> np.ndarray:
-    """What the votes' head learns: people's shares, blended with answers of teachers' such heads.
+def vote_targets(split: Split, votes: Votes, teachers: Sequence[Teacher] = ()) -> np.ndarray:
+    """What the votes' head learns: people's shares, blended with what teachers say they would be.
 
     Returns:
         For each face the seven emotions' shares, float32 ``[N, 7]``.
     """
     people = shares(votes.of(split))
-    voters = [path for path in teachers if RunFolder(path).has_votes()]
-    if voters:
-        taught = _mean_answers(voters, split.faces, head=1)
+    taught = mean_answers(teachers, "FER+ votes", split.faces)
+    if taught is not None:
         people = (1 - TAUGHT_VOTES) * people + TAUGHT_VOTES * taught
     return people
 
@@ -194,21 +202,6 @@ def _whole_batches(split: Split, batch_size: int) -> Split:
         return split
     size = math.ceil(len(split) / batch_size) * batch_size
     return split.take(np.resize(np.arange(len(split)), size))
-
-
-def _describe_teacher(folder: RunFolder) -> dict[str, str]:
-    sha256 = backbone.sha256(folder.weights)  # says what is missing
-    return {"network": folder.read_description()["recipe"]["network"], "weights_sha256": sha256}
-
-
-def _mean_answers(
-    teachers: Sequence[Path], faces: np.ndarray, temperature: float = 1.0, head: int = 0
-) -> np.ndarray:
-    """Mean of the runs' probabilities for each face at a temperature, float32 ``[N, 7]``."""
-    networks = [load_network(RunFolder(path), head) for path in teachers]
-    logits = [network.predict(faces, batch_size=64, verbose=0) for network in networks]
-    parts = [keras.ops.softmax(part / temperature) for part in logits]
-    return np.mean([keras.ops.convert_to_numpy(part) for part in parts], axis=0)
 
 
 def _inputs(

@@ -1,0 +1,73 @@
+"""Trained models that another one learns from: folders of runs, or exported models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ferserve.card import Answers
+from ferserve.models import read_card
+from ferserve.sessions import ModelError
+
+from ferserve_training import TrainingError
+from ferserve_training.evaluate import open_model
+from ferserve_training.networks.backbone import sha256
+from ferserve_training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model.
+
+    Attributes:
+        path: A run's folder, or an ONNX file.
+        name: Of the network, or of the model in the file.
+        weights_sha256: Of the run's weights, or of the file.
+        answers: The questions that it can be asked.
+    """
+
+    path: Path
+    name: str
+    weights_sha256: str
+    answers: tuple[Answers, ...]
+
+
+def find_teacher(path: Path) -> Teacher:
+    """Looks at a run's folder, or at an ONNX file with its card beside it.
+
+    Raises:
+        TrainingError: There is neither.
+    """
+    if path.suffix != ".onnx":
+        run = RunFolder(path)
+        weights = sha256(run.weights)  # says what is missing
+        return Teacher(path, run.read_description()["recipe"]["network"], weights, run.answers())
+    try:
+        card = read_card(path.parent, path.stem)
+    except ModelError as error:
+        raise TrainingError(str(error)) from error
+    return Teacher(path, card.name, sha256(path), (card.answers,))
+
+
+def mean_answers(
+    teachers: Sequence[Teacher], answers: Answers, faces: np.ndarray, temperature: float = 1.0
+) -> np.ndarray | None:
+    """Asks those teachers that can be asked a question.
+
+    Args:
+        teachers: Those to ask.
+        answers: The question: FER2013's label, or what people would say.
+        faces: uint8 ``[N, 48, 48]``.
+        temperature: The teachers' logits are divided by it.
+
+    Returns:
+        The mean of their probabilities for each face, float32 ``[N, 7]``; None if there is none.
+
+    Raises:
+        TrainingError: A teacher's file cannot be served, or its weights are of another network.
+    """
+    able = [teacher.path for teacher in teachers if answers in teacher.answers]
+    # The softmax of logits over T is their softmax to the power of 1/T, scaled to sum to 1.
+    powers = [open_model(path, answers)(faces) ** (1 / temperature) for path in able]
+    rows = [power / power.sum(axis=1, keepdims=True) for power in powers]
+    return np.mean(rows, axis=0) if rows else None
