@@ -98,24 +98,27 @@ def test_settings_come_from_the_env_file_and_what_the_container_fixes_is_one(nam
 
 
 @pytest.mark.parametrize("name", [*OURS, "train"])
-def test_the_data_set_is_read_only(name):
-    service = read(FER2013="/somewhere/fer2013.zip")["services"][name]
-    (mount,) = [volume for volume in service["volumes"] if isinstance(volume, dict)]
-    assert mount["source"] == "/somewhere/fer2013.zip"
-    assert mount["read_only"] is True
+def test_the_data_set_and_its_votes_are_read_only(name):
+    service = read(FER2013="/somewhere/fer2013.zip", FERPLUS="/somewhere/new.csv")["services"][name]
+    mounts = [volume for volume in service["volumes"] if isinstance(volume, dict)]
+    assert [one["source"] for one in mounts] == ["/somewhere/fer2013.zip", "/somewhere/new.csv"]
+    assert all(mount["read_only"] is True for mount in mounts)
+    data, votes = (mount["target"] for mount in mounts)
     if name in OURS:
-        assert service["environment"]["FERSERVE_DATASET"] == mount["target"]
+        settings = service["environment"]
+        assert [settings[f"FERSERVE_{key}"] for key in ("DATASET", "VOTES")] == [data, votes]
     else:
-        assert mount["target"] in service["command"]
+        assert f"--data {data} --votes {votes}" in service["command"]
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_it_starts_without_a_data_set(name, monkeypatch):
     service = SERVICES[name]
-    (mount,) = service["volumes"]
-    assert Path(mount["source"]).exists()
-    monkeypatch.setenv("FERSERVE_DATASET", service["environment"]["FERSERVE_DATASET"])
-    assert Settings().dataset is None
+    assert all(Path(mount["source"]).exists() for mount in service["volumes"])
+    for key in ("FERSERVE_DATASET", "FERSERVE_VOTES"):
+        monkeypatch.setenv(key, service["environment"][key])
+    assert (Settings().dataset, Settings().votes) == (None, None)
+    assert "--votes" not in SERVICES["train"]["command"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -127,8 +130,8 @@ def test_there_is_time_to_answer_what_was_accepted(name):
 def test_the_training_writes_to_its_volume_only():
     service = SERVICES["train"]
     assert "runs:/runs" in service["volumes"]
-    out = service["command"][service["command"].index("--out") + 1]
-    assert Path(out).parent == Path("/runs")
+    words = service["command"].split()
+    assert Path(words[words.index("--out") + 1]).parent == Path("/runs")
 
 
 def test_every_target_is_one_of_the_dockerfile():

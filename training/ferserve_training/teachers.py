@@ -21,14 +21,12 @@ class Teacher:
 
     Attributes:
         path: A run's folder, or an ONNX file.
-        name: Of the network, or of the model in the file.
-        weights_sha256: Of the run's weights, or of the file.
+        description: For ``run.json``: its name, and the hash of the weights or the file.
         answers: The questions that it can be asked.
     """
 
     path: Path
-    name: str
-    weights_sha256: str
+    description: dict[str, str]
     answers: tuple[Answers, ...]
 
 
@@ -41,12 +39,14 @@ def find_teacher(path: Path) -> Teacher:
     if path.suffix != ".onnx":
         run = RunFolder(path)
         weights = sha256(run.weights)  # says what is missing
-        return Teacher(path, run.read_description()["recipe"]["network"], weights, run.answers())
+        network = run.read_description()["recipe"]["network"]
+        return Teacher(path, {"network": network, "weights_sha256": weights}, run.answers())
     try:
         card = read_card(path.parent, path.stem)
     except ModelError as error:
         raise TrainingError(str(error)) from error
-    return Teacher(path, card.name, sha256(path), (card.answers,))
+    description = {"network": card.name, "weights_sha256": sha256(path)}
+    return Teacher(path, description, (card.answers,))
 
 
 def mean_answers(

@@ -98,10 +98,7 @@ def train(
         "backbone_weights": backbone.describe_weights(backbone_weights),
         "started_from": start_from
         and {"model": start_from.name, "sha256": backbone.sha256(start_from)},
-        "teachers": [
-            {"network": teacher.name, "weights_sha256": teacher.weights_sha256}
-            for teacher in taught_by
-        ],
+        "teachers": [teacher.description for teacher in taught_by],
         "votes_sha256": votes and votes.sha256(),
         "images": len(fitted),
         "holdout_images": len(holdout),
