@@ -211,12 +211,29 @@ async def test_frames_beyond_the_rate_are_dropped(monkeypatch):
     client = Client()
     await client.send(b"1")
     await until(lambda: client.answers)
-    await client.send(b"2", b"3", b"4")
+    await client.send(b"2")
+    await asyncio.sleep(0.05)  # until it is taken
+    await client.send(b"3", b"4")
     assert len(client.answers) == 1
     await client.send(None)  # the last one is answered without a pause
     await client.ended()
-    assert places(client.answers) == [(1, 0), (4, 2)]
+    assert places(client.answers) == [(1, 0), (2, 0), (4, 1)]
     client.assert_counts_add_up()
+
+
+async def test_a_client_with_two_unanswered_frames_loses_none_however_fast_the_answers(monkeypatch):
+    monkeypatch.setattr(streaming, "MAX_FPS", 1e-6)
+    client = Client()
+    client.work.clear()
+    await client.send(b"1")
+    await until(lambda: client.begun)
+    await client.send(b"2")
+    client.work.set()
+    await until(lambda: client.answers)
+    await client.send(b"3")
+    await client.send(None)
+    await client.ended()
+    assert places(client.answers) == [(1, 0), (2, 0), (3, 0)]
 
 
 @pytest.mark.parametrize("also_waiting", [False, True])
