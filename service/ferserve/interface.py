@@ -17,8 +17,9 @@ from collections.abc import (
     Sized,
 )
 from contextlib import ExitStack
+from functools import wraps
 from threading import Event
-from typing import Any, Generic, Self, TypeVar, Unpack
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from anyio.from_thread import start_blocking_portal
 
@@ -28,6 +29,7 @@ from ferserve.schemas import ModelList, Recognition, RecognizeOptions
 CLEAN_UP_SECONDS = 5.0
 """How long an interrupted call may take to end what it began, such as a benchmark."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Seen = TypeVar("Seen", bound=Recognition)
 
@@ -126,14 +128,30 @@ class AsyncInterface(ABC, Generic[Seen]):
         return [task.result() for task in tasks]
 
 
-class Interface(Generic[Seen]):
+Asynchronous = TypeVar("Asynchronous", bound=AsyncInterface[Any], covariant=True)
+
+
+def waits(
+    method: Callable[Concatenate[Asynchronous, P], Awaitable[T]],
+) -> Callable[Concatenate["Interface[Asynchronous]", P], T]:
+    """Makes the blocking form of an asynchronous method: same arguments, result and errors."""
+
+    @wraps(method)
+    def wait(interface: "Interface[Asynchronous]", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        ask: Callable[P, Awaitable[T]] = getattr(interface._asynchronous, method.__name__)
+        return interface._wait(lambda: ask(*args, **kwargs))
+
+    return wait
+
+
+class Interface(Generic[Asynchronous]):
     """Finds faces and rates their expressions; any number of threads may ask at once.
 
     Args:
         asynchronous: Does the work.
     """
 
-    def __init__(self, asynchronous: AsyncInterface[Seen]) -> None:
+    def __init__(self, asynchronous: Asynchronous) -> None:
         self._asynchronous = asynchronous
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal(name="ferserve"))
@@ -153,28 +171,9 @@ class Interface(Generic[Seen]):
         """Lets go of everything; ``with`` does so."""
         self._stack.close()
 
-    def models(self) -> ModelList:
-        """Returns the cards of the models; as ``AsyncInterface.models``."""
-        return self._wait(self._asynchronous.models)
-
-    def recognize(self, image: ImageInput, **options: Unpack[RecognizeOptions]) -> Seen:
-        """Finds the faces of an image; as ``AsyncInterface.recognize``."""
-        return self._wait(lambda: self._asynchronous.recognize(image, **options))
-
-    def recognize_many(
-        self,
-        images: Iterable[ImageInput],
-        *,
-        concurrency: int = 8,
-        progress: Report | None = None,
-        **options: Unpack[RecognizeOptions],
-    ) -> list[Seen | Exception]:
-        """Answers many images, in order; as ``AsyncInterface.recognize_many``."""
-        return self._wait(
-            lambda: self._asynchronous.recognize_many(
-                images, concurrency=concurrency, progress=progress, **options
-            )
-        )
+    models = waits(AsyncInterface.models)
+    recognize = waits(AsyncInterface.recognize)
+    recognize_many = waits(AsyncInterface.recognize_many)
 
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
         ended = Event()

@@ -258,7 +258,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         return wanted or limit
 
 
-class Recognizer(Interface[Recognition]):
+class Recognizer(Interface[AsyncRecognizer]):
     """Recognizes in this process, as ``AsyncRecognizer`` does, for programs that wait.
 
     Args:

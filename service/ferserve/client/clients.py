@@ -2,18 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    Awaitable,
-    Callable,
-    Iterable,
-    Iterator,
-    Sequence,
-)
-from functools import wraps
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
+from typing import Any, Unpack
 
 import httpx
 from pydantic import TypeAdapter
@@ -30,7 +21,7 @@ from ferserve.client.failures import (
 )
 from ferserve.errors import kind_of
 from ferserve.inputs import ImageInput, as_bytes
-from ferserve.interface import AsyncInterface, Interface, each
+from ferserve.interface import AsyncInterface, Interface, each, waits
 from ferserve.schemas import (
     DetectMode,
     EmotionResponse,
@@ -42,9 +33,6 @@ from ferserve.schemas import (
     StreamProblem,
     StreamRefusal,
 )
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 POLL_SECONDS = 0.5
 """Pause between two looks at a benchmark."""
@@ -288,17 +276,7 @@ def stream_url(base_url: str, options: StreamingOptions) -> str:
     )
 
 
-def _waits(
-    method: Callable[Concatenate[AsyncClient, P], Awaitable[T]],
-) -> Callable[Concatenate["Client", P], T]:
-    @wraps(method)
-    def wait(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return client._wait(lambda: method(client._client, *args, **kwargs))
-
-    return wait
-
-
-class Client(Interface[EmotionResponse]):
+class Client(Interface[AsyncClient]):
     """Asks a service, as ``AsyncClient`` does, with the same arguments, results and errors."""
 
     def __init__(
@@ -310,10 +288,9 @@ class Client(Interface[EmotionResponse]):
         timeout: float = 60.0,
         **http_options: Any,
     ) -> None:
-        self._client = AsyncClient(
-            base_url, api_key=api_key, retries=retries, timeout=timeout, **http_options
+        super().__init__(
+            AsyncClient(base_url, api_key=api_key, retries=retries, timeout=timeout, **http_options)
         )
-        super().__init__(self._client)
 
     def stream(
         self,
@@ -323,12 +300,12 @@ class Client(Interface[EmotionResponse]):
         **options: Unpack[StreamingOptions],
     ) -> Iterator[StreamAnswer | StreamProblem]:
         """Sends frames through one connection; as ``AsyncClient.stream``."""
-        answers = self._client.stream(frames, live=live, **options)
+        answers = self._asynchronous.stream(frames, live=live, **options)
         try:
             while answer := self._wait(lambda: anext(answers, None)):
                 yield answer
         finally:
             self._wait(answers.aclose)
 
-    benchmark = _waits(AsyncClient.benchmark)
-    benchmark_report = _waits(AsyncClient.benchmark_report)
+    benchmark = waits(AsyncClient.benchmark)
+    benchmark_report = waits(AsyncClient.benchmark_report)
