@@ -10,14 +10,7 @@ import numpy as np
 from ferserve.card import Answers
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
-from ferserve.fer2013.scoring import (
-    VoteScores,
-    reliability_bins,
-    score,
-    score_votes,
-    vote_reliability,
-    wilson_interval,
-)
+from ferserve.fer2013.scoring import VoteScores, score, score_votes, vote_reliability
 from ferserve.fer2013.votes import Votes
 from ferserve.models import INPUT, OUTPUT, load_model
 from ferserve.sessions import ModelError, Runtime, open_session
@@ -103,13 +96,7 @@ def evaluate(
         split = available[name]
         probabilities = predict(split.faces)
         scores = score(probabilities, split.labels)
-        right = probabilities.argmax(axis=1) == split.labels
-        bins = reliability_bins(probabilities.max(axis=1), right)
-        report[name] = asdict(scores) | {
-            "interval": list(wilson_interval(int(right.sum()), scores.n)),
-            "confusion": scores.confusion.tolist(),
-            "reliability": [asdict(b) for b in bins],
-        }
+        report[name] = asdict(scores) | {"confusion": scores.confusion.tolist()}
         if votes is not None:
             counts = votes.of(split)
             report[name]["votes"] = asdict(score_votes(probabilities, counts)) | {

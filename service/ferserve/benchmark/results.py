@@ -11,14 +11,7 @@ from numpy.typing import NDArray
 from ferserve.benchmark import schemas
 from ferserve.benchmark.dataset import LabelledFaces
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.scoring import (
-    mcnemar,
-    reliability_bins,
-    score,
-    score_votes,
-    vote_reliability,
-    wilson_interval,
-)
+from ferserve.fer2013.scoring import mcnemar, score, score_votes, vote_reliability
 from ferserve.schemas import ModelReference
 
 MAX_MISTAKES = 24
@@ -94,19 +87,18 @@ def _result(
     votes: NDArray[np.int64] | None,
 ) -> schemas.ModelResult:
     scores = score(probabilities, labels)
-    bins = reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    bins = scores.reliability
     against_votes = None if votes is None else score_votes(measurement.probabilities, votes)
     if votes is not None:
         bins = vote_reliability(measurement.probabilities, votes)
     milliseconds = 1000 * np.array(measurement.batch_seconds)
     p50, p90, p95, p99, longest = np.percentile(milliseconds, [50, 90, 95, 99, 100]).tolist()
-    correct = int(np.trace(scores.confusion))
-    low, high = wilson_interval(correct, scores.n)
+    low, high = scores.interval
     return schemas.ModelResult(
         model=measurement.model,
         provider=measurement.provider,
         n=scores.n,
-        correct=correct,
+        correct=int(np.trace(scores.confusion)),
         accuracy=scores.accuracy,
         accuracy_interval=schemas.Interval(low=low, high=high),
         macro_f1=scores.macro_f1,

@@ -30,6 +30,21 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class ReliabilityBin:
+    """The ``n`` images whose confidence lies in (low, high], and in the first bin 0.
+
+    Their mean confidence, and the share that is right or of the people who agree, are None where
+    there are none.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
 class Scores:
     """Scores of one model on one split.
 
@@ -40,6 +55,8 @@ class Scores:
         ece: Expected calibration error over 15 equal-width bins, 0..1.
         per_class: Scores by emotion, in the order of ``EMOTIONS``.
         confusion: int64 ``[7, 7]``; row = label, column = prediction.
+        interval: Of the accuracy, as :func:`wilson_interval` returns it.
+        reliability: As :func:`reliability_bins` returns it.
     """
 
     n: int
@@ -48,6 +65,8 @@ class Scores:
     ece: float
     per_class: dict[str, ClassScores]
     confusion: NDArray[np.int64]
+    interval: tuple[float, float]
+    reliability: list[ReliabilityBin]
 
 
 def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Scores:
@@ -78,6 +97,8 @@ def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Scor
         ece=expected_calibration_error(probabilities.max(axis=1), predictions == labels),
         per_class={name: ClassScores(*shares) for name, *shares in columns},
         confusion=confusion,
+        interval=wilson_interval(int(hits.sum()), len(labels)),
+        reliability=reliability_bins(probabilities.max(axis=1), predictions == labels),
     )
 
 
@@ -101,21 +122,6 @@ def expected_calibration_error(
     exact = confidence.astype(np.float64)
     gaps = np.bincount(_bins(exact), weights=right - exact, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(exact))
-
-
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """The ``n`` images whose confidence lies in (low, high], and in the first bin 0.
-
-    Their mean confidence, and the share that is right or of the people who agree, are None where
-    there are none.
-    """
-
-    low: float
-    high: float
-    n: int
-    confidence: float | None
-    accuracy: float | None
 
 
 def reliability_bins(
