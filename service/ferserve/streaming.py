@@ -6,12 +6,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
+from ferserve.budget import UploadBudget
 from ferserve.errors import MalformedRequest, NotReady, QueueFull
 from ferserve.metrics import Metrics
 from ferserve.schemas import Box, Recognition, StreamCounts
-from ferserve.tracking import FaceTracker, Track
+from ferserve.tracking import FaceTracker
 
 MAX_FPS = 30
 """Most frames a second that are answered in a stream; faster ones are dropped."""
@@ -35,16 +36,6 @@ class End(Enum):
     FAILED = "failed"
 
 
-class Memory(Protocol):
-    """What the frames of all streams share with the bodies of requests."""
-
-    def take(self, count: int) -> None:
-        """Takes bytes, or raises where there are not as many left."""
-
-    def give_back(self, count: int) -> None:
-        """Gives bytes back."""
-
-
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A frame that was received; ``data`` is empty where there was no room for it."""
@@ -57,18 +48,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class FrameAnswer:
-    """What was seen in a frame, with the tracks of its faces; or what went wrong."""
+    """What was seen in a frame, with tracked faces; or what went wrong."""
 
     frame: int
     dropped: int  # of those before it
     outcome: Recognition | Exception
-    tracks: list[Track]
 
 
 class NewestFrame:
     """Holds at most one frame that waits: a newer one takes its place."""
 
-    def __init__(self, memory: Memory, metrics: Metrics) -> None:
+    def __init__(self, memory: UploadBudget, metrics: Metrics) -> None:
         self.received = self.dropped = 0
         self._memory = memory
         self._metrics = metrics
@@ -134,7 +124,7 @@ class FrameStream:
     def __init__(
         self,
         recognize: Callable[[bytes, Sequence[Box]], Awaitable[Recognition]],
-        memory: Memory,
+        memory: UploadBudget,
         smoothing_seconds: float,
         metrics: Metrics,
     ) -> None:
@@ -250,15 +240,14 @@ class FrameStream:
         dropped = self._frames.dropped
         await self._frames.pause(begin - monotonic())
         outcome: Recognition | Exception
-        tracks: list[Track] = []
         try:
             if frame.refusal:
                 raise frame.refusal
-            outcome = await self._recognize(frame.data, self._tracker.near(frame.arrived))
-            tracks = self._tracker.update(outcome.faces, frame.arrived)
+            seen = await self._recognize(frame.data, self._tracker.near(frame.arrived))
+            outcome = self._tracker.track_faces(seen, frame.arrived)
         except Exception as error:
             outcome = error
-        return FrameAnswer(frame.number, dropped, outcome, tracks)
+        return FrameAnswer(frame.number, dropped, outcome)
 
 
 class Streams:

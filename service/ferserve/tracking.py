@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from ferserve.schemas import Box, FaceEmotion, TrackedFace
+from ferserve.schemas import Box, FaceEmotion, Recognition, TrackedFace
 
 MIN_OVERLAP = 0.3
 """Intersection over union from which on two boxes of consecutive frames are one face. That of SORT
@@ -77,6 +77,12 @@ class FaceTracker:
         self._last_frame = at
         return seen
 
+    def track_faces(self, seen: Recognition, at: float) -> Recognition:
+        """Returns what is seen in the next frame with tracked faces; as ``update``."""
+        tracks = self.update(seen.faces, at)
+        faces = [_tracked(face, track) for face, track in zip(seen.faces, tracks, strict=True)]
+        return seen.model_copy(update={"faces": faces})
+
     def _follow(self, track: Track, face: FaceEmotion, at: float) -> Track:
         emotions = {
             name: smooth(track.emotions[name], value, at - track.seen_at, self._smoothing_seconds)
@@ -85,7 +91,7 @@ class FaceTracker:
         return Track(track.number, face.box, emotions, at)
 
 
-def tracked(face: FaceEmotion, track: Track) -> TrackedFace:
+def _tracked(face: FaceEmotion, track: Track) -> TrackedFace:
     """Returns a face as the API shows it in a stream."""
     known = {name: getattr(face, name) for name in face.model_fields_set}
     return TrackedFace(**known, track=track.number, emotions_smoothed=track.emotions)

@@ -9,11 +9,11 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from ferserve.api import benchmark, deepface, emotion, inference_protocol, pages, stream
-from ferserve.api.budget import UploadBudget
 from ferserve.api.middleware import AnswerFaults, DrainBody, RequestContext
 from ferserve.api.problems import HANDLED, handle
 from ferserve.api.security import Guard
 from ferserve.benchmark.run import Benchmarks
+from ferserve.budget import UploadBudget
 from ferserve.metrics import Metrics
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.settings import Settings

@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import ValidationError
 
 from ferserve import errors
-from ferserve.api.budget import Take
 from ferserve.api.calls import BenchmarksDependency, BudgetDependency
 from ferserve.api.openapi import GUARDED, UPLOADS, form_body, openapi_responses
 from ferserve.api.uploads import (
@@ -34,6 +33,7 @@ from ferserve.benchmark.schemas import (
     BenchmarkRequest,
     UploadOptions,
 )
+from ferserve.budget import Take
 from ferserve.schemas import describe_faults
 
 MAX_JSON_BYTES = 64 * 1024

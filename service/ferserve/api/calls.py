@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect, HTTPConnection
 
-from ferserve.api.budget import UploadBudget
 from ferserve.benchmark.run import Benchmarks
+from ferserve.budget import UploadBudget
 from ferserve.card import ModelCard
 from ferserve.errors import NotFound
 from ferserve.recognizer import AsyncRecognizer

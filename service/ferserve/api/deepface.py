@@ -13,7 +13,6 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ferserve import errors
-from ferserve.api.budget import Take
 from ferserve.api.calls import BudgetDependency, RecognizerDependency, private, while_connected
 from ferserve.api.openapi import IMAGE, SERVER_TIMING, UPLOADS, form_body, openapi_responses
 from ferserve.api.parameters import once, read_options
@@ -29,6 +28,7 @@ from ferserve.api.uploads import (
     read_json,
     read_text,
 )
+from ferserve.budget import Take
 from ferserve.errors import InvalidParameter, MalformedRequest
 from ferserve.schemas import DetectMode, EmotionOptions, FaceEmotion
 

@@ -4,12 +4,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from ferserve import errors
-from ferserve.api.budget import UploadBudget
 from ferserve.api.calls import private, while_connected
 from ferserve.api.openapi import IMAGE, SERVER_TIMING, UPLOADS, form_body, openapi_responses
 from ferserve.api.parameters import describe_parameters, read_options, read_seconds
 from ferserve.api.problems import as_refusal, describe
 from ferserve.api.uploads import FIELD, FILES, JSON, read_image, read_images
+from ferserve.budget import UploadBudget
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import (
     BatchResponse,

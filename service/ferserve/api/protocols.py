@@ -6,7 +6,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from ferserve.api.budget import UploadBudget
+from ferserve.budget import UploadBudget
 from ferserve.errors import QueueFull
 
 MAX_HEAD_BYTES = 32 * 1024

@@ -26,7 +26,6 @@ from ferserve.schemas import (
     StreamRefusal,
 )
 from ferserve.streaming import End, FrameAnswer, FrameStream, Streams
-from ferserve.tracking import tracked
 
 SUBPROTOCOL = "ferserve.v1"
 """What the service selects where a client offers it."""
@@ -145,12 +144,11 @@ def _message(connection: HTTPConnection, answer: FrameAnswer) -> BaseModel:
     if isinstance(outcome, Exception):
         problem = describe(connection, outcome)
         return StreamProblem(frame=answer.frame, dropped=answer.dropped, problem=problem)
-    faces = [tracked(face, track) for face, track in zip(outcome.faces, answer.tracks, strict=True)]
     return StreamAnswer(
         request_id=connection.state.request_id,
         frame=answer.frame,
         dropped=answer.dropped,
-        **dict(outcome) | {"faces": faces},
+        **dict(outcome),
     )
 
 

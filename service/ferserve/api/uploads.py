@@ -18,9 +18,9 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 
-from ferserve.api.budget import Take
+from ferserve.budget import Take
 from ferserve.errors import (
     DeadlineExceeded,
     MalformedRequest,
@@ -150,7 +150,7 @@ async def read_form(
         form.parser.finalize()
     except FormParserError as error:
         raise MalformedRequest("the multipart body is broken") from error
-    if not form.complete:
+    if form.parser.state is not MultipartState.END:
         raise MalformedRequest("the multipart body ends early")
     return [(part.name, part.decoded()) for part in form.parts[1:]]
 
@@ -243,7 +243,6 @@ class _Form:
 
     def __init__(self, boundary: bytes) -> None:
         self.parts: list[_Part] = []
-        self.complete = False
         self._header_name = self._header_value = b""
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._on_part_begin,
@@ -251,7 +250,6 @@ class _Form:
             "on_header_value": self._on_header_value,
             "on_header_end": self._on_header_end,
             "on_part_data": self._on_part_data,
-            "on_end": self._on_end,
         }
         self.parser = MultipartParser(boundary, callbacks)
         # RFC 2046 allows a preamble, and blanks after the boundary. The parser takes neither at the
@@ -280,9 +278,6 @@ class _Form:
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self.parts[-1].content.write(data[start:end])
-
-    def _on_end(self) -> None:
-        self.complete = True
 
 
 def _from_json(body: bytes) -> bytes:

@@ -20,7 +20,7 @@ from ferserve.predict.sources import IMAGES, Source, target_of
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, Recognition, StreamOptions
 from ferserve.settings import usable_cpus
-from ferserve.tracking import FaceTracker, tracked
+from ferserve.tracking import FaceTracker
 
 if TYPE_CHECKING:
     from ferserve.predict.video import Picture
@@ -93,7 +93,7 @@ class Predictor:
                 jobs = (partial(self._look_at, picture) for picture in pictures)
                 async for picture, outcome in in_order(jobs, AT_ONCE):
                     if isinstance(outcome, Recognition):
-                        outcome = _followed(outcome, picture.seconds, tracker)
+                        outcome = tracker.track_faces(outcome, picture.seconds)
                     item = Item(file, outcome, picture.number, picture.seconds)
                     if draw:
                         drawn = await asyncio.to_thread(draw_faces, picture.rgb, item.faces)
@@ -134,9 +134,3 @@ def _bmp(picture: "Picture") -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture.rgb).save(file, "BMP")
     return file.getvalue()
-
-
-def _followed(seen: Recognition, seconds: float, tracker: FaceTracker) -> Recognition:
-    tracks = tracker.update(seen.faces, seconds)
-    faces = [tracked(face, track) for face, track in zip(seen.faces, tracks, strict=True)]
-    return seen.model_copy(update={"faces": faces})
