@@ -153,18 +153,15 @@ def as_tensor(image: Payload) -> Payload:
 def earlier(checkout: Path) -> Peer:
     """Returns the service of another checkout, with its own models, in this environment."""
     package = "cli.main" if (checkout / "cli").is_dir() else "ferserve.cli"
-    return Peer(
+    return replace(
+        FERSERVE,
         name="earlier",
         title=f"ferserve, {checkout.name}",
         command=(
             *("{bin}/python", "-c", f"from {package} import app; app()"),
             *("serve", "--port", "{port}"),
         ),
-        path=FERSERVE.path,
-        ready=FERSERVE.ready,
         environment=lambda _port, _cores: {"PYTHONPATH": f"{checkout}:{checkout / 'service'}"},
-        read=FERSERVE.read,
-        finds_faces=True,
         models=checkout / "models",
     )
 

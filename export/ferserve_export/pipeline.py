@@ -35,8 +35,6 @@ DESCRIPTIONS = {
 CROWD = "crowd"
 """The one model that answers with votes. Its network is that of any run that learned from them."""
 
-"""What each head of a network answers with, in their order."""
-
 PARITY_FACES = 70
 
 
@@ -103,8 +101,12 @@ def export_run(
     now = {"dataset_sha256": dataset.sha256(), "holdout_sha256": holdout.sha256()}
     if len(holdout) and any(held_out.get(key, value) != value for key, value in now.items()):
         raise ExportError(f"{calibration_run or run}: its hold-out is not that of --data")
-    faces, targets = _targets(holdout, votes if name == CROWD else None)
-    found = _calibrate(calibrated, faces, targets, mirror) if len(holdout) else Fit()
+    found = Fit()
+    if len(holdout):
+        faces, targets = _targets(holdout, votes if name == CROWD else None)
+        both = (faces, faces[:, :, ::-1])
+        views = [calibrated.predict(view, batch_size=BATCH, verbose=0) for view in both]
+        found = fit(views, targets, mirror=mirror)
     log(f"temperature {found.temperature:.3f}, threshold {found.low_confidence_threshold:.3f}")
     if found.calibration:
         log(f"power scaling: {found.power_scaling}")
@@ -162,10 +164,3 @@ def _targets(split: Split, votes: Votes | None) -> tuple[np.ndarray, np.ndarray]
     shares = emotion_shares(votes.of(split))
     known = shares.any(axis=1)
     return split.faces[known], shares[known]
-
-
-def _calibrate(network: keras.Model, faces: np.ndarray, targets: np.ndarray, mirror: bool) -> Fit:
-    views = [
-        network.predict(view, batch_size=BATCH, verbose=0) for view in (faces, faces[:, :, ::-1])
-    ]
-    return fit(views, targets, mirror=mirror)

@@ -10,8 +10,7 @@ import tensorflow as tf
 from ferserve_training import TrainingError
 from ferserve_training.networks import resnet50v2, vgg16
 from ferserve_training.networks.backbone import (
-    freeze_below,
-    freeze_normalisations,
+    freeze,
     load_backbone,
     load_imagenet,
 )
@@ -21,6 +20,7 @@ from ferserve_training.networks.layers import (
     ZeroBorder,
     bilinear_matrix,
 )
+from ferserve_training.recipes import FineTuning
 from synthetic_fer2013 import face
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_weights_is_refused(backbone, tmp_path):
     [("", [True] * 3), ("block2", [False, False, True]), ("head", [False] * 3)],
 )
 def test_stages_below_the_first_trained_one_are_frozen(backbone, stage: str, trainable):
-    freeze_below(backbone, stage)
+    freeze(backbone, FineTuning(trainable_from=stage))
     assert [layer.trainable for layer in backbone.layers] == trainable
 
 
@@ -162,7 +162,7 @@ def test_frozen_normalisations_work_in_training_as_they_are_served():
     inputs = np.random.default_rng(0).normal(5, 3, (8, 4, 4, 2)).astype("float32")
     assert not np.allclose(network(inputs, training=True), network(inputs, training=False))
     before = normalisation.get_weights()
-    freeze_normalisations(network)
+    freeze(network, FineTuning(frozen_normalisation=True))
     assert np.allclose(network(inputs, training=True), network(inputs, training=False))
     assert [variable.name for variable in network.trainable_variables] == ["kernel", "bias"]
     for a, b in zip(before, normalisation.get_weights(), strict=True):

@@ -1,15 +1,14 @@
 """A benchmark as one HTML page, from the template ``report.html``."""
 
 import base64
-import io
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
-from PIL import Image
 
 from ferserve.benchmark.jobs import Job
 from ferserve.benchmark.peers import KINDS, PEERS, PEOPLE
+from ferserve.inputs import as_bytes
 
 SPLITS = {
     "all": "all FER2013 test images",
@@ -58,6 +57,4 @@ def _percent(share: float, digits: int = 1) -> str:
 
 
 def _data_uri(face: NDArray[np.uint8]) -> str:
-    file = io.BytesIO()
-    Image.fromarray(face).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(as_bytes(face)).decode()

@@ -1,6 +1,5 @@
 """What a load test does, and what it sends."""
 
-import io
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from ferserve.inputs import as_bytes
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Files of a folder that are taken for images."""
@@ -106,6 +107,4 @@ def read_images(folder: Path) -> tuple[Payload, ...]:
 
 def sample_crop() -> Payload:
     """Draws 48x48 grey pixels: at the size of FER2013's faces no detector looks for any."""
-    file = io.BytesIO()
-    Image.linear_gradient("L").resize((48, 48)).save(file, "PNG")
-    return Payload(file.getvalue(), "image/png")
+    return Payload(as_bytes(Image.linear_gradient("L").resize((48, 48))), "image/png")

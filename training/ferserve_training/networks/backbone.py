@@ -39,9 +39,7 @@ def prepare_backbone(network: keras.Model, weights: str, settings: FineTuning) -
         load_imagenet(backbone, network.name)
     elif weights:
         load_backbone(backbone, Path(weights))
-    freeze_below(backbone, settings.trainable_from)
-    if settings.frozen_normalisation:
-        freeze_normalisations(backbone)
+    freeze(backbone, settings)
 
 
 def load_imagenet(backbone: keras.Model, name: str) -> None:
@@ -69,18 +67,13 @@ def load_backbone(backbone: keras.Model, path: Path) -> None:
         raise TrainingError(f"{path}: none of its layers is one of {backbone.name}'s")
 
 
-def freeze_below(backbone: keras.Model, stage: str) -> None:
-    """Freezes the layers in front of the first whose name starts with ``stage``."""
-    names = [layer.name for layer in backbone.layers]
-    first = next((i for i, name in enumerate(names) if name.startswith(stage)), len(names))
-    for layer in backbone.layers[:first]:
-        layer.trainable = False
-
-
-def freeze_normalisations(backbone: keras.Model) -> None:
-    """Lets batch normalisations work in training as they are served."""
+def freeze(backbone: keras.Model, settings: FineTuning) -> None:
+    """Freezes stages; and normalisations, which then work in training as they are served."""
+    is_trained = False
     for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
+        is_trained = is_trained or layer.name.startswith(settings.trainable_from)
+        is_normalisation = isinstance(layer, keras.layers.BatchNormalization)
+        if not is_trained or (settings.frozen_normalisation and is_normalisation):
             layer.trainable = False
 
 
