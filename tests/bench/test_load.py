@@ -14,7 +14,7 @@ LIGHT = REPOSITORY / "models" / "light.onnx"
 
 BUSY = """
 import time
-while time.process_time() < 1:
+while time.process_time() < 5:
     pass
 time.sleep(600)
 """

@@ -26,6 +26,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
 START_UP_SECONDS = 30
 MAX_UPLOAD_BYTES = 4 * 1024 * 1024
+PATIENT = """
+from ferserve.api import server
+from ferserve.cli import app
+server.NOTICE_SECONDS = {}
+app()
+"""
 URL = os.environ.get("FERSERVE_URL", "")
 NOT_OURS = "the service at FERSERVE_URL is not for tests to start, end or look into"
 
@@ -82,6 +88,7 @@ def serving(
     *,
     port: int | None = None,
     process_options: dict[str, Any] | None = None,
+    notice_seconds: float | None = None,
     **settings: object,
 ) -> Iterator[Server]:
     """Starts a server, waits until it is ready, and ends it.
@@ -90,6 +97,8 @@ def serving(
         log: Gets what the process prints.
         port: A free one where it is not given.
         process_options: More for ``subprocess.Popen``; its ``env`` comes on top.
+        notice_seconds: How long before its end it tells of it; a busy machine may need longer than
+            ours to see that.
         settings: In lower case and without the prefix.
     """
     options = {"cwd": REPOSITORY} | (process_options or {})
@@ -104,8 +113,11 @@ def serving(
         "FERSERVE_PORT": str(port),
         "FERSERVE_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
     } | {f"FERSERVE_{key.upper()}": str(value) for key, value in settings.items()}
+    program = ["-m", "ferserve"]
+    if notice_seconds:
+        program = ["-c", PATIENT.format(notice_seconds)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ferserve", "serve"],
+        [sys.executable, *program, "serve"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -152,8 +152,13 @@ def test_uploads_that_were_broken_off_hold_no_places(server):
     assert ferserve(server).exit_code == 0
 
 
-def test_events_arrive_while_the_job_runs(server):
-    with httpx.Client(base_url=server.base_url, timeout=30) as client:
+def test_events_arrive_while_the_job_runs(start_server, standin_models, tmp_path):
+    faces = write_zip(tmp_path / "fer2013.zip", train=300)  # so many that the last job still waits
+    settings = {"dataset": faces, "models_dir": standin_models, "default_model": "first"}
+    with (
+        start_server(tmp_path / "log", models="", **settings) as server,
+        httpx.Client(base_url=server.base_url, timeout=30) as client,
+    ):
         asked = {"compare": ["first", "second"], "split": "train"}
         jobs = [client.post("/v1/benchmark", json=asked).json() for _ in range(3)]
         with client.stream("GET", jobs[-1]["links"]["events"]) as events:

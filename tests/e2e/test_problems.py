@@ -175,7 +175,7 @@ def test_a_refusal_reaches_who_writes_all_first(server, status, path, mebibytes)
 
 
 def test_so_does_a_refusal_for_want_of_a_key_or_for_haste(start_server, tmp_path):
-    settings = {"api_keys": "a-key-of-the-caller", "rate_limit": "2/day"}
+    settings = {"api_keys": "a-key-of-the-caller", "rate_limit": "2/year"}
     with start_server(tmp_path / "log", **settings) as server:
         for status, mebibytes in [(401, 1), (401, 60), (429, 1), (429, 60)]:
             body = bytes(mebibytes * 2**20)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+NOTICE_SECONDS = 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -24,7 +25,7 @@ def test_a_signal_ends_the_process_with_status_0(start_server, tmp_path, number)
 
 def test_requests_under_way_are_answered_before_the_end(start_server, tmp_path, photo):
     data = photo("astronaut")
-    with start_server(tmp_path / "log") as server:
+    with start_server(tmp_path / "log", notice_seconds=NOTICE_SECONDS) as server:
         half_sent = threading.Event()
         terminated = threading.Event()
         responses: list[httpx.Response] = []
@@ -52,7 +53,7 @@ def test_requests_under_way_are_answered_before_the_end(start_server, tmp_path, 
 
 
 def test_readiness_goes_off_before_connections_are_refused(start_server, tmp_path):
-    with start_server(tmp_path / "log") as server:
+    with start_server(tmp_path / "log", notice_seconds=NOTICE_SECONDS) as server:
         server.process.send_signal(signal.SIGTERM)
         seen = []
         while server.process.poll() is None:
@@ -74,7 +75,7 @@ def test_the_end_loses_no_request_under_load(start_server, tmp_path, grey_crop):
                 answered.append(client.post("/v1/emotion", content=grey_crop).status_code)
 
     with (
-        start_server(tmp_path / "log") as server,
+        start_server(tmp_path / "log", notice_seconds=NOTICE_SECONDS) as server,
         ThreadPoolExecutor(16) as pool,
     ):
         callers = [pool.submit(ask, server.base_url) for _ in range(16)]
@@ -95,7 +96,10 @@ def test_the_end_loses_no_request_under_load(start_server, tmp_path, grey_crop):
 
 
 def test_connections_are_closed_after_the_notice_of_the_end(start_server, tmp_path):
-    with start_server(tmp_path / "log") as server, httpx.Client() as client:
+    with (
+        start_server(tmp_path / "log", notice_seconds=NOTICE_SECONDS) as server,
+        httpx.Client() as client,
+    ):
         assert "connection" not in client.get(f"{server.base_url}/livez").headers
         server.process.send_signal(signal.SIGTERM)
         while (response := client.get(f"{server.base_url}/readyz")).status_code == 200:
@@ -105,7 +109,7 @@ def test_connections_are_closed_after_the_notice_of_the_end(start_server, tmp_pa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_second_signal_stops_at_once(start_server, tmp_path, number):
-    with start_server(tmp_path / "log", drain_seconds=60) as server:
+    with start_server(tmp_path / "log", notice_seconds=NOTICE_SECONDS, drain_seconds=60) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(
                 b"POST /v1/emotion HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"

@@ -286,7 +286,7 @@ async def test_where_no_place_is_left_the_stream_says_when_to_come_back(strict_s
 async def test_streams_are_counted_by_the_rate_limit_and_end_with_the_service(
     start_server, tmp_path
 ):
-    with start_server(tmp_path / "log", rate_limit="1/hour") as server:
+    with start_server(tmp_path / "log", rate_limit="1/year") as server:
         async with stream(server) as first, stream(server) as second:
             (refusal,), code = await rest(second)
             assert (code, refusal["problem"]["code"]) == (4429, "rate_limited")

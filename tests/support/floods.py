@@ -63,7 +63,7 @@ def frame(data: bytes, opcode: int = 2, *, final: bool = True, length: int | Non
 
 def send(connection: socket.socket, data: bytes) -> None:
     with suppress(OSError):  # the server may have closed it, or read no more
-        connection.settimeout(3)
+        connection.settimeout(15)
         connection.sendall(data)
     connection.settimeout(30)  # an answer takes its time on a busy machine
 
@@ -119,7 +119,7 @@ def unfinished_heads(port: int) -> list[int]:
         for _ in range(700):
             connection = held.enter_context(connected(port))
             send(connection, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + 30_000 * b"y")
-        return [httpx.get(f"http://127.0.0.1:{port}/livez").status_code]
+        return [httpx.get(f"http://127.0.0.1:{port}/livez", timeout=60).status_code]
 
 
 def unfinished_frames(port: int) -> list[int]:
@@ -208,7 +208,7 @@ def benchmark(port: int) -> list[int]:
         for line in events.iter_lines():
             if "finished" in line:
                 break
-    return [accepted.status_code, httpx.delete(f"{url}/{job}").status_code]
+    return [accepted.status_code, httpx.delete(f"{url}/{job}", timeout=60).status_code]
 
 
 def floods() -> dict[str, Flood]:

@@ -243,7 +243,8 @@ async def test_a_function_that_loses_results_fails_its_batch():
             await batcher.submit([1, 2], soon())
 
 
-async def test_a_dead_worker_fails_everything_that_waits_and_is_seen(caplog):
+async def test_a_dead_worker_fails_everything_that_waits_and_is_seen(monkeypatch, caplog):
+    monkeypatch.setattr("ferserve.batcher.RESTART_SECONDS", 60)
     run = Recorder()
 
     def deadly(items: list[int]) -> list[int]:
@@ -272,7 +273,7 @@ async def test_a_dead_worker_fails_everything_that_waits_and_is_seen(caplog):
 
 @pytest.mark.parametrize("workers", [1, 3])
 async def test_a_dead_worker_is_replaced_and_items_are_taken_again(monkeypatch, caplog, workers):
-    monkeypatch.setattr("ferserve.batcher.RESTART_SECONDS", 0.02)
+    monkeypatch.setattr("ferserve.batcher.RESTART_SECONDS", 0.3)
     deaths = iter([SystemExit, KeyboardInterrupt])
 
     def deadly(items: list[int]) -> list[int]:

@@ -128,7 +128,7 @@ async def test_who_leaves_while_waiting_is_not_worked_for(heard, gate):
 async def test_a_thread_that_runs_on_after_its_caller_left_keeps_its_place(heard, gate):
     pool = WorkPool(1, 1, heard)
     with pytest.raises(DeadlineExceeded):
-        await pool.run(gate.wait, monotonic() + 0.05)
+        await pool.run(gate.wait, monotonic() + 0.5)
     assert pool.under_way == 1
     with pytest.raises(QueueFull):
         await pool.run(lambda: None, soon())
@@ -140,7 +140,7 @@ async def test_a_thread_that_runs_on_after_its_caller_left_keeps_its_place(heard
 
 async def test_while_every_thread_is_overdue_work_is_refused_at_once(heard, gate):
     pool = WorkPool(2, 100, heard)
-    tasks = [await started(pool, gate.wait, monotonic() + 0.05) for _ in range(2)]
+    tasks = [await started(pool, gate.wait, monotonic() + 0.5) for _ in range(2)]
     assert not pool.overdue
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded, DeadlineExceeded]
@@ -156,7 +156,7 @@ async def test_while_every_thread_is_overdue_work_is_refused_at_once(heard, gate
 async def test_one_thread_that_is_in_time_is_enough(heard, gate):
     pool = WorkPool(2, 100, heard)
     with pytest.raises(DeadlineExceeded):
-        await pool.run(gate.wait, monotonic() + 0.05)
+        await pool.run(gate.wait, monotonic() + 0.5)
     assert not pool.overdue
     assert await pool.run(lambda: "meanwhile", soon()) == "meanwhile"
     gate.set()

@@ -273,8 +273,8 @@ def other_message(client: Client) -> None:
     [
         ({}, stop, End.SHUTDOWN),
         ({}, other_message, End.UNKNOWN_MESSAGE),
-        ({"IDLE_SECONDS": 0.5}, lambda client: None, End.IDLE),
-        ({"MAX_SECONDS": 0.5}, lambda client: None, End.TOO_LONG),
+        ({"IDLE_SECONDS": 2}, lambda client: None, End.IDLE),
+        ({"MAX_SECONDS": 2}, lambda client: None, End.TOO_LONG),
     ],
     ids=["shutdown", "unknown message", "idle", "too long"],
 )

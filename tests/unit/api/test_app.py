@@ -660,8 +660,9 @@ def kill(thread: threading.Thread) -> None:
 
 
 async def test_a_worker_killed_in_the_middle_of_a_batch_is_seen_and_replaced(
-    standin_models, grey_crop, caplog
+    standin_models, grey_crop, monkeypatch, caplog
 ):
+    monkeypatch.setattr("ferserve.batcher.RESTART_SECONDS", 3)
     settings = Settings(models_dir=standin_models, inference_workers=1, request_timeout_ms=8000)
     app = create_app(settings)
     transport = httpx.ASGITransport(app)

@@ -84,7 +84,7 @@ async def test_options_hold_for_all_images(client, grey_crop):
 
 
 async def test_the_faces_of_all_images_share_batches(standin_models, grey_crop):
-    async with serving(standin_models, inference_workers=1, max_wait_ms=200) as client:
+    async with serving(standin_models, inference_workers=1, max_wait_ms=1000) as client:
         await client.post("/v1/emotion/batch", files=files(*[grey_crop] * 2))
         metrics = (await client.get("/metrics")).text
     assert 'ferserve_batch_faces_sum{lane="live",model="first"} 2.0' in metrics

@@ -110,20 +110,20 @@ def test_keys_are_compared_whole():
 async def test_more_requests_than_allowed_are_refused_until_a_time_that_is_told(
     standin_models, grey_crop
 ):
-    async with serving(standin_models, rate_limit="3/hour") as client:
+    async with serving(standin_models, rate_limit="3/year") as client:
         codes = [
             (await client.post("/v1/emotion", content=grey_crop)).status_code for _ in range(3)
         ]
         assert codes == [200, 200, 200]
         refused = await client.post("/v1/emotion", content=grey_crop)
         assert_problem(refused, 429, "rate_limited")
-        assert 1 <= int(refused.headers["retry-after"]) <= 3601
+        assert 1 <= int(refused.headers["retry-after"]) <= 366 * 24 * 3600
         for path in ("/livez", "/readyz", "/metrics", "/v1/policy"):
             assert (await client.get(path)).status_code == 200
 
 
 async def test_callers_are_counted_by_key(standin_models):
-    async with serving(standin_models, rate_limit="2/hour", api_keys=(KEY, OTHER_KEY)) as client:
+    async with serving(standin_models, rate_limit="2/year", api_keys=(KEY, OTHER_KEY)) as client:
 
         async def code(**headers: str) -> int:
             return (await client.get("/v1/models", headers=headers)).status_code
@@ -134,7 +134,7 @@ async def test_callers_are_counted_by_key(standin_models):
 
 
 async def test_who_guesses_keys_is_counted_by_address(standin_models):
-    async with serving(standin_models, rate_limit="2/hour", api_keys=(KEY,)) as client:
+    async with serving(standin_models, rate_limit="2/year", api_keys=(KEY,)) as client:
         codes = [
             (await client.get("/v1/models", headers={"X-API-Key": f"guess {n}"})).status_code
             for n in range(3)
@@ -144,7 +144,7 @@ async def test_who_guesses_keys_is_counted_by_address(standin_models):
 
 
 async def test_several_limits_all_hold(standin_models):
-    async with serving(standin_models, rate_limit="100/hour;2/day") as client:
+    async with serving(standin_models, rate_limit="100/hour;2/year") as client:
         codes = [(await client.get("/v1/models")).status_code for _ in range(3)]
         assert codes == [200, 200, 429]
 
@@ -314,7 +314,7 @@ def caller(address: str) -> HTTPConnection:
     ],
 )
 async def test_an_address_of_ipv6_counts_with_its_network(one, other, same):
-    guard = Guard(Settings(rate_limit="1/hour"))
+    guard = Guard(Settings(rate_limit="1/year"))
     await guard.admit(caller(one), None)
     if same:
         with pytest.raises(RateLimited):
