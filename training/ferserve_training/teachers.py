@@ -39,8 +39,8 @@ def find_teacher(path: Path) -> Teacher:
     if path.suffix != ".onnx":
         run = RunFolder(path)
         weights = sha256(run.weights)  # says what is missing
-        network = run.read_description()["recipe"]["network"]
-        return Teacher(path, {"network": network, "weights_sha256": weights}, run.answers())
+        name = run.read_description()["recipe"]["network"]
+        return Teacher(path, {"network": name, "weights_sha256": weights}, run.answers())
     try:
         card = read_card(path.parent, path.stem)
     except ModelError as error:
