@@ -44,7 +44,8 @@ def peer(name: str, script: str, answer: str = "") -> Peer:
     )
 
 
-def test_a_service_that_fails_is_named_and_costs_the_others_nothing():
+def test_a_service_that_fails_is_named_and_costs_the_others_nothing(monkeypatch):
+    monkeypatch.setattr("load.STOP_SECONDS", 0.5)  # jobs in the background ignore SIGINT
     (right,) = Classifier(MODEL)([decode(face().data)])
     services = [
         peer("broken", "print('no such luck')"),

@@ -32,7 +32,8 @@ http.server.HTTPServer(address, http.server.SimpleHTTPRequestHandler).serve_fore
 """
 
 
-def test_a_process_that_detached_itself_counts_and_ends_with_its_service():
+def test_a_process_that_detached_itself_counts_and_ends_with_its_service(monkeypatch):
+    monkeypatch.setattr("load.STOP_SECONDS", 0.5)
     port = free_port()
     with running([sys.executable, "-c", LEAVES_BUSY_BEHIND, str(port)], port, "/") as service:
         assert len(service.processes()) == 2
