@@ -138,6 +138,7 @@ def waits(
 
     @wraps(method)
     def wait(interface: "Interface[Asynchronous]", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        # By name: a subclass has its own.
         ask: Callable[P, Awaitable[T]] = getattr(interface._asynchronous, method.__name__)
         return interface._wait(lambda: ask(*args, **kwargs))
 
