@@ -27,9 +27,10 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PROCESSORS = len(os.sched_getaffinity(0))
 PEAK_MB, LEFT_MB = 200, 40
 CPU_SECONDS, PHOTO_SECONDS = 16, 8
-"""The goals of the last three are 20, 5 and 2, which bench/results/hostile.csv keeps. A slow or
-shared processor takes up to three times as long, and an allocator was seen to hold 21 MB back; the
-faults that these tests are for take ten times as long, or leave a picture of 100 MB behind.
+"""The goals of the last three are 20, 5 and 2, which bench/results/hostile.csv keeps. A slow
+processor was seen to take 1.6 times as long, one that is shared may stall besides, and an allocator
+was seen to hold 21 MB back; the faults that these tests are for take ten times as long, or leave a
+picture of 100 MB behind.
 """
 
 STILL_MB = 5

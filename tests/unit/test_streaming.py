@@ -212,7 +212,8 @@ async def test_frames_beyond_the_rate_are_dropped(monkeypatch):
     await client.send(b"1")
     await until(lambda: client.answers)
     await client.send(b"2")
-    await asyncio.sleep(0.05)  # until it is taken
+    await until(lambda: client.stream.counts.received == 2)
+    await asyncio.sleep(0)  # now it is taken
     await client.send(b"3", b"4")
     assert len(client.answers) == 1
     await client.send(None)  # the last one is answered without a pause

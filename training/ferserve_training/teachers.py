@@ -61,7 +61,8 @@ def mean_answers(
         temperature: The teachers' logits are divided by it.
 
     Returns:
-        The mean of their probabilities for each face, float32 ``[N, 7]``; None if there is none.
+        The mean of their probabilities for each face, float32 ``[N, 7]``; None without such a
+        teacher.
 
     Raises:
         TrainingError: A teacher's file cannot be served, or its weights are of another network.

@@ -166,7 +166,7 @@ def train(
 
 
 def vote_targets(split: Split, votes: Votes, teachers: Sequence[Teacher] = ()) -> np.ndarray:
-    """What the votes' head learns: people's shares, blended with what teachers say they would be.
+    """What the votes' head learns: people's shares, blended with what teachers expect.
 
     Returns:
         For each face the seven emotions' shares, float32 ``[N, 7]``.
