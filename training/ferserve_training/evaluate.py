@@ -1,4 +1,7 @@
-"""Measures a model on every split of FER2013, by the protocol of docs/training.md."""
+"""Measures a model on every split of FER2013, by the protocol of docs/training.md.
+
+What needs ONNX Runtime is imported inside the functions: a host that only trains may lack it.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -12,16 +15,11 @@ from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.scoring import VoteScores, score, score_votes, vote_reliability
 from ferserve.fer2013.votes import Votes
-from ferserve.models import INPUT, OUTPUT, load_model
-from ferserve.sessions import ModelError, Runtime, open_session
-from ferserve.settings import usable_cpus
 
 from ferserve_training import TrainingError
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Faces uint8 ``[N, 48, 48]`` to probabilities float32 ``[N, 7]``."""
-
-RUNTIME = Runtime("cpu", intra_op_threads=usable_cpus())
 
 BATCH = 16
 """Larger batches are no faster on a CPU; with 64 faces and their mirrors an export of VGG16 took
@@ -39,8 +37,13 @@ def open_model(path: Path, answers: Answers = "FER2013 labels") -> Predict:
         TrainingError: It is neither, or cannot be served.
     """
     if path.suffix == ".onnx" and path.is_file():
+        from ferserve.models import load_model
+        from ferserve.sessions import ModelError, Runtime
+        from ferserve.settings import usable_cpus
+
         try:
-            model = load_model(path.parent, path.stem, RUNTIME)
+            runtime = Runtime("cpu", intra_op_threads=usable_cpus())
+            model = load_model(path.parent, path.stem, runtime)
         except ModelError as error:
             raise TrainingError(str(error)) from error
         columns = [model.labels.index(emotion) for emotion in EMOTIONS]
@@ -121,7 +124,12 @@ def sample(split: Split, count: int) -> Split:
 
 def open_onnx(model: bytes, *, int8: bool = False) -> Predict:
     """Opens an ONNX file's bytes on the CPU as the service does, with all processors."""
-    session, _ = open_session(model, "the model", RUNTIME, int8=int8)
+    from ferserve.models import INPUT, OUTPUT
+    from ferserve.sessions import Runtime, open_session
+    from ferserve.settings import usable_cpus
+
+    runtime = Runtime("cpu", intra_op_threads=usable_cpus())
+    session, _ = open_session(model, "the model", runtime, int8=int8)
     return lambda faces: session.run([OUTPUT], {INPUT: faces})[0]
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from ferserve.card import Answers
-from ferserve.models import read_card
-from ferserve.sessions import ModelError
 
 from ferserve_training import TrainingError
 from ferserve_training.evaluate import open_model
@@ -41,6 +39,10 @@ def find_teacher(path: Path) -> Teacher:
         weights = sha256(run.weights)  # says what is missing
         name = run.read_description()["recipe"]["network"]
         return Teacher(path, {"network": name, "weights_sha256": weights}, run.answers())
+    # Only here: a host that only trains may lack ONNX Runtime, and its teachers are runs.
+    from ferserve.models import read_card
+    from ferserve.sessions import ModelError
+
     try:
         card = read_card(path.parent, path.stem)
     except ModelError as error:
