@@ -283,6 +283,22 @@ async def test_where_no_place_is_left_the_stream_says_when_to_come_back(strict_s
 # The end
 
 
+async def test_at_the_end_of_the_service_frames_that_it_received_are_answered(
+    start_server, tmp_path
+):
+    file = io.BytesIO()
+    Image.new("RGB", (6000, 5000)).save(file, "PNG", compress_level=1)  # slower than the notice
+    with start_server(tmp_path / "log", notice_seconds=0.01) as server:
+        async with stream(server) as socket:
+            await socket.send(file.getvalue())
+            await (await socket.ping())
+            server.process.send_signal(signal.SIGTERM)
+            (answer, last), code = await rest(socket)
+            assert (answer["faces"], code) == ([], 1012)
+            assert last == {"end": {"received": 1, "answered": 1, "dropped": 0}}
+            assert server.process.wait(30) == 0
+
+
 async def test_streams_are_counted_by_the_rate_limit_and_end_with_the_service(
     start_server, tmp_path
 ):

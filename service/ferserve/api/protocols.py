@@ -162,6 +162,11 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if not self.read_paused:
             self.transport.resume_reading()
 
+    def shutdown(self) -> None:
+        """Leaves an open stream to the application, which answers its frames and closes it."""
+        if self.close_sent or not self.handshake_complete:
+            super().shutdown()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Frees what was not complete: as a cycle it would wait for the garbage collector."""
         self._let_go()
