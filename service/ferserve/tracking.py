@@ -44,15 +44,14 @@ class FaceTracker:
         self._smoothing_seconds = smoothing_seconds
         self._tracks: list[Track] = []
         self._last_frame = self._searched_at = -math.inf
+        self._searches = False
         self._numbers = count(1)
 
     def near(self, at: float) -> list[Box]:
         """Returns where the next frame's faces are likely; where nowhere, search all of it."""
         seen = [track.box for track in self._tracks if track.seen_at == self._last_frame]
-        if not seen or at >= self._searched_at + SEARCH_SECONDS:
-            self._searched_at = at
-            return []
-        return seen
+        self._searches = not seen or at >= self._searched_at + SEARCH_SECONDS
+        return [] if self._searches else seen
 
     def update(self, faces: Sequence[FaceEmotion], at: float) -> list[Track]:
         """Takes the faces of the next frame, and returns the track of each, in their order.
@@ -75,6 +74,8 @@ class FaceTracker:
         absent = [track for index, track in enumerate(known) if index not in matched]
         self._tracks = seen + absent[:MAX_ABSENT]  # the last seen stand first
         self._last_frame = at
+        if self._searches:  # and not where it was asked for: that frame may have been refused
+            self._searched_at = at
         return seen
 
     def track_faces(self, seen: Recognition, at: float) -> Recognition:

@@ -7,6 +7,7 @@ from ferserve.schemas import Box, FaceEmotion
 from ferserve.tracking import (
     MAX_ABSENCE,
     MIN_OVERLAP,
+    SEARCH_SECONDS,
     FaceTracker,
     match,
     overlap,
@@ -116,6 +117,17 @@ def test_a_face_that_was_away_for_longer_gets_a_new_number():
 def test_frames_may_come_slowly():
     tracker = FaceTracker(0)
     assert [numbers(tracker, [face(0)], 10 * MAX_ABSENCE * step) for step in range(3)] == [[1]] * 3
+
+
+def test_a_search_whose_frame_was_refused_is_made_up_for():
+    tracker, late = FaceTracker(0), SEARCH_SECONDS
+    assert tracker.near(0) == []
+    tracker.update([face(0)], 0)
+    assert tracker.near(late - 0.1) == [box(0)]
+    assert tracker.near(late) == []  # of this frame nothing is seen
+    assert tracker.near(late + 0.1) == []
+    tracker.update([face(0)], late + 0.1)
+    assert tracker.near(late + 0.2) == [box(0)]
 
 
 @given(st.lists(st.tuples(FACES, PAUSES), max_size=8))
