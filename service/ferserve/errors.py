@@ -41,6 +41,16 @@ class Refusal(Exception):  # noqa: N818 - most are conditions, not faults
         self.request_id = request_id
 
 
+def without_frames(error: Exception) -> Exception:
+    """Drops the tracebacks of an error and of its causes, whose frames hold the image."""
+    found: list[BaseException | None] = [error]
+    while found:
+        if (one := found.pop()) and one.__traceback__:
+            one.__traceback__ = None
+            found += [one.__cause__, one.__context__]
+    return error
+
+
 def kind_of(code: str) -> type[Refusal]:
     """Returns the class of a code: ``Refusal`` itself where none has it."""
     return next((kind for kind in Refusal.__subclasses__() if kind.code == code), Refusal)

@@ -17,12 +17,14 @@ from collections.abc import (
     Sized,
 )
 from contextlib import ExitStack
-from functools import wraps
-from threading import Event
+from functools import partial, wraps
+from threading import Event, get_ident
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
+from anyio import to_thread
 from anyio.from_thread import start_blocking_portal
 
+from ferserve.errors import without_frames
 from ferserve.inputs import ImageInput, as_bytes
 from ferserve.schemas import ModelList, Recognition, RecognizeOptions
 
@@ -110,7 +112,7 @@ class AsyncInterface(ABC, Generic[Seen]):
             try:
                 return await self.recognize(image, **options)
             except Exception as error:
-                return error
+                return without_frames(error)
             finally:
                 places.release()
                 done += 1
@@ -158,6 +160,7 @@ class Interface(Generic[Asynchronous]):
             portal = stack.enter_context(start_blocking_portal(name="ferserve"))
             stack.enter_context(portal.wrap_async_context_manager(asynchronous))
             self._loop = portal.call(asyncio.get_running_loop)
+            self._thread = portal.call(get_ident)
             self._stack = stack.pop_all()
         # Once the interpreter has stopped the loop's thread, nothing could end it.
         atexit.register(_close, weakref.ref(self))
@@ -177,6 +180,8 @@ class Interface(Generic[Asynchronous]):
     recognize_many = waits(AsyncInterface.recognize_many)
 
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        if get_ident() == self._thread:  # the loop would wait for itself
+            raise RuntimeError("a blocking call from a callback of the same object")
         ended = Event()
         tasks: list[asyncio.Task[T]] = []
 
@@ -219,5 +224,7 @@ async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
     else:
         end = object()
         iterator = iter(items)
-        while (found := await asyncio.to_thread(next, iterator, end)) is not end:
+        # Whoever leaves does not wait for a source that is silent.
+        ask = partial(to_thread.run_sync, next, iterator, end, abandon_on_cancel=True)
+        while (found := await ask()) is not end:
             yield found  # type: ignore[misc]

@@ -3,14 +3,20 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from copy import copy
 from functools import partial
 from time import monotonic
 
 from pydantic import ValidationError
 
 from ferserve.card import ModelCard
-from ferserve.errors import InvalidParameter, NotReady, Refusal, UnknownModel
+from ferserve.errors import (
+    InternalError,
+    InvalidParameter,
+    NotReady,
+    Refusal,
+    UnknownModel,
+    without_frames,
+)
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.interface import AsyncInterface, Interface
 from ferserve.lanes import Answer
@@ -154,8 +160,9 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
             async with at_once:
                 try:
                     return await self._answer(data, options, deadline, turn=turn, share=share)
-                except Exception as error:  # a refusal's traceback would hold the image
-                    return copy(error) if isinstance(error, Refusal) else error
+                except Exception as error:  # a fault's traceback will be logged
+                    is_fault = isinstance(error, InternalError) or not isinstance(error, Refusal)
+                    return error if is_fault else without_frames(error)
 
         with self._admitted():
             # A group, not gather: when the call is cancelled it waits until all have ended.

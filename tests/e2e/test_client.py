@@ -177,6 +177,14 @@ async def test_a_service_that_is_not_there_is_an_error_after_a_while():
             await client.models()
 
 
+async def test_a_peer_that_ends_the_handshake_is_an_error_of_the_system():
+    peer = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = peer.sockets[0].getsockname()[1]
+    async with peer, AsyncClient(f"http://127.0.0.1:{port}", retries=ONCE) as client:
+        with pytest.raises(ConnectionError):
+            await anext(client.stream([]))
+
+
 async def test_a_refused_stream_says_how_long_to_wait(start_server, tmp_path, grey_crop):
     with start_server(tmp_path / "log", rate_limit="1/year") as server:
         async with AsyncClient(server.base_url, retries=ONCE) as client:

@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import ferserve
 import httpx
 import pytest
-from ferserve import Client
+from ferserve import AsyncClient, Client, Refusal
+from ferserve.client import Retries
+from ferserve.errors import UndecodableImage
 from ferserve.interface import AsyncInterface, Interface, each
 from in_process import queued
 
@@ -73,6 +75,19 @@ async def test_an_error_of_the_images_is_raised_as_it_is():
     assert waiting.cleaned_up
 
 
+async def test_the_errors_of_many_images_hold_no_image():
+    class Refusing(Waiting):
+        async def _recognize_file(self, data, options):
+            try:
+                raise ValueError("the decoder's words")
+            except ValueError as error:
+                raise UndecodableImage("damaged") from error
+
+    (error,) = await Refusing().recognize_many([b"image"])
+    assert (str(error), str(error.__cause__)) == ("damaged", "the decoder's words")
+    assert error.__traceback__ is error.__cause__.__traceback__ is None  # frames hold the image
+
+
 @pytest.fixture
 def _interruptible():
     """Processes that are started in the background ignore Ctrl-C."""
@@ -117,6 +132,34 @@ def test_a_call_that_another_thread_closes_says_so():
             call.result(10)
 
 
+def test_a_callback_that_waits_for_its_own_loop_is_an_error():
+    class Quick(Waiting):
+        async def _recognize_file(self, data, options):
+            return None
+
+    with Interface(Quick()) as blocking, pytest.raises(RuntimeError, match="from a callback"):
+        blocking.recognize_many([b""], progress=lambda *_: blocking.recognize(b""))
+
+
+def test_who_leaves_does_not_wait_for_a_silent_source():
+    talk, ended = threading.Event(), []
+
+    def silent():
+        yield talk.wait(10)
+        ended.append(True)
+
+    async def leave():
+        async with asyncio.timeout(0.05):
+            async for _ in each(silent()):
+                pass
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(leave())
+    assert not talk.is_set()
+    assert not ended
+    talk.set()
+
+
 async def test_an_iterable_that_may_block_is_asked_in_a_thread():
     def slow():
         yield threading.current_thread()
@@ -142,6 +185,36 @@ def test_an_interrupted_wait_cancels_the_benchmark():
         with pytest.raises(KeyboardInterrupt):
             client.benchmark(progress=interrupt)
         assert methods == ["POST", "GET", "GET", "DELETE"]
+
+
+async def test_a_wait_that_is_cut_short_ends_so_where_the_service_is_gone():
+    job = queued()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "DELETE":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, content=job.model_dump_json())
+
+    once = Retries(total_seconds=0)
+    async with AsyncClient(transport=httpx.MockTransport(answer), retries=once) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.benchmark()
+
+
+async def test_headers_of_the_caller_go_with_the_key():
+    sent = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers)
+        return httpx.Response(404)
+
+    own = {"X-Tenant": "one"}
+    transport = httpx.MockTransport(answer)
+    async with AsyncClient(api_key="a-key", headers=own, transport=transport) as client:
+        with pytest.raises(Refusal):
+            await client.models()
+    assert (sent[0]["X-Tenant"], sent[0]["Authorization"]) == ("one", "Bearer a-key")
 
 
 @pytest.mark.parametrize(

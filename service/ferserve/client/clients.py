@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,9 +20,9 @@ from ferserve.client.failures import (
     refusal_of_answer,
     refusal_of_problem,
 )
-from ferserve.errors import kind_of
+from ferserve.errors import Refusal, kind_of
 from ferserve.inputs import ImageInput, as_bytes
-from ferserve.interface import AsyncInterface, Interface, each, waits
+from ferserve.interface import CLEAN_UP_SECONDS, AsyncInterface, Interface, each, waits
 from ferserve.schemas import (
     DetectMode,
     EmotionResponse,
@@ -62,7 +63,8 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         api_key: Where the service wants one.
         retries: How long to try.
         timeout: Longest silence of the service in one attempt, seconds.
-        http_options: More for ``httpx.AsyncClient``, such as ``verify`` or ``proxy``.
+        http_options: More for ``httpx.AsyncClient``, such as ``verify`` or ``proxy``. Streams have
+            of these only ``headers``.
     """
 
     def __init__(
@@ -75,8 +77,9 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         **http_options: Any,
     ) -> None:
         self._base_url = base_url
-        # HTTP clients send this header to no other host.
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = dict(http_options.pop("headers", {}))
+        if api_key:  # HTTP clients send this header to no other host
+            self._headers["Authorization"] = f"Bearer {api_key}"
         self._retries = retries
         self._http = httpx.AsyncClient(
             base_url=base_url, headers=self._headers, timeout=timeout, **http_options
@@ -213,7 +216,9 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
                     raise kind_of(code)(detail, code=code)
                 await asyncio.sleep(POLL_SECONDS)
         except asyncio.CancelledError:
-            await self._ask("DELETE", path)
+            with suppress(Refusal, httpx.TransportError, TimeoutError):
+                async with asyncio.timeout(CLEAN_UP_SECONDS):
+                    await self._ask("DELETE", path)
             raise
 
     async def benchmark_report(self, job_id: str) -> str:
@@ -257,10 +262,12 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
                 if pause is None:
                     body = bytes(answer.body or b"")
                     raise refusal_of_answer(answer.status_code, body, answer.headers) from None
-            except (OSError, InvalidHandshake):
+            except (OSError, InvalidHandshake) as error:
                 pause = attempts.pause()
-                if pause is None:
+                if pause is None and isinstance(error, OSError):
                     raise
+                if pause is None:
+                    raise ConnectionError(f"the handshake failed: {error}") from error
             await asyncio.sleep(pause)
 
 
