@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-from ferserve.errors import DeadlineExceeded, QueueFull, TooManyImages, TooManyPixels
+from ferserve.errors import DeadlineExceeded, NotReady, QueueFull, TooManyImages, TooManyPixels
 from ferserve.metrics import Metrics
 from ferserve.settings import MEBI
 
@@ -71,7 +71,7 @@ class DecodeMemory:
             if not self._changed.wait_for(
                 lambda: self._held + count <= self._max_bytes, self._patience
             ):
-                raise QueueFull("other images take the memory for decoding")
+                raise QueueFull("other images use the memory for decoding")
             self._held += count
         try:
             yield
@@ -93,6 +93,7 @@ class WorkPool:
         self._threads = threads
         self._max_queue = max_queue
         self._metrics = metrics
+        self._closed = False
         self.under_way = 0
         self._mean_seconds = 0.0
         self._ends: dict[int, float] = {}  # when each busy thread should be free
@@ -114,6 +115,7 @@ class WorkPool:
         Raises:
             QueueFull: It would have no place or wait for too long, or every thread is overdue.
             DeadlineExceeded: It had not ended by ``deadline``, on the clock of ``time.monotonic``.
+            NotReady: The pool is closed.
         """
         left = deadline - monotonic()
         if left <= 0:
@@ -126,6 +128,8 @@ class WorkPool:
         if self.under_way >= self._max_queue or self._mean_seconds * turns_before > MARGIN * left:
             self._metrics.image_dropped("rejected")
             raise QueueFull(f"{self.under_way} images are waiting to be decoded")
+        if self._closed:
+            raise NotReady("the service is stopped")
         self.under_way += 1
         slot = [work]  # emptied below: a cancelled call would else keep an upload in memory
         loop = asyncio.get_running_loop()
@@ -138,8 +142,13 @@ class WorkPool:
         except TimeoutError:
             self._metrics.image_dropped("expired")
             raise DeadlineExceeded("decoding and finding faces took too long") from None
+        except QueueFull:  # no memory came free
+            self._metrics.image_dropped("rejected")
+            raise
         except asyncio.CancelledError:
             self._metrics.image_dropped("cancelled")
+            if self._closed and not cast(asyncio.Task[Any], asyncio.current_task()).cancelling():
+                raise NotReady("the service is stopped") from None
             raise
         finally:
             slot.clear()
@@ -160,6 +169,7 @@ class WorkPool:
 
     async def close(self) -> None:
         """Lets what runs end, and drops what waits."""
+        self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
         while self.under_way:  # noqa: ASYNC110 - threads set no event
             await asyncio.sleep(CLOSING_SECONDS)

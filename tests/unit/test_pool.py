@@ -5,7 +5,13 @@ import threading
 from time import monotonic
 
 import pytest
-from ferserve.errors import DeadlineExceeded, QueueFull, TooManyImages, TooManyPixels
+from ferserve.errors import (
+    DeadlineExceeded,
+    NotReady,
+    QueueFull,
+    TooManyImages,
+    TooManyPixels,
+)
 from ferserve.metrics import Metrics
 from ferserve.pool import DecodeMemory, Share, WorkPool
 from waiting import until
@@ -163,6 +169,21 @@ async def test_one_thread_that_is_in_time_is_enough(heard, gate):
     await pool.close()
 
 
+async def test_once_it_closes_work_is_not_ready_rather_than_lost(heard, gate):
+    pool = WorkPool(1, 3, heard)
+    runs = await started(pool, gate.wait)
+    waits = await started(pool, lambda: None)
+    closing = asyncio.create_task(pool.close())
+    with pytest.raises(NotReady):
+        await waits
+    with pytest.raises(NotReady):
+        await pool.run(lambda: None, soon())
+    gate.set()
+    assert await runs
+    await closing
+    assert pool.under_way == 0
+
+
 MEBI = 1024 * 1024
 
 
@@ -181,6 +202,14 @@ async def test_memory_is_waited_for_and_given_back():
         order.append("first")
     await waiting
     assert order == ["first", "second"]
+
+
+async def test_an_image_that_finds_no_memory_is_counted_as_rejected(heard):
+    pool, memory = WorkPool(1, 1, heard), DecodeMemory(2 * MEBI, patience=0)
+    with memory.reserve(2 * MEBI), pytest.raises(QueueFull):
+        await pool.run(lambda: memory.reserve(2 * MEBI).__enter__(), soon())
+    assert heard.events == ["rejected"]
+    await pool.close()
 
 
 def test_memory_that_is_not_free_in_time_is_refused():
