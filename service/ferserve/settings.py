@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     """Most images in one request of `/v1/emotion/batch`."""
 
     max_batch_upload_bytes: int = Field(default=64 * MEBI, ge=1)
-    """Largest body of such a request."""
+    """Largest body of a batch request."""
 
     upload_memory_bytes: int = Field(default=512 * MEBI, ge=1)
     """Most bytes of all bodies and frames together; beyond it 429. Zips may take half of it."""
@@ -226,10 +226,13 @@ class Settings(BaseSettings):
                 f"max_queue ({self.max_queue}) must be at least max_faces ({self.max_faces}), "
                 "or an image with that many faces could never be answered"
             )
-        if self.upload_memory_bytes < max(self.max_upload_bytes, self.max_batch_upload_bytes):
-            raise ValueError(
-                "upload_memory_bytes must be at least max_upload_bytes and max_batch_upload_bytes"
-            )
+        needed = {
+            "4 × max_upload_bytes": 4 * self.max_upload_bytes,  # JSON is held in four copies
+            "max_batch_upload_bytes": self.max_batch_upload_bytes,
+            "2 × benchmark_max_upload_bytes": 2 * self.benchmark_max_upload_bytes,
+        }
+        if self.upload_memory_bytes < max(needed.values()):
+            raise ValueError(f"upload_memory_bytes must be at least {', '.join(needed)}")
         if self.default_model and self.models and self.default_model not in self.models:
             raise ValueError(
                 f"default_model {self.default_model!r} is not among models {list(self.models)}"
@@ -256,7 +259,7 @@ class ClusterSettings(BaseSettings):
     """Processors that a replica reserves; it runs as many workers for each model, at least one."""
 
     replica_gpus: float = Field(default=0, ge=0)
-    """GPUs that it reserves, fractions too; 0 computes on the processor."""
+    """GPUs that a replica reserves, fractions too; 0 computes on the processor."""
 
     metrics_port: int = Field(default=9400, ge=1, le=65_000)
     """First port for metrics; each replica takes the next free one of its machine."""

@@ -102,9 +102,15 @@ def test_a_data_set_that_is_not_there_is_told_at_the_start(tmp_path):
     assert Settings(dataset=tmp_path).dataset == tmp_path
 
 
-def test_one_upload_must_fit_into_the_memory_for_all():
-    with pytest.raises(ValidationError, match="upload_memory_bytes"):
-        Settings(upload_memory_bytes=1000)
+@pytest.mark.parametrize(
+    ("limit", "times"),
+    [("max_upload_bytes", 4), ("max_batch_upload_bytes", 1), ("benchmark_max_upload_bytes", 2)],
+)
+def test_one_upload_must_fit_into_the_memory_for_all(limit, times):
+    bytes_of_all = Settings().upload_memory_bytes
+    Settings(**{limit: bytes_of_all // times})
+    with pytest.raises(ValidationError, match=f"upload_memory_bytes must be at least .*{limit}"):
+        Settings(**{limit: bytes_of_all // times + 1})
 
 
 def test_origins_are_written_as_browsers_write_them():

@@ -5,6 +5,7 @@ The shapes are those of the API server that comes with the Python package ``deep
 
 import json
 import re
+from time import monotonic
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from ferserve import errors
 from ferserve.api.calls import BudgetDependency, RecognizerDependency, private, while_connected
 from ferserve.api.openapi import IMAGE, SERVER_TIMING, UPLOADS, form_body, openapi_responses
-from ferserve.api.parameters import once, read_options
+from ferserve.api.parameters import describe_parameters, once, read_options, read_seconds
 from ferserve.api.uploads import (
     FORM,
     JSON,
@@ -151,7 +152,7 @@ _BODY = {
 @router.post(
     PATH,
     responses=SERVER_TIMING | openapi_responses(*UPLOADS, errors.NoFace, *IMAGE, path=PATH),
-    openapi_extra=_BODY,
+    openapi_extra=_BODY | describe_parameters(),
 )
 async def analyze(
     request: Request,
@@ -170,8 +171,10 @@ async def analyze(
         sent = [fields.pop(name, None) for name in NAMES]
         options = read_options(request, AnalyzeOptions, fields.items())
         asked = options.emotion_options()
+        longest = recognizer.settings.request_timeout_ms / 1000
+        end = monotonic() + min(read_seconds(request) or longest, longest)
         data = await run_in_threadpool(read_image, [img for img in sent if img])
-        seen = await while_connected(request, recognizer.answer(data, asked))
+        seen = await while_connected(request, recognizer.answer(data, asked, end - monotonic()))
         if not seen.faces:
             if options.enforce_detection:
                 raise errors.NoFace(  # DeepFace's own words: clients look for them
@@ -179,7 +182,7 @@ async def analyze(
                     "or consider to set enforce_detection param to False."
                 )
             whole = asked.model_copy(update={"detect": "false"})
-            seen = await while_connected(request, recognizer.answer(data, whole))
+            seen = await while_connected(request, recognizer.answer(data, whole, end - monotonic()))
     response.headers.update(private(dict(seen.timing_ms)))
     return AnalyzeResponse(results=[analyzed(face) for face in seen.faces])
 
