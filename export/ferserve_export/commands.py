@@ -37,7 +37,7 @@ def export_command(
     votes: VotesFile = None,
     calibration_run: Annotated[
         Path | None,
-        typer.Option(help="Like run, but with a hold-out: for one with --holdout 0."),
+        typer.Option(help="Run to calibrate one of --holdout 0 by: same recipe, with a hold-out."),
     ] = None,
     train_faces: TrainFaces = None,
     results: Annotated[
@@ -69,7 +69,7 @@ def export_command(
 
 
 def quantize_command(
-    model: Annotated[str, typer.Argument(help="A model with a file of its own.")],
+    model: Annotated[str, typer.Argument(help="Name of the model to convert.")],
     data: Data,
     out: ModelsDir = None,
     to: Annotated[

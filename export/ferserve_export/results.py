@@ -140,7 +140,7 @@ def cards_page(cards: list[ModelCard]) -> str:
 def _details(card: ModelCard, shared_licences: list[str]) -> dict[str, str | float | None]:
     fitted = f", fitted on {card.calibration.n:,} held-out images" if card.calibration else ""
     if card.calibration and card.training.get("calibration_run"):
-        fitted += " of a run that was like it but for these"
+        fitted += " of an otherwise identical run"
     scaling = card.power_scaling
     return {
         "file": f"`models/{card.name}.onnx`, SHA-256 `{card.sha256}`",

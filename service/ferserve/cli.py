@@ -38,7 +38,7 @@ def serve_command(
 
     logs.configure(settings.log_format)
     if unknown := unknown_variables():
-        logging.getLogger(__name__).warning("no settings, ignored: %s", ", ".join(unknown))
+        logging.getLogger(__name__).warning("unknown settings, ignored: %s", ", ".join(unknown))
     with runtime_needed():
         from ferserve.api import server
     if engine == "process":

@@ -78,8 +78,8 @@ class Policy(BaseModel):
         LegalRule(
             reference="Regulation (EU) 2024/1689 (AI Act), Article 50(3)",
             applies_from="2026-08-02",
-            says="Who deploys an emotion recognition system shall inform the people exposed to it, "
-            "and process their personal data as data protection law demands.",
+            says="Deployers of an emotion recognition system shall inform the people exposed to "
+            "it, and process their personal data as data protection law demands.",
         ),
     ]
     data_use: DataUse

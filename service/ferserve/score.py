@@ -85,7 +85,7 @@ def score(
     items = list(_find(filesystem, path, column))
     output = _locate(target)
     if PurePosixPath(output[1]).is_relative_to(path):
-        raise ValueError(f"{target}: is inside of the input")
+        raise ValueError(f"{target}: is inside the input")
     done = _scored_ids(*output, made_with)
     left = [item for item in items if not done.issuperset(item["ids"])]
     ids = {id_ for item in items for id_ in item["ids"]}

@@ -132,7 +132,7 @@ def test_an_input_or_output_that_cannot_be_used_is_refused(standin_models, tmp_p
     (other / "letter.txt").write_text("Dear reader")
     with pytest.raises(ValueError, match=r"letter\.txt"):
         run(source, other, standin_models)
-    with pytest.raises(ValueError, match="inside of the input"):
+    with pytest.raises(ValueError, match="inside the input"):
         run(source, source / "out", standin_models)
     assert not (tmp_path / "out").exists()
 

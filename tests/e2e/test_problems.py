@@ -140,7 +140,7 @@ def test_the_log_has_requests_by_id_and_nothing_of_their_content(server, client,
 def test_the_log_names_a_variable_that_is_no_setting(server):
     (line,) = map(json.loads, server.log_lines("FERSERVE_"))
     assert line["level"] == "WARNING"
-    assert line["message"] == "no settings, ignored: FERSERVE_APIKEYS"
+    assert line["message"] == "unknown settings, ignored: FERSERVE_APIKEYS"
 
 
 # Clients that write their whole request before they read

@@ -116,7 +116,7 @@ def train_command(
     holdout: Annotated[
         float,
         typer.Option(
-            min=0, max=0.5, help="Choose the epoch on 1/round(1/SHARE) of Training; 0 fits on all."
+            min=0, max=0.5, help="Share of Training, 1/N, to choose the epoch on; 0 fits on all."
         ),
     ] = 0.1,
     limit: Annotated[
@@ -183,7 +183,7 @@ def evaluate_command(
     update_card: Annotated[
         bool,
         typer.Option(
-            "--update-card", help="Note the figures of --votes and the cost of a face in the card."
+            "--update-card", help="Write the figures of --votes and the cost of a face to the card."
         ),
     ] = False,
     as_json: AsJson = False,

@@ -108,7 +108,7 @@ def _check_sizes(entries: Sequence[zipfile.ZipInfo], packed: int, settings: Sett
     total = sum(entry.file_size for entry in entries)
     most = min(MAX_UNPACKED * settings.benchmark_max_upload_bytes, MAX_RATIO * packed)
     if total > most:
-        limit = f"at most {most} are accepted, and {MAX_RATIO} times its size"
+        limit = f"at most {most}, and {MAX_RATIO} times its size, are accepted"
         raise errors.PayloadTooLarge(f"the zip unpacks to {total} bytes; {limit}")
     for entry in entries:
         if entry.file_size > settings.max_upload_bytes:

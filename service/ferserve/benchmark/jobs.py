@@ -124,7 +124,7 @@ class JobQueue:
     def get(self, job_id: str) -> Job:
         """Returns a job; NotFound where there is none of this id."""
         if job_id not in self._jobs:
-            raise NotFound(f"no benchmark of this id is remembered; the last {HISTORY} are")
+            raise NotFound(f"no benchmark has this id; the last {HISTORY} are kept")
         return self._jobs[job_id]
 
     def cancel(self, job_id: str) -> Job:
