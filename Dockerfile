@@ -35,7 +35,6 @@ RUN groupadd --gid 10001 ferserve \
 ENV PATH=/opt/ferserve/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    ORT_DISABLE_TELEMETRY=1 \
     FERSERVE_MODELS_DIR=/opt/models \
     FERSERVE_HOST=0.0.0.0 \
     FERSERVE_PORT=8000

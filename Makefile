@@ -13,9 +13,6 @@ PORT ?= 8000
 BASE ?= docker.io/library/python:3.12-slim-bookworm
 URL ?= http://localhost:$(PORT)
 
-# ONNX Runtime would else report to its maker.
-export ORT_DISABLE_TELEMETRY := 1
-
 .PHONY: docs serve site test test-slow test-all test-cluster lint format train export evaluate results robustness bench fuzz image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
@@ -52,8 +49,8 @@ train: $(VENV)/.dev-$(RUNTIME)  ## make train MODEL=custom_cnn DATA=path/to/fer2
 export: $(VENV)/.dev-$(RUNTIME)  ## make export MODEL=custom_cnn DATA=path/to/fer2013.zip
 	$(BIN)/ferserve export $(MODEL) --data $(DATA)
 
-evaluate: $(VENV)/.dev-$(RUNTIME)  ## Every figure of a model's card, measured again
-	$(BIN)/ferserve evaluate $(MODEL) --data $(DATA)
+evaluate: $(VENV)/.dev-$(RUNTIME)  ## A model's scores on FER2013, measured again
+	$(BIN)/ferserve evaluate $(MODEL) --data $(DATA) $(if $(wildcard $(VOTES)),--votes $(VOTES))
 
 docs: $(VENV)/.dev-$(RUNTIME)  ## The tables of settings in docs/operations.md and docs/cluster.md
 	$(BIN)/python docs/settings_table.py
@@ -61,11 +58,11 @@ docs: $(VENV)/.dev-$(RUNTIME)  ## The tables of settings in docs/operations.md a
 results: $(VENV)/.dev-$(RUNTIME)  ## README.md's table, docs/results.md, docs/model-cards.md
 	$(BIN)/python -m ferserve_export.results
 
-robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, blur, noise …: docs/robustness.md
+robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, rotation, blur, light, JPEG: docs/robustness.md
 	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --models-dir models
 
 # A script ends with status 1 where a goal was missed, which does not keep the others from running.
-bench: $(VENV)/.dev-$(RUNTIME)  ## All benchmarks, on a machine that does nothing else: under 40 minutes
+bench: $(VENV)/.dev-$(RUNTIME)  ## The benchmarks of the service, on a machine that does nothing else: under 40 minutes
 	-for name in compare latency memory streams overload disconnects $(if $(wildcard $(DATA)),accuracy); do \
 		begun=$$(date +%s); data=; \
 		test $$name = compare && data="$(if $(EARLIER),--earlier $(EARLIER))"; \

@@ -29,7 +29,6 @@ from ferserve.loadtest.generator import run
 from ferserve.loadtest.plan import ClosedLoop, OpenLoop, Payload, Plan
 from ferserve.loadtest.statistics import summarize
 from ferserve.serving import DEFAULT_MODEL
-from ferserve.settings import installed_models
 from load import Service, ServiceFailed, command_line, face, free_port, photo, running, write_result
 from peers.bare import bare_loop
 from peers.common import Classifier, decode
@@ -130,8 +129,7 @@ def measure_round(
     ``services``, ferserve first, are given with the folders of their programs; ``found`` is filled.
     """
     if case.bare_batch:
-        model = installed_models() / f"{case.model}.onnx"
-        found["bare"].append(bare_loop(model, cores, case.bare_batch, seconds))
+        found["bare"].append(bare_loop(FERSERVE.model(case.model), cores, case.bare_batch, seconds))
     rate = None
     for peer, programs in services.items():
         if not case.suits(peer):

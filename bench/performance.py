@@ -165,8 +165,8 @@ def titled(result: Result, name: str) -> str:
 
 
 def source(result: Result, name: str) -> str:
-    machine = result["machine"].get("processor", "x86_64")
-    return f"[`{name}`](../bench/{name}.py), {machine}, {result['date']}"
+    machine = result["machine"]
+    return f"[`{name}`](../bench/{name}.py), {machine['processor']}, {result['date']}"
 
 
 def missed(result: Result) -> str:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from load import command_line, write_result
+from load import REPOSITORY, command_line, write_result
 
-MODELS = Path(__file__).parents[1] / "models"
 NETWORKS = {"light": "default", "custom_cnn": "default", "vgg16": "cpu", "resnet50v2": "continue"}
 """Recipes by network: those for a processor, at the side of the released file."""
 
@@ -99,7 +98,7 @@ def measure(name: str, precision: str, steps: int) -> dict[str, float]:
     return {
         "faces_per_second": steps * recipe.batch_size / seconds,
         # The released file averages a face with its mirror image.
-        "multiply_adds": multiply_adds(onnx.load(MODELS / f"{name}.onnx")) / 2,
+        "multiply_adds": multiply_adds(onnx.load(REPOSITORY / "models" / f"{name}.onnx")) / 2,
     }
 
 

@@ -33,7 +33,7 @@ const RUNTIME = [
 const MODELS = ["crowd", "light"];
 
 /** What the page reads of a card. */
-const FIELDS = ["name", "version", "sha256", "description", "labels", "parameters", "metrics", "low_confidence_threshold"];
+const FIELDS = ["name", "version", "sha256", "description", "labels", "metrics", "low_confidence_threshold"];
 
 const POLICY =
   "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; " +

@@ -48,5 +48,6 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "onnxruntime":
             raise
-        advice = "ONNX Runtime is not installed; pip install 'ferserve[cpu]', or 'ferserve[gpu]'"
-        raise ModuleNotFoundError(advice, name=error.name) from error
+        from ferserve.errors import NO_RUNTIME
+
+        raise ModuleNotFoundError(NO_RUNTIME, name=error.name) from error

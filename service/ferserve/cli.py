@@ -1,4 +1,4 @@
-"""The command ``ferserve``: ``serve`` and ``models`` here, the others where they belong.
+"""The command ``ferserve``: ``serve``, ``score`` and ``models`` here, the others in their places.
 
 Heavy imports are inside the functions, so that ``ferserve --help`` is quick.
 """
@@ -39,8 +39,8 @@ def serve_command(
     logs.configure(settings.log_format)
     if unknown := unknown_variables():
         logging.getLogger(__name__).warning("unknown settings, ignored: %s", ", ".join(unknown))
-    with runtime_needed():
-        from ferserve.api import server
+    from ferserve.api import server
+
     if engine == "process":
         server.run(settings)
         return
@@ -108,8 +108,8 @@ def score_command(
 
 @contextmanager
 def _cluster_errors() -> Iterator[None]:
-    with runtime_needed():
-        from ferserve.sessions import ModelError
+    from ferserve.sessions import ModelError
+
     try:
         yield
     except ModuleNotFoundError as error:
@@ -123,10 +123,9 @@ def _cluster_errors() -> Iterator[None]:
 def models_command(models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     """List the models that can be served, with their measured accuracy."""
     settings = settings_of(models_dir=models_dir)
-    with runtime_needed():
-        from ferserve.models import read_card
-        from ferserve.serving import default_name, served_names
-        from ferserve.sessions import ModelError
+    from ferserve.models import read_card
+    from ferserve.serving import default_name, served_names
+    from ferserve.sessions import ModelError
 
     try:
         names = served_names(settings)
@@ -163,13 +162,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold images
 )
-app.command("serve")(serve_command)
-app.command("predict")(predict_command)
-app.command("models")(models_command)
+app.command("serve")(runtime_needed(serve_command))
+app.command("predict")(runtime_needed(predict_command))
+app.command("models")(runtime_needed(models_command))
 app.command("benchmark")(benchmark_command)
-app.command("robustness")(robustness_command)
+app.command("robustness")(runtime_needed(robustness_command))
 app.command("loadtest")(loadtest_command)
-app.command("score")(score_command)
+app.command("score")(runtime_needed(score_command))
 for package in OPTIONAL_PACKAGES:
     if importlib.util.find_spec(package):
         importlib.import_module(f"{package}.commands").register(app)

@@ -1,21 +1,25 @@
 """What the service's commands share."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec
 
 import typer
 
+from ferserve.errors import NO_RUNTIME
+
 if TYPE_CHECKING:
     from ferserve.settings import Settings
+
+P = ParamSpec("P")
 
 ModelsDir = Annotated[
     Path | None, typer.Option(help="Folder of the models.", show_default="FERSERVE_MODELS_DIR")
 ]
 Detect = Annotated[
     Literal["auto", "true", "false"],
-    typer.Option(help="Look for faces; auto takes images of at most 64 pixels as one face."),
+    typer.Option(help="Look for faces; auto takes images of at most 64×64 as one face."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ApiKey = Annotated[
@@ -39,15 +43,19 @@ def settings_of(**overrides: Any) -> "Settings":
         fail(f"{error}, as JSON: {error.__cause__}", status=2)
 
 
-@contextmanager
-def runtime_needed() -> Iterator[None]:
-    """Ends the command with advice where an import in the block finds no ONNX Runtime."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
-            raise
-        fail("ONNX Runtime is not installed; pip install 'ferserve[cpu]', or 'ferserve[gpu]'")
+def runtime_needed(command: Callable[P, None]) -> Callable[P, None]:
+    """Makes a command end with advice where it finds no ONNX Runtime."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            if error.name != "onnxruntime":
+                raise
+            fail(NO_RUNTIME)
+
+    return guarded
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

@@ -6,6 +6,9 @@ again. See docs/operations.md for what callers should do about each.
 
 from collections.abc import Mapping
 
+NO_RUNTIME = "ONNX Runtime is not installed; pip install 'ferserve[cpu]', or 'ferserve[gpu]'"
+"""Said by programs and commands that need it."""
+
 
 class Refusal(Exception):  # noqa: N818 - most are conditions, not faults
     """A request was not carried out; each kind is a subclass.

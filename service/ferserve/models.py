@@ -28,15 +28,13 @@ class Model:
     """A model ready to predict; safe to share between threads.
 
     Attributes:
-        labels: Emotions in the order of the output's columns, read from the ONNX file.
         provider: The execution provider in use, such as ``CUDAExecutionProvider``.
         batch_sizes: Those to warm up, in ascending order.
-        predict: Returns probabilities float32 ``[N, 7]``, columns in the order of ``labels``,
+        predict: Returns probabilities float32 ``[N, 7]``, columns in the order of ``card.labels``,
             of grey faces uint8 ``[N, 48, 48]``, N at least 1; rows sum to 1.
     """
 
     card: ModelCard
-    labels: tuple[str, ...]
     provider: str
     batch_sizes: tuple[int, ...]
     predict: Callable[[Faces], Scores]
@@ -79,7 +77,7 @@ def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model
         )
     runtime = runtime or Runtime()
     session, provider = open_session(content, str(path), runtime, int8=card.precision == "int8")
-    labels = _check_contract(session, card, path)
+    _check_contract(session, card, path)
 
     def run(faces: Faces) -> Scores:
         (rows,) = session.run([OUTPUT], {INPUT: faces})
@@ -87,9 +85,9 @@ def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model
         return scores
 
     if provider == CPU:  # which keeps nothing by shape
-        return Model(card, labels, provider, (1,), run)
+        return Model(card, provider, (1,), run)
     sizes = padded_sizes(runtime.max_batch)
-    return Model(card, labels, provider, sizes, padded(run, sizes))
+    return Model(card, provider, sizes, padded(run, sizes))
 
 
 def padded(run: Callable[[Faces], Scores], sizes: Sequence[int]) -> Callable[[Faces], Scores]:
@@ -134,8 +132,8 @@ def available_models(folder: Path) -> list[str]:
     )
 
 
-def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) -> tuple[str, ...]:
-    """Refuses a graph of another form, and returns the labels in its order."""
+def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) -> None:
+    """Refuses a graph of another form, or with other labels than its card."""
     faults = [
         f"its {role} is {found}, expected {expected}"
         for role, found, expected in (
@@ -155,7 +153,6 @@ def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) 
         faults.append(f"its labels are {labels}, but those of the card are {card.labels}")
     if faults:
         raise ModelError(f"{path}: breaks the model contract: " + "; ".join(faults))
-    return tuple(card.labels)
 
 
 def _shown(tensors: list[Any]) -> str:

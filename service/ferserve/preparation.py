@@ -66,9 +66,7 @@ class Prepared:
 class Preparer:
     """Decodes images and finds their faces; safe to share between threads."""
 
-    def __init__(
-        self, detector: FaceDetector, max_pixels: int, memory: DecodeMemory | None = None
-    ) -> None:
+    def __init__(self, detector: FaceDetector, max_pixels: int, memory: DecodeMemory) -> None:
         self._detector = detector
         self._memory = memory
         self._max_pixels = max_pixels
@@ -76,7 +74,7 @@ class Preparer:
 
     def warm_up(self) -> None:
         """Runs the detector once, so that no request pays for its first run."""
-        self._detector.detect(np.zeros((FACE_SIDE, FACE_SIDE, 3), np.uint8), 0.5, 1)
+        self._detector.detect(np.zeros((FACE_SIDE, FACE_SIDE, 3), np.uint8))
 
     def is_quick(self, data: bytes, options: EmotionOptions) -> bool:
         """Whether a thread would cost more than the work; False, too, for what is damaged."""
@@ -102,7 +100,7 @@ class Preparer:
         begun = monotonic()
         if share:
             share.take(0)  # before the file is looked at
-        reserve = partial(self._memory.reserve, share=share) if self._memory else None
+        reserve = partial(self._memory.reserve, share=share)
         image = decode_image(data, self._max_pixels, self._draft_side, reserve)
         decoded = monotonic()
         is_small = max(image.width, image.height) <= WHOLE_FACE_SIDE

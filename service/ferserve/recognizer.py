@@ -184,7 +184,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
                 portion = faces[start : start + PORTION]
                 answers += await served.batcher.submit(portion, deadline)
         for answer in answers:
-            self._metrics.face_rated(served.model.labels[answer.value.argmax()])
+            self._metrics.face_rated(served.model.card.labels[answer.value.argmax()])
         return answers
 
     def served(self, name: str) -> ServedModel:
@@ -280,7 +280,7 @@ class Recognizer(Interface[AsyncRecognizer]):
 
 
 def _describe(face: FoundFace, scores: Scores, model: Model, landmarks: bool) -> FaceEmotion:
-    emotions = dict(zip(model.labels, scores.tolist(), strict=True))
+    emotions = dict(zip(model.card.labels, scores.tolist(), strict=True))
     dominant = max(emotions, key=emotions.__getitem__)
     confidence = emotions[dominant]
     warnings: list[FaceWarning] = []

@@ -1,6 +1,6 @@
 """A served model: what is known of it, and what every inference goes through."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,12 +102,10 @@ def served_names(settings: Settings) -> tuple[str, ...]:
     return names
 
 
-def default_name(settings: Settings, names: Iterable[str]) -> str:
+def default_name(settings: Settings, names: Collection[str]) -> str:
     """Returns the model that answers requests that name none."""
-    served = list(names)
-    if settings.default_model:
-        return settings.default_model
-    return DEFAULT_MODEL if DEFAULT_MODEL in served else served[0]
+    usual = DEFAULT_MODEL if DEFAULT_MODEL in names else next(iter(names))
+    return settings.default_model or usual
 
 
 def serve_models(settings: Settings, metrics: Metrics) -> dict[str, ServedModel]:

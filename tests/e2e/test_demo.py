@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: apt-
 
 TITLES = {
     "custom_cnn": "Custom CNN", "vgg16": "VGG16", "resnet50v2": "ResNet50V2",
-    "light": "Light", "crowd": "Crowd", "ensemble": "Ensemble",
+    "light": "Light", "crowd": "Crowd",
 }  # fmt: skip
 KEY = "~~a-key-for-the-demo??"
 SECONDS = float(os.environ.get("DEMO_SECONDS", "3"))

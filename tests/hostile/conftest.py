@@ -1,5 +1,6 @@
 """A server process with the default limits, and what callers cost it."""
 
+import csv
 import io
 import json
 import math
@@ -175,14 +176,16 @@ class MeasuredServer:
 def _write_row(cost: Cost) -> None:
     """Adds a row to the table that ``HOSTILE_REPORT`` names."""
     if report := os.environ.get("HOSTILE_REPORT"):
-        name = os.environ["PYTEST_CURRENT_TEST"].rpartition("[")[2].partition("]")[0]
-        cells = [
-            f"{value:.{0 if name.endswith('_mb') else 2}f}" for name, value in vars(cost).items()
-        ]
-        with Path(report).open("a") as file:
+        case = os.environ["PYTEST_CURRENT_TEST"].rpartition("[")[2].partition("]")[0]
+        row = {"case": case} | {
+            name: f"{value:.{0 if name.endswith('_mb') else 2}f}"
+            for name, value in vars(cost).items()
+        }
+        with Path(report).open("a", newline="") as file:
+            table = csv.DictWriter(file, row, lineterminator="\n")
             if not file.tell():
-                file.write(f"| | {' | '.join(vars(cost))} |\n|---|{'---:|' * len(cells)}\n")
-            file.write(f"| {name} | {' | '.join(cells)} |\n")
+                table.writeheader()
+            table.writerow(row)
 
 
 def jpeg(side: int, tiles: int = 1) -> bytes:

@@ -135,13 +135,15 @@ def test_a_folder_without_models_is_an_error(python: Path, tmp_path: Path):
     assert f"{tmp_path}: holds no model" in listed.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "models"])
-def test_without_onnx_runtime_it_says_what_to_install(python: Path, tmp_path: Path, command: str):
+@pytest.mark.parametrize("command", [["serve"], ["models"], ["predict", "photo.jpg"]])
+def test_without_onnx_runtime_it_says_what_to_install(
+    python: Path, tmp_path: Path, command: list[str]
+):
     # A module that cannot be found, found first.
     (tmp_path / "onnxruntime.py").write_text(
         "raise ModuleNotFoundError('No module named onnxruntime', name='onnxruntime')"
     )
-    shown = ferserve(python, command, PYTHONPATH=str(tmp_path))
+    shown = ferserve(python, *command, PYTHONPATH=str(tmp_path))
     assert shown.returncode == 1
     assert "pip install 'ferserve[cpu]'" in shown.stderr
 

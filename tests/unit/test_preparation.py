@@ -6,8 +6,10 @@ from time import monotonic
 import numpy as np
 import pytest
 from ferserve.faces import load_face_detector
+from ferserve.pool import DecodeMemory
 from ferserve.preparation import QUICK_BYTES, Preparer
 from ferserve.schemas import Box, EmotionOptions
+from ferserve.settings import MEBI
 from PIL import Image, ImageCms
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -16,7 +18,7 @@ PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 @pytest.fixture(scope="module")
 def preparer(standin_models):
     detector = load_face_detector(standin_models / "face_detector.onnx", 640)
-    return Preparer(detector, max_pixels=50_000_000)
+    return Preparer(detector, 50_000_000, DecodeMemory(144 * MEBI, patience=10))
 
 
 def encoded(side: int, file_format: str = "PNG", **options) -> bytes:

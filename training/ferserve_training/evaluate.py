@@ -46,7 +46,7 @@ def open_model(path: Path, answers: Answers = "FER2013 labels") -> Predict:
             model = load_model(path.parent, path.stem, runtime)
         except ModelError as error:
             raise TrainingError(str(error)) from error
-        columns = [model.labels.index(emotion) for emotion in EMOTIONS]
+        columns = [model.card.labels.index(emotion) for emotion in EMOTIONS]
         return remembering(lambda faces: model.predict(faces)[:, columns])
     if (path / "run.json").is_file():
         return remembering(_open_run(path, answers))

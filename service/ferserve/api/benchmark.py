@@ -145,9 +145,10 @@ async def get_benchmark(job: JobDependency) -> BenchmarkDetails:
 
 
 @router.delete("/{job_id}", responses=_PROBLEMS)
-async def cancel_benchmark(job: JobDependency, benchmarks: BenchmarksDependency) -> BenchmarkJob:
+async def cancel_benchmark(job: JobDependency) -> BenchmarkJob:
     """Cancels a benchmark that waits or runs; one that has ended stays as it is."""
-    return benchmarks.queue.cancel(job.state.id).state
+    job.cancel()
+    return job.state
 
 
 @router.get(

@@ -57,7 +57,7 @@ class OperatorDataset:
         """
         try:
             with self._lock:  # a cancelled job may still be reading
-                whole, splits, digest = self._dataset
+                _, splits, digest = self._dataset
                 votes = self._votes if request.against == "votes" else None
         except DatasetError as error:
             logger.error("the data set cannot be read: %s", error)  # callers see no path
@@ -72,11 +72,10 @@ class OperatorDataset:
         if not scored:
             detail = f"none of the {len(chosen)} faces has a majority of one emotion"
             raise Refusal(detail, code="nothing_to_score")
-        parts = {"train": whole.train, "public": whole.public, "private": whole.private}
         info = DatasetInfo(
             source="operator",
             sha256=digest,
-            images={name: len(part) for name, part in parts.items()},
+            images={name: len(splits[name]) for name in ("train", "public", "private")},
             votes_sha256=votes.sha256() if votes else None,
             scored=scored,
             skipped=len(chosen) - scored,

@@ -66,6 +66,11 @@ class Job:
         self.state.status, self.state.problem = status, problem
         self.state.finished_at = datetime.now(UTC)
 
+    def cancel(self) -> None:
+        """Ends a job that waits or runs; one that has ended stays as it is."""
+        self.end("cancelled")
+        self.task.cancel()
+
 
 Work = Callable[[Job], Awaitable[Outcome]]
 
@@ -88,8 +93,8 @@ class JobQueue:
     def begin_close(self) -> None:
         """Takes no more jobs and cancels those there are, so that nobody waits for them."""
         self._open = False
-        for job_id in self._jobs:
-            self.cancel(job_id)
+        for job in self._jobs.values():
+            job.cancel()
 
     async def close(self) -> None:
         """Cancels every job and waits for the running one to let go."""
@@ -126,13 +131,6 @@ class JobQueue:
         if job_id not in self._jobs:
             raise NotFound(f"no benchmark has this id; the last {HISTORY} are kept")
         return self._jobs[job_id]
-
-    def cancel(self, job_id: str) -> Job:
-        """Ends a job that waits or runs; one that has ended stays as it is."""
-        job = self.get(job_id)
-        job.end("cancelled")
-        job.task.cancel()
-        return job
 
     async def _run(self, job: Job, work: Work) -> None:
         try:

@@ -86,7 +86,7 @@ def measure(model: Model, faces: Split, advance: Callable[[int], object]) -> dic
         faces: Unchanged.
         advance: Called with the number of faces done since its last call; by several threads.
     """
-    column = np.array([model.labels.index(emotion) for emotion in EMOTIONS])
+    column = np.array([model.card.labels.index(emotion) for emotion in EMOTIONS])
 
     def right(change: Callable[[Picture], Picture], start: int) -> int:
         batch = slice(start, start + BATCH)

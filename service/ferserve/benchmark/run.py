@@ -140,7 +140,7 @@ class Benchmarks:
             for _ in range(served.background_streams):
                 group.create_task(stream())
         seconds = monotonic() - started
-        in_order = [served.model.labels.index(emotion) for emotion in EMOTIONS]
+        in_order = [served.model.card.labels.index(emotion) for emotion in EMOTIONS]
         return Measurement(
             model=ModelReference.model_validate(served.model.card, from_attributes=True),
             provider=served.model.provider,

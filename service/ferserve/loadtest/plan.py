@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ferserve.inputs import as_bytes
-
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-"""Files of a folder that are taken for images."""
+from ferserve.predict.sources import IMAGES
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,10 @@ def read_images(folder: Path) -> tuple[Payload, ...]:
         ValueError: There is none.
     """
     files = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+        path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file()
     )
     if not files:
-        raise ValueError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        raise ValueError(f"{folder}: holds no image ({', '.join(sorted(IMAGES))})")
     return tuple(
         Payload(path.read_bytes(), mimetypes.guess_type(path.name)[0] or "application/octet-stream")
         for path in files

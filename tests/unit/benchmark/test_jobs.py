@@ -125,7 +125,8 @@ async def test_cancelling_ends_the_running_job_and_its_work(queue):
     job = submit(queue, work)
     await work.begun.wait()
     submit(queue, after)
-    assert queue.cancel(job.state.id).state.status == "cancelled"
+    job.cancel()
+    assert job.state.status == "cancelled"
     await after.begun.wait()
     assert work.cancelled
     assert job.state.status == "cancelled"
@@ -136,7 +137,7 @@ async def test_a_job_cancelled_while_it_waits_never_runs(queue):
     submit(queue, first)
     job = submit(queue, second)
     submit(queue, third)
-    queue.cancel(job.state.id)
+    job.cancel()
     first.gate.set()
     await third.begun.wait()
     assert not second.begun.is_set()
@@ -147,7 +148,8 @@ async def test_cancelling_what_has_ended_changes_nothing(queue):
     work.gate.set()
     job = submit(queue, work)
     await ended(job)
-    assert queue.cancel(job.state.id).state.status == "succeeded"
+    job.cancel()
+    assert job.state.status == "succeeded"
 
 
 async def test_an_ended_job_holds_its_upload_no_more(queue):
@@ -194,7 +196,7 @@ async def test_work_that_outlives_its_cancellation_changes_nothing(queue):
 
     job = submit(queue, deaf)
     await asyncio.sleep(0)
-    queue.cancel(job.state.id)
+    job.cancel()
     state = await ended(job)
     assert over.is_set()
     assert (state.status, state.accuracy, state.progress.stage) == ("cancelled", {}, "finished")

@@ -16,7 +16,6 @@ const TITLES = {
   resnet50v2: "ResNet50V2",
   light: "Light",
   crowd: "Crowd",
-  ensemble: "Ensemble",
 };
 
 /** A radio button for each model, with its accuracy. */

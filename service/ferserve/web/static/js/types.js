@@ -37,7 +37,6 @@
  * @property {number} low_confidence_threshold
  * @property {string} description
  * @property {string[]} labels
- * @property {number} parameters
  * @property {Record<string, {n: number, accuracy: number}>} metrics
  *
  * @typedef {{default: string, models: ModelCard[]}} ModelList

@@ -1,4 +1,4 @@
-/** Finds faces and cuts them out as `faces.py` of the service does. */
+/** Finds faces and cuts them out as `faces.py` and `crops.py` of the service do. */
 import { BILINEAR, LANCZOS, cut, grey, reduce, resample, rint } from "./pixels.js";
 import { overlap } from "./tracking.js";
 
@@ -43,7 +43,7 @@ const MAX_CANDIDATES = 1000;
 const PADDING = 128;
 const REDUCING_GAP = 2;
 
-/** CenterFace; the constants above are those of `faces.py`, which says why. */
+/** CenterFace; the constants above are the service's: `faces.py`, `crops.py` and `tracking.py` say why. */
 export class FaceDetector {
   #run;
   /** @type {Map<number, Float32Array>} Inputs by size: they are large, and few sizes recur. */
