@@ -45,7 +45,12 @@ class Refusal(Exception):  # noqa: N818 - most are conditions, not faults
 
 
 def without_frames(error: Exception) -> Exception:
-    """Drops the tracebacks of an error and of its causes, whose frames hold the image."""
+    """Drops the tracebacks of a refusal and its causes, whose frames hold the image.
+
+    A fault keeps its own, to be found by.
+    """
+    if isinstance(error, InternalError) or not isinstance(error, Refusal):
+        return error
     found: list[BaseException | None] = [error]
     while found:
         if (one := found.pop()) and one.__traceback__:

@@ -18,7 +18,7 @@ from collections.abc import (
 )
 from contextlib import ExitStack
 from functools import partial, wraps
-from threading import Event, get_ident
+from threading import Event, current_thread
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from anyio import to_thread
@@ -160,7 +160,7 @@ class Interface(Generic[Asynchronous]):
             portal = stack.enter_context(start_blocking_portal(name="ferserve"))
             stack.enter_context(portal.wrap_async_context_manager(asynchronous))
             self._loop = portal.call(asyncio.get_running_loop)
-            self._thread = portal.call(get_ident)
+            self._thread = portal.call(current_thread)
             self._stack = stack.pop_all()
         # Once the interpreter has stopped the loop's thread, nothing could end it.
         atexit.register(_close, weakref.ref(self))
@@ -180,7 +180,7 @@ class Interface(Generic[Asynchronous]):
     recognize_many = waits(AsyncInterface.recognize_many)
 
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
-        if get_ident() == self._thread:  # the loop would wait for itself
+        if current_thread() is self._thread:  # the loop would wait for itself
             raise RuntimeError("a blocking call from a callback of the same object")
         ended = Event()
         tasks: list[asyncio.Task[T]] = []

@@ -117,6 +117,8 @@ class WorkPool:
             DeadlineExceeded: It had not ended by ``deadline``, on the clock of ``time.monotonic``.
             NotReady: The pool is closed.
         """
+        if self._closed:
+            raise NotReady("the service is stopped")
         left = deadline - monotonic()
         if left <= 0:
             self._metrics.image_dropped("expired")
@@ -128,8 +130,6 @@ class WorkPool:
         if self.under_way >= self._max_queue or self._mean_seconds * turns_before > MARGIN * left:
             self._metrics.image_dropped("rejected")
             raise QueueFull(f"{self.under_way} images are waiting to be decoded")
-        if self._closed:
-            raise NotReady("the service is stopped")
         self.under_way += 1
         slot = [work]  # emptied below: a cancelled call would else keep an upload in memory
         loop = asyncio.get_running_loop()

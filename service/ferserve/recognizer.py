@@ -9,14 +9,7 @@ from time import monotonic
 from pydantic import ValidationError
 
 from ferserve.card import ModelCard
-from ferserve.errors import (
-    InternalError,
-    InvalidParameter,
-    NotReady,
-    Refusal,
-    UnknownModel,
-    without_frames,
-)
+from ferserve.errors import InvalidParameter, NotReady, UnknownModel, without_frames
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.interface import AsyncInterface, Interface
 from ferserve.lanes import Answer
@@ -160,9 +153,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
             async with at_once:
                 try:
                     return await self._answer(data, options, deadline, turn=turn, share=share)
-                except Exception as error:  # a fault's traceback will be logged
-                    is_fault = isinstance(error, InternalError) or not isinstance(error, Refusal)
-                    return error if is_fault else without_frames(error)
+                except Exception as error:
+                    return without_frames(error)
 
         with self._admitted():
             # A group, not gather: when the call is cancelled it waits until all have ended.

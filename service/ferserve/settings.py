@@ -226,13 +226,12 @@ class Settings(BaseSettings):
                 f"max_queue ({self.max_queue}) must be at least max_faces ({self.max_faces}), "
                 "or an image with that many faces could never be answered"
             )
-        needed = {
-            "4 × max_upload_bytes": 4 * self.max_upload_bytes,  # JSON is held in four copies
-            "max_batch_upload_bytes": self.max_batch_upload_bytes,
-            "2 × benchmark_max_upload_bytes": 2 * self.benchmark_max_upload_bytes,
-        }
-        if self.upload_memory_bytes < max(needed.values()):
-            raise ValueError(f"upload_memory_bytes must be at least {', '.join(needed)}")
+        one_upload = max(self.max_upload_bytes, self.max_batch_upload_bytes)
+        if self.upload_memory_bytes < max(one_upload, 2 * self.benchmark_max_upload_bytes):
+            raise ValueError(
+                "upload_memory_bytes must be at least max_upload_bytes, max_batch_upload_bytes and "
+                "twice benchmark_max_upload_bytes"
+            )
         if self.default_model and self.models and self.default_model not in self.models:
             raise ValueError(
                 f"default_model {self.default_model!r} is not among models {list(self.models)}"

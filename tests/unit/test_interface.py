@@ -88,6 +88,15 @@ async def test_the_errors_of_many_images_hold_no_image():
     assert error.__traceback__ is error.__cause__.__traceback__ is None  # frames hold the image
 
 
+async def test_a_fault_among_many_images_can_be_found_by_its_traceback():
+    class Faulty(Waiting):
+        async def _recognize_file(self, data, options):
+            return {}["bug"]
+
+    (error,) = await Faulty().recognize_many([b"image"])
+    assert error.__traceback__
+
+
 @pytest.fixture
 def _interruptible():
     """Processes that are started in the background ignore Ctrl-C."""
@@ -145,8 +154,8 @@ def test_who_leaves_does_not_wait_for_a_silent_source():
     talk, ended = threading.Event(), []
 
     def silent():
-        yield talk.wait(10)
-        ended.append(True)
+        ended.append(talk.wait(10))
+        yield
 
     async def leave():
         async with asyncio.timeout(0.05):

@@ -170,8 +170,9 @@ async def test_one_thread_that_is_in_time_is_enough(heard, gate):
 
 
 async def test_once_it_closes_work_is_not_ready_rather_than_lost(heard, gate):
-    pool = WorkPool(1, 3, heard)
-    runs = await started(pool, gate.wait)
+    pool, begun = WorkPool(1, 3, heard), threading.Event()
+    runs = await started(pool, lambda: begun.set() or gate.wait())
+    await until(begun.is_set)
     waits = await started(pool, lambda: None)
     closing = asyncio.create_task(pool.close())
     with pytest.raises(NotReady):

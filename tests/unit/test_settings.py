@@ -104,7 +104,7 @@ def test_a_data_set_that_is_not_there_is_told_at_the_start(tmp_path):
 
 @pytest.mark.parametrize(
     ("limit", "times"),
-    [("max_upload_bytes", 4), ("max_batch_upload_bytes", 1), ("benchmark_max_upload_bytes", 2)],
+    [("max_upload_bytes", 1), ("max_batch_upload_bytes", 1), ("benchmark_max_upload_bytes", 2)],
 )
 def test_one_upload_must_fit_into_the_memory_for_all(limit, times):
     bytes_of_all = Settings().upload_memory_bytes

@@ -424,18 +424,13 @@ def test_blanks_in_base64_cost_no_memory_of_their_own():
 async def test_an_image_in_json_counts_with_its_copies(standin_models, grey_crop):
     document = {"image": base64.b64encode(grey_crop).decode()}
     body = len(json.dumps(document))
-    limits = {
-        "max_upload_bytes": body,
-        "max_batch_upload_bytes": body,
-        "benchmark_max_upload_bytes": body,
-        "upload_memory_bytes": 4 * body,
-    }
-    async with serving(standin_models, **limits) as client:
-        budget = client.app.state.upload_budget
-        budget.take(body)  # as another upload would
+    limits = dict.fromkeys(
+        ("max_upload_bytes", "max_batch_upload_bytes", "benchmark_max_upload_bytes"), body
+    )
+    async with serving(standin_models, **limits, upload_memory_bytes=3 * body) as client:
         refused = await client.post("/v1/emotion", json=document)
         assert "uploads" in assert_problem(refused, 429, "queue_full")["detail"]
-        budget.give_back(body)
+    async with serving(standin_models, **limits, upload_memory_bytes=5 * body) as client:
         assert (await client.post("/v1/emotion", json=document)).status_code == 200
 
 
@@ -448,27 +443,25 @@ async def test_uploads_together_have_a_limit_and_give_back_what_they_took(
     limits = {
         "max_upload_bytes": 4000,
         "max_batch_upload_bytes": 4000,
-        "benchmark_max_upload_bytes": 4000,
-        "upload_memory_bytes": 16_000,
+        "benchmark_max_upload_bytes": 2000,
+        "upload_memory_bytes": 5000,
     }
     async with serving(standin_models, **limits) as client:
-        begun, go_on = asyncio.Semaphore(0), asyncio.Event()
+        begun, go_on = asyncio.Event(), asyncio.Event()
 
         async def slowly() -> AsyncIterator[bytes]:
-            yield bytes(3900)
-            begun.release()
+            yield bytes(3500)
+            begun.set()
             await go_on.wait()
 
-        slow = [asyncio.create_task(client.post("/v1/emotion", content=slowly())) for _ in range(4)]
-        for _ in slow:
-            await begun.acquire()
+        slow = asyncio.create_task(client.post("/v1/emotion", content=slowly()))
+        await begun.wait()
         for path in ("/v1/emotion", "/v1/emotion/batch"):
             field = "files" if path.endswith("batch") else "file"
             refused = await client.post(path, files={field: grey_crop})
             assert "uploads" in assert_problem(refused, 429, "queue_full")["detail"]
         go_on.set()
-        for one in slow:
-            assert_problem(await one, 415, "unsupported_media_type")
+        assert_problem(await slow, 415, "unsupported_media_type")
         for _ in range(3):
             assert (await client.post("/v1/emotion", content=grey_crop)).status_code == 200
 

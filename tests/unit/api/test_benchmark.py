@@ -332,7 +332,7 @@ async def test_a_zip_is_charged_until_its_job_has_ended(standin_models):
 
 async def test_zips_take_half_of_the_memory_for_uploads(standin_models):
     small = {
-        "max_upload_bytes": 1000,
+        "max_upload_bytes": 4000,
         "max_batch_upload_bytes": 4000,
         "benchmark_max_upload_bytes": 2000,
         "upload_memory_bytes": 4000,
