@@ -74,20 +74,16 @@ RATE, PROCESSOR = ("saturation", "requests_per_second"), ("saturation", "cpu_sec
 ALONE, HALF_P99 = ("alone", "latency_ms", "p50"), ("half", "latency_ms", "p99")
 """Where figures stand in a run."""
 
-PACKAGES = [peer.name for peer in PEERS if peer.brings_model]
-
 
 def main() -> None:
     names = [peer.name for peer in (FERSERVE, *PEERS)]
     parser = command_line(__doc__, rounds=2, seconds=4.0, cores=2)
     parser.add_argument("--services", default=",".join(names), help="comma-separated")
-    parser.add_argument("--cases", default=",".join(case.name for case in CASES))
     parser.add_argument("--earlier", type=Path, help="another checkout of this repository")
     options = parser.parse_args()
     peers = [peer for peer in (FERSERVE, *PEERS) if peer.name in options.services.split(",")]
     if options.earlier:
         peers.append(earlier(options.earlier.resolve()))
-    cases = [case for case in CASES if case.name in options.cases.split(",")]
     usable = sorted(os.sched_getaffinity(0))
     cores, others = usable[: options.cores], usable[options.cores :]
     os.sched_setaffinity(0, others or usable)
@@ -99,11 +95,11 @@ def main() -> None:
         "load_average_before": os.getloadavg()[0],
     }
     results: dict[str, Any] = {
-        case.name: {"words": case.words, "bare": [], "runs": {}, "failed": {}} for case in cases
+        case.name: {"words": case.words, "bare": [], "runs": {}, "failed": {}} for case in CASES
     }
     services = {peer: peer.install() for peer in peers}
     for number in range(1, options.rounds + 1):
-        for case in cases:
+        for case in CASES:
             print(f"round {number}: {case.words}", flush=True)
             measure_round(case, services, cores, options.seconds, results[case.name])
     about: dict[str, dict[str, Any]] = {
@@ -255,7 +251,7 @@ def goals(cases: dict[str, Any]) -> dict[str, bool]:
 
     photos, faces = runs_of("photos"), runs_of("faces")
     rate, lone = figure("photos", "ferserve", *RATE), figure("photos", "ferserve", *ALONE)
-    if packages := photos.keys() & set(PACKAGES):
+    if packages := photos.keys() & {peer.name for peer in PEERS if peer.brings_model}:
         most = max(figure("photos", name, *RATE) for name in packages)
         met[f"{PHOTOS_FACTOR:g} x the photos of every package"] = rate >= PHOTOS_FACTOR * most
     if "earlier" in photos:

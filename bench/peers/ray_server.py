@@ -23,8 +23,7 @@ class Emotion:
         return self.classifier(decode(image) for image in images)
 
     async def __call__(self, request: Request) -> dict[str, float]:
-        answer: dict[str, float] = await self.classify(await request.body())
-        return answer
+        return await self.classify(await request.body())
 
 
 if __name__ == "__main__":

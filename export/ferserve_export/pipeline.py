@@ -112,10 +112,7 @@ def export_run(
         log(f"power scaling: {found.power_scaling}")
         log(f"hold-out: {found.calibration}")
     serve = serving(
-        network,
-        temperature=found.temperature,
-        mirror=mirror,
-        power_scaling=found.power_scaling,
+        network, temperature=found.temperature, mirror=mirror, power_scaling=found.power_scaling
     )
     model = convert(serve)
     # Files are sorted by emotion: these are from all over.

@@ -26,17 +26,12 @@ def quantize(
     folder: Path,
     dataset: Fer2013,
     *,
-    precision: Literal["int8", "float16"] = "int8",
-    log: Callable[[str], None] = print,
+    precision: Literal["int8", "float16"],
+    log: Callable[[str], None],
 ) -> ModelCard:
     """Writes ``<name>_<precision>.onnx`` and its card, with figures of all test splits.
 
-    Args:
-        name: A model with a file of its own.
-        folder: Where models and cards are.
-        dataset: FER2013; the ranges come from Training images.
-        precision: What convolutions compute in.
-        log: Takes a line a step.
+    Reads the model from ``folder`` and writes there; ``log`` takes a line a step.
 
     Raises:
         ExportError: There is no such model, or it cannot be converted.

@@ -23,10 +23,7 @@ LARGEST_LOSS = 0.002
 def verify_parity(serve: Serve, model: onnx.ModelProto, faces: np.ndarray) -> float:
     """Compares Keras and ONNX Runtime at batch 1 and 7.
 
-    Args:
-        serve: What was exported.
-        model: Its export.
-        faces: uint8 ``[N, 48, 48]``, real faces: noise hides errors that trained weights show.
+    The faces, uint8 ``[N, 48, 48]``, are real ones: noise hides errors that trained weights show.
 
     Returns:
         The largest absolute difference of a probability.

@@ -217,18 +217,17 @@ class FrameStream:
         self, frame: Frame, send: Callable[[FrameAnswer], Awaitable[None]], begin: float
     ) -> None:
         """Answers a frame, or counts it as dropped where that was not possible."""
-        sent: FrameAnswer | None = None
         try:
             answer = await self._look_at(frame, begin)
             async with asyncio.timeout(IDLE_SECONDS):
                 await send(answer)
-            sent = answer
+        except BaseException:
+            self._frames.count_dropped()
+            raise
         finally:
             self._frames.release(frame)
-            if not sent:
-                self._frames.count_dropped()
         self._answered += 1
-        refused = isinstance(sent.outcome, Exception)
+        refused = isinstance(answer.outcome, Exception)
         self._metrics.frame_answered(monotonic() - frame.arrived, refused=refused)
 
     async def _look_at(self, frame: Frame, begin: float) -> FrameAnswer:
@@ -254,7 +253,6 @@ class Streams:
     """The open streams of an application."""
 
     def __init__(self, max_streams: int, metrics: Metrics) -> None:
-        self.metrics = metrics
         self._max_streams = max_streams
         self._open: set[FrameStream] = set()
         self._closing = False

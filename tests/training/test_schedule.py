@@ -76,7 +76,7 @@ def test_schedule_follows_the_steps_without_a_time_limit():
     recipe = tiny_recipe(warmup=0.1, learning_rate=0.1)
     model, schedule = tiny_model(recipe), Schedule(recipe, total_steps=8)
     model.fit(*tiny_data(), batch_size=8, epochs=1, callbacks=[schedule], verbose=0)
-    assert schedule.progress() == 0.5
+    assert schedule.progress() == 3 / 8
     # Set before the last of four steps.
     expected = schedule.learning_rate(3 / 8)
     assert float(model.optimizer.learning_rate) == pytest.approx(expected, rel=1e-5)

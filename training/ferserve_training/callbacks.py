@@ -61,8 +61,7 @@ class AveragedWeights(keras.callbacks.Callback):
             scores = self.model.evaluate(
                 *self.holdout, batch_size=self.batch_size, verbose=0, return_dict=True
             )
-            if logs is not None:
-                logs |= {f"val_{name}": value for name, value in scores.items()}
+            logs |= {f"val_{name}": value for name, value in scores.items()}
             if scores[self.monitor] > self.best:
                 self.best = scores[self.monitor]
                 self._save()

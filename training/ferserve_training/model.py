@@ -50,12 +50,7 @@ class TrainingModel(keras.Model):
         return outputs
 
     def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,  # noqa: ARG002 -- the signature is Keras'
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """The compiled loss on mixed labels, blended with the teachers' and the votes'."""
         logits = y_pred["logits"]

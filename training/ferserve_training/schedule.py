@@ -1,7 +1,5 @@
 """What changes in the course of a run: learning rates, resolution, mixing."""
 
-# ruff: noqa: ARG002 -- the signatures are Keras'
-
 import math
 import time
 from collections.abc import Callable
@@ -39,7 +37,6 @@ class Schedule(keras.callbacks.Callback):
         # Keras takes the state out of JAX models while an epoch runs; putting it back for a new
         # learning rate costs the time of several small steps, so it is not done for each.
         self.coarseness = 0.005 if keras.config.backend() == "jax" else 0.0
-        self.applied = -math.inf
 
     def progress(self) -> float:
         """Share of the run that is done, 0..1."""
@@ -65,8 +62,8 @@ class Schedule(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Reads where the run stands, and sets the resolution and the mixing of faces."""
-        self.first_step = self._iterations()
-        self.steps = self.first_step
+        iterations = self.model.optimizer.iterations
+        self.steps = self.first_step = int(keras.ops.convert_to_numpy(iterations))
         self.applied = -math.inf
         progress = self.progress()
         self.model.mixup.active.assign(float(progress < self.recipe.mixup_until))
@@ -92,10 +89,3 @@ class Schedule(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = self.learning_rate(progress)
         if self.recipe.fine_tuning:
             self.model.optimizer.backbone_multiple.assign(self.backbone_multiple(progress))
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Counts the epoch's steps."""
-        self.steps = self._iterations()
-
-    def _iterations(self) -> int:
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))

@@ -47,26 +47,9 @@ def train(
 ) -> None:
     """Trains a network and leaves ``folder`` with weights, history and description.
 
-    The state is saved after every epoch; an interrupted run goes on with ``resume``.
-
-    Args:
-        recipe: What to train and how.
-        dataset: FER2013; only its Training images are used.
-        folder: Where the run's files go.
-        backbone_weights: ``imagenet``, the path of a file, or ``none``; without effect on a
-            network without a pretrained backbone.
-        start_from: ONNX file of a released model, or weights of a finished run, to go on from
-            instead of ``backbone_weights``.
-        teachers: Folders of runs, or ONNX files with their cards, whose mean answer is learned
-            too: beside the labels, of those that answer with labels; beside the votes, of those
-            that answer as people would.
-        votes: For a second head, which learns to answer as people did.
-        holdout_share: Share of Training kept for choosing the best epoch; 0 fits on all of it
-            and keeps the last epoch.
-        limit: Use only this many training faces, for a rehearsal.
-        max_minutes: Time limit; the learning rate is annealed by the clock.
-        resume: Go on with the run in ``folder``.
-        seed: Of initialisation, order, augmentation and hold-out.
+    The state is saved after every epoch; an interrupted run goes on with ``resume``. The command
+    ``ferserve train`` describes the arguments. Teachers of the labels are learned from beside the
+    labels, those that answer as people would beside the votes.
 
     Raises:
         TrainingError: There is a run already and ``resume`` is false, or none and it is true, or
@@ -155,12 +138,7 @@ def train(
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         # An epoch in the checkpoint has been scored; one in the history is in the checkpoint.
-        callbacks=[
-            schedule,
-            averaged,
-            checkpoint(folder.checkpoint),
-            History(folder.history),
-        ],
+        callbacks=[schedule, averaged, checkpoint(folder.checkpoint), History(folder.history)],
         verbose=1 if sys.stdout.isatty() else 2,  # a bar, or a line an epoch
     )
 

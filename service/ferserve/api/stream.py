@@ -72,7 +72,7 @@ async def stream_emotions(websocket: WebSocket) -> None:
             held.enter_context(guard.stream(caller))
             held.enter_context(streams.place(stream))
         except Exception as error:
-            streams.metrics.stream_ended("refused")
+            websocket.app.state.metrics.stream_ended("refused")
             problem = describe(websocket, error)
             wait = as_refusal(error).headers.get("Retry-After")
             refusal = StreamRefusal(problem=problem, retry_after=int(wait) if wait else None)

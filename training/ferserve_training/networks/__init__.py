@@ -17,6 +17,5 @@ def build_network(name: str, side: int | None = None, heads: int = 1) -> keras.M
         A model from uint8 faces ``[N, 48, 48]`` to float32 logits ``[N, 7 · heads]``.
     """
     settings = {} if side is None else {"side": side}
-    return importlib.import_module(f"ferserve_training.networks.{name}").build(
-        heads=heads, **settings
-    )
+    module = importlib.import_module(f"ferserve_training.networks.{name}")
+    return module.build(heads=heads, **settings)
