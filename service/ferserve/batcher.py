@@ -167,7 +167,7 @@ class Batcher(Generic[Item, Result]):
     def _recover(self, batch: list[Entry[Item, Result]]) -> None:
         """Gives up what waits, and takes items again once every worker is back."""
         name = threading.current_thread().name
-        logger.critical("a worker died: %s; what waits is given up", name, exc_info=True)
+        logger.critical("a worker died: %s; the queue is dropped", name, exc_info=True)
         self._metrics.worker_died(self._name)
         with self._condition:
             self._broken_workers += 1

@@ -122,7 +122,7 @@ class WorkPool:
         left = deadline - monotonic()
         if left <= 0:
             self._metrics.image_dropped("expired")
-            raise DeadlineExceeded("the time was up before the image was decoded")
+            raise DeadlineExceeded("time ran out before the image was decoded")
         if self.overdue:
             self._metrics.image_dropped("rejected")
             raise QueueFull("no image has been decoded in time recently")

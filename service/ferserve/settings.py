@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     """Origins whose pages may call, comma-separated, such as `https://app.example`; `*` is all."""
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Names that a request's `Host` may have, comma-separated, beside `localhost` and addresses;
+    """Names that a request's `Host` may have besides `localhost` and addresses, comma-separated;
     `*` is all. By default all, or none where `HOST` is a loopback address
     ([security](security.md#browsers))."""
 

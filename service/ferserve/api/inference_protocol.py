@@ -68,14 +68,14 @@ class RequestedOutput(BaseModel):
 
     name: str = Field(description=f"`{OUTPUT}`.", examples=[OUTPUT])
     parameters: Parameters = Field(
-        default={}, description="Are ignored, but `classification`, which is refused."
+        default={}, description="Ignored, except `classification`, which is refused."
     )
 
 
 class InferenceRequest(BaseModel):
     """Faces to rate."""
 
-    id: str | None = Field(default=None, description="Stands in the answer, too.")
+    id: str | None = Field(default=None, description="Repeated in the answer.")
     parameters: Parameters = Field(default={}, description="Are ignored.")
     inputs: list[RequestInput] = Field(fail_fast=True)
     outputs: list[RequestedOutput] = Field(
