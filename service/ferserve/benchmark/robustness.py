@@ -71,8 +71,8 @@ PERTURBATIONS: dict[str, Callable[[Picture], Picture]] = {
 INTRODUCTION = """\
 # Robustness
 
-Accuracy against the labels, %, on all FER2013 test images, changed to imitate other crops, cameras and
-light, with the difference in points. No model was trained or chosen on these figures. Pixels
+Accuracy against the labels, %, on all FER2013 test images, changed to imitate other crops, cameras
+and light, with the difference in points. No model was trained or chosen on these figures. Pixels
 from outside a picture repeat its edge, as in the service's own crops. `make robustness` makes this
 page.
 """
