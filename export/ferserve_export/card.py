@@ -33,16 +33,10 @@ VOTES = "FER+ votes it learned from: Microsoft, MIT License, github.com/microsof
 def write_model(
     model: onnx.ModelProto, folder: Path, card: dict[str, Any], report: dict[str, Any]
 ) -> ModelCard:
-    """Writes ``<name>.onnx`` with its card in the metadata, and ``<name>.json``.
+    """Writes ``<name>.onnx`` with its card in the metadata, and ``<name>.json``; returns the card.
 
-    Args:
-        model: The graph; its metadata is replaced.
-        folder: Where both files go.
-        card: The card's fields that cannot be read off the graph or the report.
-        report: As ``ferserve_training.evaluate.evaluate`` returns it.
-
-    Returns:
-        The card as written.
+    ``card`` has the fields that cannot be read off the graph, whose metadata is replaced, or off
+    the ``report`` of ``ferserve_training.evaluate.evaluate``.
     """
     training = card["training"]
     network = training.get("recipe", {}).get("network", "")  # a card may say little of its training

@@ -29,13 +29,8 @@ def compress(model: onnx.ModelProto) -> onnx.ModelProto:
     """Stores the weights of convolutions and matrix products as int8, one scale a block.
 
     ``DequantizeLinear`` and ``Reshape`` in front of each turn them back to float32; ONNX Runtime
-    folds both into a constant when the session is made with ``session.disable_quant_qdq=1``.
-
-    Args:
-        model: With float32 weights; it is left as it is.
-
-    Returns:
-        A new model with the same inputs, outputs and metadata.
+    folds both into a constant when the session is made with ``session.disable_quant_qdq=1``. The
+    model given is left as it is; the new one has its inputs, outputs and metadata.
     """
     compressed = onnx.ModelProto()
     compressed.CopyFrom(model)

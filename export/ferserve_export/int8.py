@@ -23,7 +23,7 @@ IMAGES_PER_EXTREME = 16
 
 
 def to_int8(content: bytes, faces: np.ndarray) -> onnx.ModelProto:
-    """Converts an ONNX file; inputs and outputs keep their types.
+    """Converts an ONNX file by typical faces ``[N, 48, 48]``; inputs and outputs keep their types.
 
     Of every 16 faces the least and the greatest value are taken, and of these the mean: FER2013 has
     pictures that are not faces, and one of them can widen a range so that all others get too few
@@ -31,10 +31,6 @@ def to_int8(content: bytes, faces: np.ndarray) -> onnx.ModelProto:
     and the greatest of all 512 images 93.1 %; the largest move of a probability fell from 0.33 to
     0.07, with the Custom CNN from 0.046 to 0.035. The mean over single images answers up to a point
     more of them alike, but moves single probabilities by up to three times as much.
-
-    Args:
-        content: The file.
-        faces: Typical ones, uint8 ``[N, 48, 48]``, for the ranges of values.
     """
     model = with_constants_folded(content)
     add_pre_process_metadata(model)  # without it the quantizer asks for what has been done

@@ -54,13 +54,7 @@ def find_teacher(path: Path) -> Teacher:
 def mean_answers(
     teachers: Sequence[Teacher], answers: Answers, faces: np.ndarray, temperature: float = 1.0
 ) -> np.ndarray | None:
-    """Asks those teachers that can be asked a question.
-
-    Args:
-        teachers: Those to ask.
-        answers: The question: FER2013's label, or what people would say.
-        faces: uint8 ``[N, 48, 48]``.
-        temperature: The teachers' logits are divided by it.
+    """Asks those teachers that can be asked a question: FER2013's label, or what people would say.
 
     Returns:
         The mean of their probabilities for each face, float32 ``[N, 7]``; None without such a
