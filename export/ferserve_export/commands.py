@@ -37,7 +37,9 @@ def export_command(
     votes: VotesFile = None,
     calibration_run: Annotated[
         Path | None,
-        typer.Option(help="Run to calibrate one of --holdout 0 by: same recipe, with a hold-out."),
+        typer.Option(
+            help="For a --holdout 0 run: one of its recipe with a hold-out, to calibrate on."
+        ),
     ] = None,
     train_faces: TrainFaces = None,
     results: Annotated[

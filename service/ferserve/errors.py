@@ -47,7 +47,7 @@ class Refusal(Exception):  # noqa: N818 - most are conditions, not faults
 def without_frames(error: Exception) -> Exception:
     """Drops the tracebacks of a refusal and its causes, whose frames hold the image.
 
-    A fault keeps its own, to be found by.
+    A fault keeps its traceback, for the log.
     """
     if isinstance(error, InternalError) or not isinstance(error, Refusal):
         return error

@@ -74,7 +74,7 @@ class FaceTracker:
         absent = [track for index, track in enumerate(known) if index not in matched]
         self._tracks = seen + absent[:MAX_ABSENT]  # the last seen stand first
         self._last_frame = at
-        if self._searches:  # and not where it was asked for: that frame may have been refused
+        if self._searches:  # noted only now: a frame that is refused was not searched
             self._searched_at = at
         return seen
 

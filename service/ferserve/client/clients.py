@@ -63,8 +63,8 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         api_key: Where the service wants one.
         retries: How long to try.
         timeout: Longest silence of the service in one attempt, seconds.
-        http_options: More for ``httpx.AsyncClient``, such as ``verify`` or ``proxy``. Streams have
-            of these only ``headers``.
+        http_options: More for ``httpx.AsyncClient``, such as ``verify`` or ``proxy``. Streams
+            take only ``headers`` of them.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         **http_options: Any,
     ) -> None:
         self._base_url = base_url
-        self._headers = dict(http_options.pop("headers", {}))
+        self._headers = dict(http_options.pop("headers", None) or {})
         if api_key:  # HTTP clients send this header to no other host
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._retries = retries
