@@ -62,7 +62,7 @@ class _Archive(io.BytesIO):
     is_open = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Reads as any file."""
+        """Refuses to read too large a directory."""
         if not self.is_open and (size or 0) > MAX_DIRECTORY_BYTES:
             raise errors.TooManyImages(
                 f"the zip's directory may have at most {MAX_DIRECTORY_BYTES} bytes"
@@ -97,8 +97,10 @@ class LabelledArchive:
     def read(self, file: LabelledFile) -> bytes:
         """Unpacks one file; Refusal where it is damaged."""
         try:
-            # Reads no more than the directory says, which was checked.
-            return self._zip.read(file.entry)
+            # Not the method `read`, which unpacks all that there is. The directory's size was
+            # checked.
+            with self._zip.open(file.entry) as entry:
+                return entry.read(file.entry.file_size)
         except DAMAGED as error:
             detail = f"{file.name} is damaged in the zip"
             raise errors.Refusal(detail, code="damaged_file") from error

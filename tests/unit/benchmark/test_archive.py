@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import stat
+import tracemalloc
 import zipfile
 from collections import Counter
 
@@ -204,14 +205,19 @@ def test_one_file_that_is_too_large_is_refused():
 
 
 def test_a_file_that_unpacks_to_more_than_the_directory_says_gives_nothing():
-    data = bytearray(zipped(images(1) | {"angry/liar": bytes(300_000)}))
+    data = bytearray(zipped(images(1) | {"angry/liar": bytes(30_000_000)}))
     for signature, offset in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
         position = data.rindex(signature)
         data[position + offset : position + offset + 4] = (100).to_bytes(4, "little")
     archive = LabelledArchive(bytes(data), LIMITS)
     (liar,) = [file for file in archive.files if file.name == "angry/liar"]
-    with pytest.raises(Refusal, match="damaged"):
-        archive.read(liar)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal, match="damaged"):
+            archive.read(liar)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_damage_anywhere_is_refused_or_harmless():
