@@ -1,6 +1,7 @@
 """A few threads for work that would hold up the event loop, a queue before them, their memory."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,20 +44,21 @@ class Share:
 
 
 class DecodeMemory:
-    """The memory that all pictures being decoded share, safe between threads.
+    """The memory that all pictures being decoded share, safe between threads."""
 
-    Each waits for the others for most of ``patience`` seconds.
-    """
-
-    def __init__(self, max_bytes: int, patience: float) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._patience = MARGIN * patience
         self._held = 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def reserve(self, count: int, work: int = 0, share: Share | None = None) -> Iterator[None]:
-        """Holds bytes, waiting for them; TooManyPixels or QueueFull where they never come free."""
+    def reserve(
+        self, count: int, work: int = 0, share: Share | None = None, deadline: float = math.inf
+    ) -> Iterator[None]:
+        """Holds bytes; TooManyPixels where they can never come free, QueueFull where too late.
+
+        Waits for most of the time until ``deadline``, on the clock of ``time.monotonic``.
+        """
         if share:
             share.take(work)
         if count <= SMALL_BYTES:
@@ -67,10 +69,9 @@ class DecodeMemory:
                 f"decoding the image would take {-(-count // MEBI)} MiB; "
                 f"FERSERVE_DECODE_MEMORY_BYTES allows {self._max_bytes // MEBI} MiB"
             )
+        patience = min(MARGIN * (deadline - monotonic()), threading.TIMEOUT_MAX)
         with self._changed:
-            if not self._changed.wait_for(
-                lambda: self._held + count <= self._max_bytes, self._patience
-            ):
+            if not self._changed.wait_for(lambda: self._held + count <= self._max_bytes, patience):
                 raise QueueFull("other images use the memory for decoding")
             self._held += count
         try:
@@ -85,13 +86,15 @@ class WorkPool:
     """Runs functions in threads, and refuses those that would wait too long.
 
     Work that is admitted but expires in the queue, or just after it, is lost time: under overload
-    a queue of a fixed length would fill with it. So the wait is estimated, too.
+    a queue of a fixed length would fill with it. So the wait is estimated, too. A thread is overdue
+    when it has worked for ``longest`` seconds.
     """
 
-    def __init__(self, threads: int, max_queue: int, metrics: Metrics) -> None:
+    def __init__(self, threads: int, max_queue: int, metrics: Metrics, longest: float) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._threads = threads
         self._max_queue = max_queue
+        self._longest = longest
         self._metrics = metrics
         self._closed = False
         self.under_way = 0
@@ -105,7 +108,7 @@ class WorkPool:
 
     @property
     def overdue(self) -> bool:
-        """Whether every thread still works on what nobody waits for any more."""
+        """Whether every thread works on what nobody can wait for any more."""
         ends = list(self._ends.values())
         return len(ends) == self._threads and max(ends) < monotonic()
 
@@ -131,9 +134,9 @@ class WorkPool:
             self._metrics.image_dropped("rejected")
             raise QueueFull(f"{self.under_way} images are waiting to be decoded")
         self.under_way += 1
-        slot = [work]  # emptied below: a cancelled call would else keep an upload in memory
+        slot = [work]  # emptied below: otherwise a cancelled call keeps an upload in memory
         loop = asyncio.get_running_loop()
-        future = self._executor.submit(self._work, slot, deadline)
+        future = self._executor.submit(self._work, slot)
         # Not when the caller stops waiting: a thread that runs on still has the place.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free_place))
         try:
@@ -155,10 +158,10 @@ class WorkPool:
         self._mean_seconds += SMOOTHING * (seconds - self._mean_seconds)
         return result
 
-    def _work(self, slot: list[Callable[[], T]], deadline: float) -> tuple[T, float]:
+    def _work(self, slot: list[Callable[[], T]]) -> tuple[T, float]:
         started, thread = monotonic(), threading.get_ident()
         work = slot.pop()
-        self._ends[thread] = deadline
+        self._ends[thread] = started + self._longest
         try:
             return work(), monotonic() - started
         finally:

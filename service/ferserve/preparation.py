@@ -1,5 +1,6 @@
 """An image file → its faces, cut out as the networks want them. Blocks; keeps no state."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -59,7 +60,7 @@ class Prepared:
 
     @property
     def detector_ran(self) -> bool:
-        """Whether faces were looked for, or the whole image is one."""
+        """Whether faces were looked for; if not, the whole image is one."""
         return all(face.confidence is not None for face in self.faces)
 
 
@@ -91,16 +92,18 @@ class Preparer:
         submitted: float,
         near: Sequence[Box] = (),
         share: Share | None = None,
+        deadline: float = math.inf,
     ) -> Prepared:
         """Decodes one image and cuts out its faces, largest first.
 
         ``submitted`` is when the work was handed over, on the clock of ``time.monotonic``. Refuses
-        as ``decode_image``, and where other images take the memory or the share for decoding.
+        as ``decode_image``, and where other images take the memory or the share for decoding, for
+        which it waits until ``deadline``.
         """
         begun = monotonic()
         if share:
             share.take(0)  # before the file is looked at
-        reserve = partial(self._memory.reserve, share=share)
+        reserve = partial(self._memory.reserve, share=share, deadline=deadline)
         image = decode_image(data, self._max_pixels, self._draft_side, reserve)
         decoded = monotonic()
         is_small = max(image.width, image.height) <= WHOLE_FACE_SIDE

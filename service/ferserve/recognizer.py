@@ -55,11 +55,12 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         self.settings = settings = settings or Settings()
         self._metrics = metrics or Metrics()
         self._cpus = usable_cpus()
-        memory = DecodeMemory(settings.decode_memory_bytes, settings.request_timeout_ms / 1000)
+        memory = DecodeMemory(settings.decode_memory_bytes)
         self._preparer = Preparer(load_detector(settings), settings.max_pixels, memory)
         self._models = serve_models(settings, self._metrics)
         self.default_model = default_name(settings, self._models)
-        self._pool = WorkPool(self._cpus, settings.max_queue, self._metrics)
+        longest = settings.request_timeout_ms / 1000
+        self._pool = WorkPool(self._cpus, settings.max_queue, self._metrics, longest)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -116,7 +117,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         return await self.answer(data, chosen)
 
     def check(self, options: EmotionOptions) -> None:
-        """Raises what no image could be answered with: UnknownModel or InvalidParameter."""
+        """Refuses options that suit no image: UnknownModel or InvalidParameter."""
         self.served(options.model or self.default_model)
         self._pick_max_faces(options.max_faces)
 
@@ -148,11 +149,13 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         deadline = self._deadline(seconds)
         at_once, turn = asyncio.Semaphore(2 * self._cpus), asyncio.Semaphore(self._cpus)
         share = Share(IMAGE_WORK * self.settings.max_images)
+        # Its images do not fill the queue of faces for each other.
+        room = asyncio.Semaphore(self.settings.max_queue // self._pick_max_faces(options.max_faces))
 
         async def answer_one(data: bytes) -> Recognition | Exception:
             async with at_once:
                 try:
-                    return await self._answer(data, options, deadline, turn=turn, share=share)
+                    return await self._answer(data, options, deadline, (), turn, room, share)
                 except Exception as error:
                     return without_frames(error)
 
@@ -189,7 +192,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
     def largest_face(self, data: bytes, detect: DetectMode) -> FaceImage | None:
         """Cuts the largest face out of an image, as ``answer`` would; blocks while it does.
 
-        Returns uint8 ``[48, 48]``, or None where no face is found. Refuses as ``decode_image``.
+        Returns uint8 ``[48, 48]``, or None where no face is found. Refuses as ``decode_image``, and
+        waits for memory however long other images take it.
         """
         options = EmotionOptions(detect=detect)
         found = self._preparer.prepare(data, options, max_faces=1, submitted=monotonic()).faces
@@ -220,13 +224,16 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         deadline: float,
         near: Sequence[Box] = (),
         turn: asyncio.Semaphore | None = None,
+        room: asyncio.Semaphore | None = None,
         share: Share | None = None,
     ) -> Recognition:
         started = monotonic()
         name = options.model or self.default_model
         served = self.served(name)
         max_faces = self._pick_max_faces(options.max_faces)
-        work = partial(self._preparer.prepare, data, options, max_faces, started, near, share)
+        work = partial(
+            self._preparer.prepare, data, options, max_faces, started, near, share, deadline
+        )
         quick = self._preparer.is_quick(data, options)
         async with turn or contextlib.nullcontext():
             prepared = work() if quick else await self._pool.run(work, deadline)
@@ -235,7 +242,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         )
         if share:
             share.take(len(prepared.faces) * served.face_work, begun=True)
-        answers = await served.batcher.submit([face.crop for face in prepared.faces], deadline)
+        async with room or contextlib.nullcontext():
+            answers = await served.batcher.submit([face.crop for face in prepared.faces], deadline)
         card = served.model.card
         faces = [
             _describe(face, answer.value, served.model, options.landmarks)

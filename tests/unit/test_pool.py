@@ -53,7 +53,7 @@ async def started(pool: WorkPool, work, deadline: float | None = None) -> asynci
 
 
 async def test_results_and_errors_come_back(heard):
-    pool = WorkPool(1, 2, heard)
+    pool = WorkPool(1, 2, heard, PATIENCE)
     assert await pool.run(lambda: 42, soon()) == 42
     with pytest.raises(ZeroDivisionError):
         await pool.run(lambda: 1 / 0, soon())
@@ -62,7 +62,7 @@ async def test_results_and_errors_come_back(heard):
 
 
 async def test_beyond_its_places_work_is_refused(heard, gate):
-    pool = WorkPool(1, 2, heard)
+    pool = WorkPool(1, 2, heard, PATIENCE)
     tasks = [await started(pool, gate.wait) for _ in range(2)]
     with pytest.raises(QueueFull):
         await pool.run(gate.wait, soon())
@@ -73,7 +73,7 @@ async def test_beyond_its_places_work_is_refused(heard, gate):
 
 
 async def test_work_that_would_wait_past_its_deadline_is_refused_at_once(heard, gate):
-    pool = WorkPool(1, 100, heard)
+    pool = WorkPool(1, 100, heard, PATIENCE)
     pool._mean_seconds = 3.0  # as after work that took that long
     tasks = [await started(pool, gate.wait) for _ in range(2)]  # the second waits 3 s of its 10
     with pytest.raises(QueueFull):
@@ -88,7 +88,7 @@ async def test_work_that_would_wait_past_its_deadline_is_refused_at_once(heard, 
 
 
 async def test_the_estimate_follows_what_work_takes(heard):
-    pool = WorkPool(1, 100, heard)
+    pool = WorkPool(1, 100, heard, PATIENCE)
     before = pool._mean_seconds
     for _ in range(5):
         await pool.run(lambda: threading.Event().wait(0.01), soon())
@@ -98,7 +98,7 @@ async def test_the_estimate_follows_what_work_takes(heard):
 
 
 async def test_an_idle_pool_takes_work_with_any_deadline(heard, gate):
-    pool = WorkPool(1, 1, heard)
+    pool = WorkPool(1, 1, heard, PATIENCE)
     pool._mean_seconds = 100.0
     with pytest.raises(DeadlineExceeded):
         await pool.run(gate.wait, monotonic() + 0.01)
@@ -108,7 +108,7 @@ async def test_an_idle_pool_takes_work_with_any_deadline(heard, gate):
 
 
 async def test_work_whose_time_is_over_is_not_begun(heard):
-    pool = WorkPool(1, 1, heard)
+    pool = WorkPool(1, 1, heard, PATIENCE)
     done = []
     with pytest.raises(DeadlineExceeded):
         await pool.run(lambda: done.append("late"), monotonic() - 1)
@@ -117,7 +117,7 @@ async def test_work_whose_time_is_over_is_not_begun(heard):
 
 
 async def test_who_leaves_while_waiting_is_not_worked_for(heard, gate):
-    pool = WorkPool(1, 3, heard)
+    pool = WorkPool(1, 3, heard, PATIENCE)
     done = []
     busy = await started(pool, gate.wait)
     leaver = await started(pool, lambda: done.append("leaver"))
@@ -132,7 +132,7 @@ async def test_who_leaves_while_waiting_is_not_worked_for(heard, gate):
 
 
 async def test_a_thread_that_runs_on_after_its_caller_left_keeps_its_place(heard, gate):
-    pool = WorkPool(1, 1, heard)
+    pool = WorkPool(1, 1, heard, PATIENCE)
     with pytest.raises(DeadlineExceeded):
         await pool.run(gate.wait, monotonic() + 0.5)
     assert pool.under_way == 1
@@ -145,7 +145,7 @@ async def test_a_thread_that_runs_on_after_its_caller_left_keeps_its_place(heard
 
 
 async def test_while_every_thread_is_overdue_work_is_refused_at_once(heard, gate):
-    pool = WorkPool(2, 100, heard)
+    pool = WorkPool(2, 100, heard, longest=0.3)
     tasks = [await started(pool, gate.wait, monotonic() + 0.5) for _ in range(2)]
     assert not pool.overdue
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -160,7 +160,7 @@ async def test_while_every_thread_is_overdue_work_is_refused_at_once(heard, gate
 
 
 async def test_one_thread_that_is_in_time_is_enough(heard, gate):
-    pool = WorkPool(2, 100, heard)
+    pool = WorkPool(2, 100, heard, longest=0.1)
     with pytest.raises(DeadlineExceeded):
         await pool.run(gate.wait, monotonic() + 0.5)
     assert not pool.overdue
@@ -170,7 +170,7 @@ async def test_one_thread_that_is_in_time_is_enough(heard, gate):
 
 
 async def test_once_it_closes_work_is_not_ready_rather_than_lost(heard, gate):
-    pool, begun = WorkPool(1, 3, heard), threading.Event()
+    pool, begun = WorkPool(1, 3, heard, PATIENCE), threading.Event()
     runs = await started(pool, lambda: begun.set() or gate.wait())
     await until(begun.is_set)
     waits = await started(pool, lambda: None)
@@ -189,7 +189,7 @@ MEBI = 1024 * 1024
 
 
 async def test_memory_is_waited_for_and_given_back():
-    memory = DecodeMemory(10 * MEBI, PATIENCE)
+    memory = DecodeMemory(10 * MEBI)
     order = []
 
     def wait() -> None:
@@ -206,36 +206,36 @@ async def test_memory_is_waited_for_and_given_back():
 
 
 async def test_an_image_that_finds_no_memory_is_counted_as_rejected(heard):
-    pool, memory = WorkPool(1, 1, heard), DecodeMemory(2 * MEBI, patience=0)
+    pool, memory = WorkPool(1, 1, heard, PATIENCE), DecodeMemory(2 * MEBI)
     with memory.reserve(2 * MEBI), pytest.raises(QueueFull):
-        await pool.run(lambda: memory.reserve(2 * MEBI).__enter__(), soon())
+        await pool.run(lambda: memory.reserve(2 * MEBI, deadline=0).__enter__(), soon())
     assert heard.events == ["rejected"]
     await pool.close()
 
 
 def test_memory_that_is_not_free_in_time_is_refused():
-    memory = DecodeMemory(10 * MEBI, patience=0)
-    with memory.reserve(6 * MEBI), pytest.raises(QueueFull), memory.reserve(5 * MEBI):
-        pass
+    memory = DecodeMemory(10 * MEBI)
+    with memory.reserve(6 * MEBI), pytest.raises(QueueFull):
+        memory.reserve(5 * MEBI, deadline=monotonic() + 0.1).__enter__()
     with memory.reserve(10 * MEBI):
         pass
 
 
 def test_more_memory_than_there_ever_is_is_too_many_pixels():
-    memory = DecodeMemory(10 * MEBI, PATIENCE)
+    memory = DecodeMemory(10 * MEBI)
     words = "take 11 MiB; FERSERVE_DECODE_MEMORY_BYTES allows 10 MiB"
     with pytest.raises(TooManyPixels, match=words), memory.reserve(10 * MEBI + 1):
         pass
 
 
 def test_small_pictures_never_wait():
-    memory = DecodeMemory(2 * MEBI, patience=0)
+    memory = DecodeMemory(2 * MEBI)
     with memory.reserve(2 * MEBI), memory.reserve(MEBI):
         pass
 
 
 def test_a_share_is_taken_until_nothing_is_left():
-    memory, share = DecodeMemory(MEBI, patience=0), Share(10)
+    memory, share = DecodeMemory(MEBI), Share(10)
     with memory.reserve(1, 9, share), memory.reserve(1, 9, share):
         pass  # whatever is first in a request is never too much for it
     with pytest.raises(TooManyImages), memory.reserve(1, 1, share):

@@ -18,7 +18,7 @@ PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 @pytest.fixture(scope="module")
 def preparer(standin_models):
     detector = load_face_detector(standin_models / "face_detector.onnx", 640)
-    return Preparer(detector, 50_000_000, DecodeMemory(144 * MEBI, patience=10))
+    return Preparer(detector, 50_000_000, DecodeMemory(144 * MEBI))
 
 
 def encoded(side: int, file_format: str = "PNG", **options) -> bytes:

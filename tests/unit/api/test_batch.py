@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from ferserve.fer2013.labels import EMOTIONS
+from ferserve.inputs import as_bytes
 from in_process import serving
 from PIL import Image
 
@@ -158,6 +159,17 @@ async def test_a_batch_leaves_room_for_others_in_the_queue(standin_models, photo
         await asyncio.sleep(0.05)
         assert (await client.post("/v1/emotion", content=data)).status_code == 200
         assert all("result" in item for item in (await batch).json()["items"])
+
+
+async def test_the_faces_of_a_batch_do_not_crowd_each_other_out(standin_models, photo):
+    crowd = Image.new("RGB", (800, 400))
+    person = Image.open(io.BytesIO(photo("astronaut", size=(200, 200))))
+    for number in range(8):
+        crowd.paste(person, (200 * (number % 4), 200 * (number // 4)))
+    async with serving(standin_models, max_queue=8, max_faces=8) as client:
+        response = await client.post("/v1/emotion/batch", files=files(*[as_bytes(crowd)] * 6))
+    faces = [len(item["result"]["faces"]) for item in response.json()["items"]]
+    assert faces == [8] * 6
 
 
 async def test_a_batch_of_which_nothing_was_answered_in_time_is_504(standin_models, photo):
