@@ -70,6 +70,8 @@ def benchmark_command(
         fail("--detect needs --upload; FER2013's images are faces already", status=2)
     if upload and against == "votes":
         fail("--against votes needs the service's FER2013, not an --upload", status=2)
+    if report and not report.parent.is_dir():
+        fail(f"{report.parent}: no such folder; --report FILE says where the page goes", status=2)
     soon = Retries(total_seconds=2)  # a user at a terminal wants to know
     bar = Bar(console=Console(stderr=True), transient=True)
     task = bar.add_task("waiting", total=None)

@@ -5,6 +5,7 @@ The blocking classes run the asynchronous ones on an event loop in a thread of t
 
 import asyncio
 import atexit
+import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import (
@@ -162,6 +163,7 @@ class Interface(Generic[Asynchronous]):
             self._loop = portal.call(asyncio.get_running_loop)
             self._thread = portal.call(current_thread)
             self._stack = stack.pop_all()
+        self._process = os.getpid()
         # Once the interpreter has stopped the loop's thread, nothing could end it.
         atexit.register(_close, weakref.ref(self))
 
@@ -173,7 +175,8 @@ class Interface(Generic[Asynchronous]):
 
     def close(self) -> None:
         """Lets go of everything; ``with`` does so."""
-        self._stack.close()
+        if os.getpid() == self._process:  # after a fork the thread is not in this process
+            self._stack.close()
 
     models = waits(AsyncInterface.models)
     recognize = waits(AsyncInterface.recognize)
@@ -182,6 +185,8 @@ class Interface(Generic[Asynchronous]):
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
         if current_thread() is self._thread:  # the loop would wait for itself
             raise RuntimeError("a blocking call from a callback of the same object")
+        if os.getpid() != self._process:
+            raise RuntimeError("made before a fork: each process needs an object of its own")
         ended = Event()
         tasks: list[asyncio.Task[T]] = []
 
@@ -224,7 +229,7 @@ async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
     else:
         end = object()
         iterator = iter(items)
-        # Whoever leaves does not wait for a source that is silent.
+        # A caller that leaves need not wait for a silent source.
         ask = partial(to_thread.run_sync, next, iterator, end, abandon_on_cancel=True)
         while (found := await ask()) is not end:
             yield found  # type: ignore[misc]

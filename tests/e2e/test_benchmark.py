@@ -108,6 +108,7 @@ def test_problems_are_told_without_a_traceback(server, tmp_path):
     assert refused.exit_code == 1
     assert "invalid_archive" in refused.stderr
     assert ferserve(server, "--detect").exit_code == 2
+    assert ferserve(server, "--report", tmp_path / "nowhere" / "report.html").exit_code == 2
     for result in (unknown, refused):
         assert isinstance(result.exception, SystemExit)
 

@@ -13,9 +13,11 @@ import ferserve
 import httpx
 import pytest
 from ferserve import AsyncClient, Client, Refusal
+from ferserve.api.problems import problem_of
 from ferserve.client import Retries
-from ferserve.errors import UndecodableImage
+from ferserve.errors import RateLimited, UndecodableImage
 from ferserve.interface import AsyncInterface, Interface, each
+from ferserve.schemas import ProblemDetails
 from in_process import queued
 
 
@@ -209,6 +211,43 @@ async def test_a_wait_that_is_cut_short_ends_so_where_the_service_is_gone():
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await client.benchmark()
+
+
+async def test_a_rate_limit_does_not_end_the_wait_for_a_benchmark():
+    job = queued().model_dump_json()
+    problem = problem_of(RateLimited("too many"), ProblemDetails, "/v1/benchmark/1", "1")
+    answers = [
+        httpx.Response(202, content=job),
+        httpx.Response(429, content=problem.model_dump_json(), headers={"Retry-After": "0"}),
+        httpx.Response(200, content=job.replace('"queued"', '"succeeded"')),
+    ]
+    transport = httpx.MockTransport(lambda _: answers.pop(0))
+    once = Retries(total_seconds=0)
+    async with AsyncClient(transport=transport, retries=once) as client:
+        assert (await client.benchmark()).status == "succeeded"
+
+
+FORKED = """
+import os, sys, httpx
+from ferserve import Client
+client = Client(transport=httpx.MockTransport(lambda _: httpx.Response(500)))
+if not (child := os.fork()):
+    try:
+        client.models()
+    except RuntimeError as error:
+        print(error, flush=True)
+    sys.exit(3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork")
+def test_after_a_fork_a_call_is_an_error_and_the_process_ends():
+    program = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    forked = subprocess.run(program, capture_output=True, text=True, timeout=30)
+    *_, said, status = forked.stdout.splitlines()
+    assert said.startswith("made before a fork")
+    assert status == "3"
 
 
 async def test_headers_of_the_caller_go_with_the_key():

@@ -19,8 +19,9 @@ from ferserve.client.failures import (
     StreamClosed,
     refusal_of_answer,
     refusal_of_problem,
+    retry_after,
 )
-from ferserve.errors import Refusal, kind_of
+from ferserve.errors import RateLimited, Refusal, kind_of
 from ferserve.inputs import ImageInput, as_bytes
 from ferserve.interface import CLEAN_UP_SECONDS, AsyncInterface, Interface, each, waits
 from ferserve.schemas import (
@@ -35,7 +36,7 @@ from ferserve.schemas import (
     StreamRefusal,
 )
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 """Pause between two looks at a benchmark."""
 
 WINDOW = 2
@@ -126,7 +127,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
                         await room.acquire()
                 await socket.send(LAST_MESSAGE)
             except ConnectionClosed:
-                pass  # who receives is told as well
+                pass  # the receiver is told as well
             except Exception as error:  # of the frames
                 fault = error
                 await socket.close()
@@ -181,7 +182,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             limit: Score only that many faces.
             upload: A zip of class folders, or its path, to measure on in place of FER2013.
             detect: Whether to look for faces in the images of the zip.
-            progress: Is told twice a second how far the benchmark is.
+            progress: Is told every second how far the benchmark is.
 
         Returns:
             The job, with its ``result``.
@@ -205,7 +206,12 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         path = f"/v1/benchmark/{BenchmarkJob.model_validate_json(started).id}"
         try:
             while True:
-                job = BenchmarkDetails.model_validate_json(await self._ask("GET", path))
+                try:
+                    found = await self._ask("GET", path)
+                except RateLimited as busy:  # perhaps by these very requests
+                    await asyncio.sleep(retry_after(busy.headers))
+                    continue
+                job = BenchmarkDetails.model_validate_json(found)
                 if progress:
                     progress(job.progress)
                 if job.status == "succeeded":

@@ -23,7 +23,7 @@ class Retries:
         total_seconds: Longest time from the first attempt to the beginning of the last; at 0 there
             is one attempt.
         first_pause: Before the second attempt, seconds; each further one is twice as long.
-        longest_pause: Most of them, seconds. A ``Retry-After`` of the service may be longer.
+        longest_pause: Largest of them, seconds. A ``Retry-After`` of the service may be longer.
     """
 
     total_seconds: float = 60.0

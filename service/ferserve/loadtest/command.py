@@ -31,7 +31,7 @@ def loadtest_command(
     ],
     rate: Annotated[
         float | None,
-        typer.Option(help="Open loop: requests per second, at Poisson-distributed times."),
+        typer.Option(help="Open loop: requests per second, Poisson arrivals."),
     ] = None,
     sweep: Annotated[
         str | None, typer.Option(help="Several such rates in turn, comma-separated: 10,20,40.")
@@ -131,7 +131,7 @@ def _answering(url: str, timeout: float) -> str:
         address = httpx.URL(url)
         if address.path == "/":
             address = address.copy_with(path=DEFAULT_PATH)
-        httpx.head(address, timeout=timeout)
+        httpx.head(address, timeout=timeout, trust_env=False)  # as the load: through no proxy
     except (httpx.InvalidURL, httpx.TransportError) as error:
         fail(f"{url}: {error}")
     return str(address)

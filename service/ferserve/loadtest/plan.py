@@ -23,7 +23,7 @@ class Payload:
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Requests at Poisson-distributed times that no answer can delay; ``rate`` a second."""
+    """Poisson arrivals that no answer can delay; ``rate`` a second."""
 
     rate: float
 
@@ -104,5 +104,5 @@ def read_images(folder: Path) -> tuple[Payload, ...]:
 
 
 def sample_crop() -> Payload:
-    """Draws 48x48 grey pixels: at the size of FER2013's faces no detector looks for any."""
+    """Makes a 48x48 grey picture: at that size no detector runs."""
     return Payload(as_bytes(Image.linear_gradient("L").resize((48, 48))), "image/png")

@@ -12,8 +12,8 @@ from ferserve.loadtest.plan import OpenLoop
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 MAX_LAG = 0.01
-"""Seconds by which an open loop may be late at the 99th percentile: by default a hundredth of what
-a person notices."""
+"""Seconds by which an open loop may be late at the 99th percentile: by default a tenth of what a
+person notices."""
 
 MAX_CPU = 0.9
 """Share of a processor above which the generator has no reserve: it may be what is slow."""

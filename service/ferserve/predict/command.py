@@ -64,6 +64,8 @@ def predict_command(
     if not search.sources:
         _report(search)
         fail("there are no images or videos in the folders")
+    if output and output.resolve() in {source.path.resolve() for source in search.sources}:
+        fail(f"{output}: is one of the inputs", status=2)
     kind = "json" if as_json else output_format
     failed = bool(search.unreadable)
 
@@ -77,19 +79,19 @@ def predict_command(
                 yield item
 
     try:
+        recognizer = AsyncRecognizer(settings)  # before a file of earlier answers is emptied
         with opened(output) as file:
             terminal = Console(stderr=True)
             lines_appear = kind in ("csv", "jsonl") and file.isatty()
             progress = Progress(
                 console=terminal,
                 transient=True,
-                redirect_stdout=False,  # else Rich would write to stderr what is meant for stdout
+                redirect_stdout=False,  # Rich would write to stderr what is meant for stdout
                 disable=lines_appear or not terminal.is_terminal,
             )
             videos = any(source.is_video for source in search.sources)  # of how many frames?
             bar = progress.add_task("looking", total=None if videos else len(search.sources))
-            options = EmotionOptions(detect=detect)
-            predictor = Predictor(AsyncRecognizer(settings), options, annotate, fps)
+            predictor = Predictor(recognizer, EmotionOptions(detect=detect), annotate, fps)
             asyncio.run(WRITERS[kind](watched(predictor.answer(search.sources)), file))
     except ModelError as error:
         fail(str(error))

@@ -5,7 +5,7 @@ import io
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -47,6 +47,7 @@ class Predictor:
     options: EmotionOptions
     annotate: Path | None
     fps: float | None
+    drawing: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, 2))
 
     async def answer(self, sources: Iterable[Source]) -> AsyncIterator[Item]:
         """Yields what was seen: an item for each image, and for each frame of each video."""
@@ -66,7 +67,8 @@ class Predictor:
             data = await asyncio.to_thread(source.path.read_bytes)
             seen = await self.recognizer.answer(data, self.options)
             if self.annotate:
-                await asyncio.to_thread(self._draw, self.annotate, source, data, seen)
+                async with self.drawing:  # takes all pixels of a picture
+                    await asyncio.to_thread(self._draw, self.annotate, source, data, seen)
         except Exception as error:
             return Item(shown(source.path), refusal_of_file(error))
         return Item(shown(source.path), seen)

@@ -38,7 +38,7 @@ class Picture:
 
 @contextmanager
 def read_video(path: Path, fps: float | None = None) -> Iterator[Iterator[Picture]]:
-    """Opens a video file, of which at most ``fps`` pictures a second are decoded, one by one.
+    """Opens a video file, of which at most ``fps`` pictures a second are yielded.
 
     Raises:
         OSError: The file cannot be read.
@@ -86,23 +86,24 @@ def write_video(path: Path) -> Iterator[Callable[[Image.Image, float], None]]:
     """Writes an MP4 file without sound.
 
     Yields:
-        Appends a picture, RGB, at its seconds from the first, more than before. One of another
-        size than the first is scaled to it.
+        A function that appends an RGB picture, at seconds from the first that never fall. One of
+        another size than the first is scaled to it.
     """
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264")
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = TIME_BASE
-        begun = False
+        begun, last = False, -1
 
         def add(picture: Image.Image, seconds: float) -> None:
-            nonlocal begun
+            nonlocal begun, last
             if not begun:  # the codec wants even sides
                 stream.width, stream.height = (side - side % 2 for side in picture.size)
                 begun = True
             frame = VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
             frame = frame.reformat(width=stream.width, height=stream.height)
-            frame.pts = round(seconds / TIME_BASE)
+            # Two frames may have one time, which an MP4 file does not take.
+            frame.pts = last = max(last + 1, round(seconds / TIME_BASE))
             frame.time_base = TIME_BASE
             container.mux(stream.encode(frame))
 

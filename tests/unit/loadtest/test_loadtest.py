@@ -240,6 +240,12 @@ def test_what_is_no_address_is_refused(address):
     assert result.stderr.startswith(f"ferserve: {address}: ")
 
 
+def test_a_proxy_is_not_asked_in_place_of_the_server(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
+    result = loadtest("http://127.0.0.1:1", "--rate", 1)
+    assert (result.exit_code, "refused" in result.stderr) == (1, True)
+
+
 def test_a_server_that_is_not_there_is_an_error():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

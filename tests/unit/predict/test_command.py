@@ -345,6 +345,17 @@ def test_csv_has_a_row_for_each_face_and_for_what_has_none(ferserve, folder, tmp
     assert text["problem"] == "unsupported_media_type"
 
 
+def test_output_takes_no_input_and_empties_no_file_in_vain(ferserve, folder, tmp_path):
+    photo = folder / "b.jpg"
+    before = photo.read_bytes()
+    refused = ferserve(photo, "--output", folder / "deep" / ".." / "b.jpg")
+    assert (refused.exit_code, photo.read_bytes()) == (2, before)
+    earlier = tmp_path / "faces.csv"
+    earlier.write_text("earlier answers")
+    assert ferserve(photo, "--output", earlier, "--model", "third").exit_code == 1
+    assert earlier.read_text() == "earlier answers"
+
+
 def test_pictures_are_drawn_beside_and_never_over_the_files(ferserve, folder, tmp_path):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     drawn = tmp_path / "drawn"
@@ -409,6 +420,16 @@ def test_the_time_of_a_film_of_joined_files_goes_on(tmp_path, film, fps):
         seconds = [picture.seconds for picture in found]
     assert len(seconds) == (12 if fps else 24)
     assert all(before < after for before, after in pairwise(seconds))
+
+
+def test_frames_of_one_time_are_written_one_after_the_other(tmp_path):
+    path = tmp_path / "halting.mp4"
+    with write_video(path) as add:
+        for seconds in (0, 0.04, 0.04, 0.08):
+            add(Image.new("RGB", (64, 48), "red"), seconds)
+    with read_video(path) as found:
+        seconds = [picture.seconds for picture in found]
+    assert seconds == pytest.approx([0, 0.04, 0.04, 0.08], abs=0.001)
 
 
 def test_odd_sides_lose_a_line(tmp_path):
