@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ferserve.errors import QueueFull
+from ferserve.errors import PayloadTooLarge, QueueFull
 from ferserve.garbage import LARGE_BLOCK, give_back_free_pages
 
 SETTLING_SECONDS = 0.5
@@ -46,11 +46,16 @@ class UploadBudget:
 
     @contextmanager
     def charge(self, share: float = 1) -> Iterator[Take]:
-        """Returns ``take`` for one request; all that it took is given back at the end."""
+        """Returns ``take`` for one request; all that it took is given back at the end.
+
+        It raises PayloadTooLarge where there never is as much.
+        """
         own = 0
 
         def take(count: int) -> None:
             nonlocal own
+            if own + count > share * self._max_bytes:
+                raise PayloadTooLarge("the body needs more than FERSERVE_UPLOAD_MEMORY_BYTES")
             self.take(count, share)
             own += count
 

@@ -15,8 +15,8 @@ import threading
 from typing import Any, NoReturn
 
 # Ray reads these when it is imported, and when it starts the processes of a node.
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would else report to its maker
-os.environ["RAY_DEDUP_LOGS"] = "0"  # it would else hide log lines that look alike
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would otherwise report to its maker
+os.environ["RAY_DEDUP_LOGS"] = "0"  # otherwise Ray hides similar log lines
 os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "ferserve.cluster:middlewares"
 
 import ray
@@ -100,9 +100,9 @@ def benchmarks(args: dict[str, Any]) -> Application:
 
 
 def start_ray(processors: float) -> None:
-    """Joins the cluster that ``RAY_ADDRESS`` names, or else starts Ray on this machine.
+    """Joins the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine.
 
-    It then may give away that many processors, though there be fewer.
+    Ray may then allocate that many processors, even if there are fewer.
     """
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(address, logging_level=logging.WARNING)
@@ -137,13 +137,13 @@ class Replica:
             raise NotReady(reason)
 
 
-def whole_paths(app: ASGIApp) -> ASGIApp:
+def whole_paths(app: ASGIApp, root_path: str) -> ASGIApp:
     """Leaves an application its paths: Ray tells it that its route prefix is no part of them."""
-    return lambda scope, receive, send: app({**scope, "root_path": ""}, receive, send)
+    return lambda scope, receive, send: app({**scope, "root_path": root_path}, receive, send)
 
 
 def problems_for_errors(proxy: ASGIApp) -> ASGIApp:
-    """Answers in the API's words where Ray would answer in its own, as no replica did."""
+    """Answers in the API's words where Ray would answer in its own, because no replica did."""
     refuse = RequestContext(AnswerFaults(_no_replica), Metrics(), lambda: False)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -190,7 +190,7 @@ def _make_app(settings: Settings, metrics_port: int) -> FastAPI:
     """Makes the application of a replica, in the replica."""
     logs.configure(settings.log_format)
     app = create_app(settings)
-    app.add_middleware(whole_paths)
+    app.add_middleware(whole_paths, root_path=settings.root_path)
     app.router.routes.insert(0, Route("/metrics", _metrics_elsewhere))
     for port in range(metrics_port, 65_536):
         with contextlib.suppress(OSError):  # another replica's

@@ -64,7 +64,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="FERSERVE_", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+        env_prefix="FERSERVE_",
+        env_ignore_empty=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may be a key
     )
 
     models_dir: Path = Field(default_factory=installed_models)

@@ -23,7 +23,7 @@ DESCRIPTION = """\
 Finds faces in a photo and rates how the expression of each appears: angry, disgust, fear, happy,
 sad, surprise or neutral. **The score describes a face, not a feeling.** No image is stored.
 
-Video goes through the WebSocket `/v1/emotion/stream`, which this description has no words for:
+Video goes through the WebSocket `/v1/emotion/stream`, which OpenAPI cannot describe:
 binary frames in, for each frame a JSON message out, with tracked faces and smoothed scores; see
 `docs/stream.md` of the project.
 """

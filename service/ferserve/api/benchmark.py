@@ -89,8 +89,8 @@ async def start_benchmark(
 ) -> BenchmarkJob:
     """Measures accuracy: of a served model or several, on FER2013 or on a zip of your own.
 
-    Answers at once with a job; `links` says where to watch it. One job runs at a time, below live
-    requests. Nothing of an upload is written to disk, and it is forgotten when the job ends.
+    Answers at once with a job; `links` says where to watch it. One job runs at a time, behind live
+    requests. An upload is never written to disk; only thumbnails outlive its job.
     """
     if request.query_params:
         names = ", ".join(request.query_params)

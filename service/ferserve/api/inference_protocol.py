@@ -31,7 +31,7 @@ from ferserve.api.openapi import (
 )
 from ferserve.api.parameters import describe_parameters, read_seconds
 from ferserve.api.uploads import JSON, JSON_COPIES, read_body
-from ferserve.errors import InvalidParameter, MalformedRequest, NotReady
+from ferserve.errors import ForbiddenOrigin, InvalidParameter, MalformedRequest, NotReady
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 from ferserve.models import INPUT, OUTPUT
 from ferserve.schemas import describe_faults
@@ -54,7 +54,7 @@ class RequestInput(BaseModel):
         description="`[N, 48, 48]`.", examples=[[1, FACE_SIDE, FACE_SIDE]], fail_fast=True
     )
     datatype: str = Field(description="`UINT8`.", examples=["UINT8"])
-    parameters: Parameters = Field(default={}, description="Are ignored.")
+    parameters: Parameters = Field(default={}, description="Ignored; Triton's extensions get 422.")
     data: Any = Field(
         default=None,
         description="Grey values, 0 to 255, in rows from the top left: nested as the shape says, "
@@ -76,7 +76,7 @@ class InferenceRequest(BaseModel):
     """Faces to rate."""
 
     id: str | None = Field(default=None, description="Repeated in the answer.")
-    parameters: Parameters = Field(default={}, description="Are ignored.")
+    parameters: Parameters = Field(default={}, description="Ignored; Triton's extensions get 422.")
     inputs: list[RequestInput] = Field(fail_fast=True)
     outputs: list[RequestedOutput] = Field(
         default=[], description="Without it, all.", fail_fast=True
@@ -111,13 +111,13 @@ _inference: dict[str, Any] = {
 }
 
 
-@health.get("/live")
+@health.get("/live", responses=openapi_responses(ForbiddenOrigin, path=_EXAMPLE))
 async def server_live() -> dict[str, bool]:
     """Says that the process answers."""
     return {"live": True}
 
 
-@health.get("/ready", responses=openapi_responses(NotReady, path=_EXAMPLE))
+@health.get("/ready", responses=openapi_responses(ForbiddenOrigin, NotReady, path=_EXAMPLE))
 async def server_ready(recognizer: RecognizerDependency) -> dict[str, bool]:
     """Says whether all models take work, as `/readyz` does."""
     if reason := recognizer.not_ready_reason:

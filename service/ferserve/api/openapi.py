@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from ferserve import errors
 from ferserve.api.problems import document_of, problem_of
 
-GUARDED = (errors.Unauthorized, errors.RateLimited, errors.NotReady)
-"""What every call can be answered."""
+GUARDED = (errors.Unauthorized, errors.ForbiddenOrigin, errors.RateLimited, errors.NotReady)
+"""What any call can be answered with."""
 
 UPLOADS = (
     *GUARDED,
@@ -21,7 +21,7 @@ UPLOADS = (
     errors.InternalError,
     errors.DeadlineExceeded,
 )
-"""What every call with a body can be answered."""
+"""What any call with a body can be answered with."""
 
 IMAGE = (errors.TooManyPixels, errors.UndecodableImage, errors.ImageTooSmall)
 
@@ -44,7 +44,7 @@ SERVER_TIMING: dict[int | str, dict[str, Any]] = {
 def openapi_responses(
     *kinds: type[errors.Refusal], path: str = "/v1/emotion"
 ) -> dict[int | str, dict[str, Any]]:
-    """Describes the problems that an operation of a path can answer, one example for each code."""
+    """Describes the problems that a path can answer with, one example for each code."""
     document = document_of(path)
     schema = document.model_json_schema(mode="serialization")
     responses: dict[int | str, dict[str, Any]] = {}

@@ -12,7 +12,7 @@ from starlette.types import Scope
 from ferserve.api.calls import CardDependency, RecognizerDependency
 from ferserve.api.openapi import GUARDED, openapi_responses
 from ferserve.card import ModelCard
-from ferserve.errors import InvalidParameter, NotFound, NotReady, Unauthorized
+from ferserve.errors import ForbiddenOrigin, InvalidParameter, NotFound, NotReady, Unauthorized
 from ferserve.policy import Policy, policy
 from ferserve.schemas import Health, ModelList
 
@@ -54,17 +54,17 @@ class PageFiles(StaticFiles):
         return response
 
 
-@router.get("/livez", tags=["health"])
+@router.get("/livez", tags=["health"], responses=openapi_responses(ForbiddenOrigin))
 async def live() -> Health:
     """Says that the process answers; restart it when this fails."""
     return Health(status="live")
 
 
-@router.get("/readyz", tags=["health"], responses=openapi_responses(NotReady))
+@router.get("/readyz", tags=["health"], responses=openapi_responses(ForbiddenOrigin, NotReady))
 async def ready(recognizer: RecognizerDependency) -> Health:
     """Says whether to send work here.
 
-    Not before every model is warm, not while shutting down, not after a worker died.
+    Not while models warm up, a worker is dead, all decoders are overdue or it shuts down.
     """
     if reason := recognizer.not_ready_reason:
         raise NotReady(reason)
@@ -72,7 +72,9 @@ async def ready(recognizer: RecognizerDependency) -> Health:
 
 
 @metrics.get(
-    "/metrics", response_class=PlainTextResponse, responses=openapi_responses(Unauthorized)
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses=openapi_responses(Unauthorized, ForbiddenOrigin),
 )
 async def get_metrics(request: Request) -> PlainTextResponse:
     """Returns counts and times in Prometheus' text format."""
@@ -92,7 +94,7 @@ async def get_model(card: CardDependency) -> ModelCard:
     return card
 
 
-@router.get("/v1/policy", tags=["policy"], responses=openapi_responses(NotReady))
+@router.get("/v1/policy", tags=["policy"], responses=openapi_responses(ForbiddenOrigin, NotReady))
 async def get_policy(recognizer: RecognizerDependency) -> Policy:
     """Says what the scores mean, where the law forbids their use, and what is logged."""
     return policy(recognizer.settings)

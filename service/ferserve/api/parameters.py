@@ -1,7 +1,8 @@
 """Options of calls that compute: read by hand, and described to the API's document.
 
 FastAPI does both from a function's signature; solving one with the five options took a quarter of
-all the time that the service adds to a small request. Where both are wrong, the query is named.
+all the time that the service adds to a small request. Where query and body are wrong, the query is
+named.
 """
 
 from collections.abc import Iterable

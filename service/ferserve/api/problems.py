@@ -31,7 +31,7 @@ _OF_THE_FRAMEWORK = {kind.status: kind for kind in (MalformedRequest, NotFound, 
 
 
 class AnalyzeProblem(ProblemDetails):
-    """A problem with the member that DeepFace's clients read, and those of `/v2`."""
+    """A problem with the member `error`, for clients of DeepFace and of `/v2`."""
 
     @computed_field(description="The same as `detail`.")  # type: ignore[prop-decorator]
     @property
@@ -84,7 +84,8 @@ def problem_of(
         type=f"urn:ferserve:problem:{refusal.code}",
         title=refusal.title,
         status=refusal.status,
-        detail=refusal.detail,
+        # JSON may carry halves of characters, which no answer can repeat.
+        detail=refusal.detail.encode(errors="replace").decode(),
         instance=instance,
         code=refusal.code,
         request_id=request_id,
@@ -117,4 +118,5 @@ def _allowed_methods(request: Request) -> list[str]:
             route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes
         )
     ]
-    return ["GET", "HEAD", *allowed[1:]] if "GET" in allowed else allowed
+    # No route matches below a mount, which has files.
+    return ["GET", "HEAD", *allowed[1:]] if not allowed or "GET" in allowed else allowed

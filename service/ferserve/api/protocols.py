@@ -25,7 +25,7 @@ MAX_MESSAGES = 1000
 """Most frames of a WebSocket, pings among them, that come in a second."""
 
 SLICE_BYTES = 16 * 1024
-"""So much is parsed before they are counted."""
+"""Bytes that are parsed between counts of messages."""
 
 CLOSE_SECONDS = 2.0
 """How long a client may take to answer a close."""

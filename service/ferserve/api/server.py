@@ -25,7 +25,7 @@ NOTICE_SECONDS = 1.0
 
 KEEP_ALIVE_SECONDS = 65
 """How long an idle connection stays open: longer than the minute of most load balancers, which
-would else now and then send a request over one that is just being closed."""
+would otherwise now and then send a request over one that is just being closed."""
 
 CONNECTIONS_BESIDE_STREAMS = 512
 
@@ -104,7 +104,7 @@ def run(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,  # uvicorn believes 127.0.0.1 else
+        proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,  # by default 127.0.0.1's
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )

@@ -57,7 +57,7 @@ QUICK_BYTES = 64 * 1024
 """Up to here, parsing a body costs less than handing it to a thread."""
 
 JSON_COPIES = 3
-"""An image in JSON is held as text, as text without blanks and decoded, beside the body."""
+"""An image in base64 is held as text, as text without blanks and decoded, beside the body."""
 
 UPLOAD_SECONDS = 120
 """Longest time from a request's head to the end of its body."""
@@ -152,7 +152,16 @@ async def read_form(
         raise MalformedRequest("the multipart body is broken") from error
     if form.parser.state is not MultipartState.END:
         raise MalformedRequest("the multipart body ends early")
-    return [(part.name, part.decoded()) for part in form.parts[1:]]
+    parts = form.parts[1:]
+
+    def decoded() -> list[tuple[str, bytes]]:
+        return [(part.name, part.decoded()) for part in parts]
+
+    encoded = sum(part.content.tell() for part in parts if part.encoding == "base64")
+    if encoded <= QUICK_BYTES:
+        return decoded()
+    take(encoded + (JSON_COPIES - 1) * min(encoded, MAX_ENCODED_BYTES))  # one after the other
+    return await run_in_threadpool(decoded)
 
 
 async def read_body(request: Request, max_bytes: int, take: Take) -> bytes:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from ferserve.api.app import create_app
 from ferserve.api.uploads import decode_base64
+from ferserve.inputs import as_bytes
 from ferserve.settings import Settings
 from in_process import serving
 from PIL import Image
@@ -358,6 +359,13 @@ async def test_what_is_no_base64_is_told_with_the_place(client, text, reason, pa
     assert reason in response.json()["detail"]
 
 
+async def test_half_a_character_in_json_is_refused_without_being_repeated(client):
+    body = b'{"img": "data:image/png;base64,AAAA", "actions": ["\\ud800"]}'
+    headers = {"Content-Type": "application/json"}
+    refused = await client.post("/analyze", content=body, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+
+
 async def test_content_decides_not_the_name(client, photo):
     text = {"file": ("portrait.jpg", b"this is a text file", "image/jpeg")}
     response = await client.post("/v1/emotion", files=text)
@@ -428,10 +436,25 @@ async def test_an_image_in_json_counts_with_its_copies(standin_models, grey_crop
         ("max_upload_bytes", "max_batch_upload_bytes", "benchmark_max_upload_bytes"), body
     )
     async with serving(standin_models, **limits, upload_memory_bytes=3 * body) as client:
-        refused = await client.post("/v1/emotion", json=document)
-        assert "uploads" in assert_problem(refused, 429, "queue_full")["detail"]
+        # Not 429: there is never room for it.
+        assert_problem(await client.post("/v1/emotion", json=document), 413, "payload_too_large")
     async with serving(standin_models, **limits, upload_memory_bytes=5 * body) as client:
         assert (await client.post("/v1/emotion", json=document)).status_code == 200
+
+
+async def test_so_does_one_in_a_part_in_base64(standin_models):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8)
+    encoded = base64.encodebytes(as_bytes(Image.fromarray(noise)))
+    head = b'--x\r\nContent-Disposition: form-data; name="file"\r\n'
+    head += b"Content-Transfer-Encoding: base64\r\n\r\n"
+    body = head + encoded + b"\r\n--x--\r\n"
+    limits = dict.fromkeys(
+        ("max_upload_bytes", "max_batch_upload_bytes", "benchmark_max_upload_bytes"), len(body)
+    )
+    async with serving(standin_models, **limits, upload_memory_bytes=3 * len(body)) as client:
+        assert_problem(await post(client, body, BOUNDARY), 413, "payload_too_large")
+    async with serving(standin_models, **limits, upload_memory_bytes=5 * len(body)) as client:
+        assert (await post(client, body, BOUNDARY)).status_code == 200
 
 
 # Overload and time
@@ -581,6 +604,7 @@ async def test_paths_and_methods_that_are_not_there_are_problems(client):
         "/v1/benchmark/none": "GET, HEAD, DELETE",
         "/livez": "GET, HEAD",
         "/openapi.json": "GET, HEAD",
+        "/static/style.css": "GET, HEAD",
     }.items():
         assert (await client.put(path)).headers["allow"] == methods
 
@@ -750,6 +774,7 @@ async def test_the_contract_describes_bodies_answers_and_every_problem(client):
     assert codes == {
         "malformed_request": 400,
         "unauthorized": 401,
+        "forbidden_origin": 403,
         "payload_too_large": 413,
         "too_many_pixels": 413,
         "unsupported_media_type": 415,

@@ -90,6 +90,13 @@ async def test_keys_stand_in_no_log_and_in_no_answer(client, grey_crop, caplog):
         assert wrong not in text
 
 
+def test_a_wrong_setting_shows_no_key():
+    with pytest.raises(ValidationError) as refused:
+        Settings(api_keys=f"{KEY},secret", max_queue=8)
+    assert KEY not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("keys", ["short", f"{KEY},short"])
 def test_a_key_that_could_be_guessed_is_refused_at_the_start(keys):
     with pytest.raises(ValidationError, match="FERSERVE_API_KEYS needs at least 16 characters"):
@@ -277,7 +284,7 @@ async def test_a_browser_may_not_be_made_to_post_for_a_strangers_page(
     ],
 )
 async def test_only_names_of_this_host_are_answered(standin_models, host, status):
-    async with serving(standin_models, allowed_hosts="faces.example") as client:
+    async with serving(standin_models, allowed_hosts="Faces.Example") as client:
         assert (await client.get("/livez", headers={"Host": host})).status_code == status
 
 
