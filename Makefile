@@ -3,20 +3,22 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # onnxruntime-gpu where an NVIDIA driver answers, onnxruntime elsewhere: they cannot share a venv.
-RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+ifndef RUNTIME
+RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+endif
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 MODEL ?= custom_cnn
 DATA ?= fer2013.zip
 VOTES ?= ferplus.csv
-HOST ?= 127.0.0.1
-PORT ?= 8000
 BASE ?= docker.io/library/python:3.12-slim-bookworm
-URL ?= http://localhost:$(PORT)
+URL ?= http://localhost:8000
+
+.DELETE_ON_ERROR:  # half a .venv would count as made
 
 .PHONY: docs serve site test test-slow test-all test-cluster lint format train export evaluate results robustness bench fuzz image-check clean
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## The service on port 8000
-	$(BIN)/ferserve serve --host $(HOST) --port $(PORT)
+	$(BIN)/ferserve serve
 
 site: web/node_modules  ## The demo page as a site of its own, and its private mode for make serve; needs Node.js
 	cd web && npm run --silent check && npm run --silent build

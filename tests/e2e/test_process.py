@@ -1,5 +1,6 @@
 """The life of the process: start, end, and refusing to start."""
 
+import json
 import os
 import signal
 import socket
@@ -105,6 +106,21 @@ def test_connections_are_closed_after_the_notice_of_the_end(start_server, tmp_pa
         while (response := client.get(f"{server.base_url}/readyz")).status_code == 200:
             pass
         assert response.headers["connection"] == "close"
+
+
+def test_the_health_check_of_the_image_asks_no_proxy(start_server, tmp_path):
+    instruction = (REPOSITORY / "Dockerfile").read_text().partition("HEALTHCHECK")[2]
+    _, *command = json.loads(instruction[instruction.index("[") : instruction.index("]\nCMD") + 1])
+    variables = os.environ | {"http_proxy": "http://127.0.0.1:9"}
+
+    def healthy(port: int) -> bool:
+        variables["FERSERVE_PORT"] = str(port)
+        ended = subprocess.run([sys.executable, *command], env=variables, capture_output=True)
+        return ended.returncode == 0
+
+    with start_server(tmp_path / "log") as server:
+        assert healthy(server.port)
+    assert not healthy(server.port)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
