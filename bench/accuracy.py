@@ -1,4 +1,4 @@
-"""How right ferserve and what people would take instead are about FER2013's PrivateTest.
+"""Accuracy of ferserve and its alternatives on FER2013's PrivateTest.
 
 Each is sent the faces as they are, 48x48 pixels, so that only its network counts. It is right where
 its most probable emotion is the label, or with ``--votes`` what most people chose.

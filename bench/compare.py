@@ -47,8 +47,8 @@ EARLIER_RATE, EARLIER_TIME = 2.5, 0.5
 class Case:
     """What is sent, to which model.
 
-    So many ``clients`` saturate a service. ``bare_batch`` is the bare loop's fastest, None without
-    one. Without ``with_latency`` saturation is all that is measured.
+    This many ``clients`` saturate a service. ``bare_batch`` is the bare loop's fastest, None
+    without one. Without ``with_latency`` saturation is all that is measured.
     """
 
     name: str

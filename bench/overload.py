@@ -1,7 +1,7 @@
 """Whether the service keeps its word at four times its capacity.
 
 1. Capacity: clients that each send their next photo when the last was answered.
-2. Overload: photos at four times that rate, at Poisson-distributed times that no answer can delay;
+2. Overload: photos at four times that rate, with Poisson arrivals that no answer can delay;
    a request's time counts from when it should have been sent.
 3. How soon the service is ready and answers a photo again, and how much memory it held.
 

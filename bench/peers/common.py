@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-# ONNX Runtime reads this when it is imported, and would else report to its maker.
+# ONNX Runtime reads this when it is imported, and would otherwise report to its maker.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np

@@ -15,7 +15,7 @@ of a model of the votes, this share of people agrees with them on average."""
 TEMPERATURES = (0.05, 20.0)
 SCALES = (0.05, 20.0)
 EXPONENTS = (1 / 3, 3.0)
-"""Within these they are sought: a few faces, all answered right, would have them infinite."""
+"""Bounds of the search: for a few faces, all answered right, the best is infinite."""
 
 
 class Fit(BaseModel):

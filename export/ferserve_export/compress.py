@@ -19,7 +19,7 @@ in pretrained weights are up to 20 standard deviations. With 64 the accuracy of 
 moved by 0.2 points on the hold-out, with 32 not at all."""
 
 LARGE_BLOCK, LARGE = 64, 10_000_000
-"""The same from so many weights on, where scales of 32 each take a megabyte more."""
+"""The same from this many weights on, where scales for blocks of 32 take a megabyte more."""
 
 LARGEST = 127
 """Symmetric int8: -127..127, so that zero stays zero."""

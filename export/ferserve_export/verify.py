@@ -17,7 +17,7 @@ BATCHES = (1, 7)
 COMPRESSION_FACES = 1000
 LARGEST_MOVE = 0.02
 LARGEST_LOSS = 0.002
-"""What compression may cost on 1,000 faces: of a probability, and of the accuracy."""
+"""What compression may cost on 1,000 faces: in a probability, and in accuracy."""
 
 
 def verify_parity(serve: Serve, model: onnx.ModelProto, faces: np.ndarray) -> float:

@@ -21,7 +21,7 @@ class SplitMetrics(BaseModel):
 
 
 class PowerScaling(BaseModel):
-    """Two numbers that turn probabilities into truer ones; the order of the emotions stays.
+    """Two numbers that calibrate probabilities; the order of the emotions stays.
 
     They become ``softmax(-scale * (-log p) ** exponent)``. Above 1, ``scale`` makes answers surer,
     and ``exponent`` small probabilities smaller.
@@ -32,7 +32,7 @@ class PowerScaling(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What calibration and mirroring did to the hold-out, on which they were fitted and chosen.
+    """What calibration and mirroring gained on the hold-out, on which they were fitted and chosen.
 
     Attributes:
         accuracy: Share of images that are answered right, 0..1; of a model of the votes the mean

@@ -26,7 +26,7 @@ LEAST_SIDE = 160
 """Longer side, in pixels, to which smaller images are enlarged: the network sees no face in 48."""
 
 CLEAR_SIDE = 48
-"""A face of this many pixels or more is exactly enough where it is seen."""
+"""A face of this many pixels is located precisely enough at the first look."""
 
 DOUBT = 0.05
 """Least score at the first look that is worth a closer one."""

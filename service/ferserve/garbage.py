@@ -20,8 +20,8 @@ def give_back_large_blocks() -> None:
     """Has freed blocks of large pictures and uploads leave the process.
 
     glibc would learn from the first of them to keep blocks of up to 32 MB, and then hold over
-    100 MB after a single picture. Small freed blocks it would not join at once, and it gives back
-    none that a thread other than the main one joins later: 28 MB after half a million long numbers.
+    100 MB after a single picture. It would not coalesce small freed blocks at once, and never
+    gives back those that another thread coalesces later: 28 MB after half a million long numbers.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         library = ctypes.CDLL(None)
@@ -48,7 +48,7 @@ def give_back_free_pages() -> None:
     """Has glibc give back what is free between blocks that are in use: a body that grew there.
 
     What a refused request was read into is garbage that only the collector finds, as the traceback
-    of its refusal holds it; of itself the collector might run much later.
+    of its refusal holds it; on its own the collector might run much later.
     """
     gc.collect()  # some milliseconds, as it leaves out what there was at the start
     with contextlib.suppress(AttributeError, OSError, TypeError):

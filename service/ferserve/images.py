@@ -46,8 +46,7 @@ PNG_HEADER = re.compile(rb"\x89PNG\r\n\x1a\n\0\0\0\rIHDR.{8}", re.DOTALL)
 """Up to width and height, two big-endian integers (PNG specification, section 11.2.1)."""
 
 SIDEWAYS, ACROSS, DOWN = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
-"""EXIF orientations (tag 0x0112) in which, to be upright, a picture has its width and height change
-places, and is then mirrored across and down."""
+"""EXIF orientations (tag 0x0112) that transpose a picture, then mirror it across, and down."""
 
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 """Bytes that Pillow takes for a pixel; 4 in all other modes."""
@@ -62,7 +61,7 @@ PIECE_PIXELS = 512 * 1024
 Reserve = Callable[[int, int], AbstractContextManager[None]]
 
 FILLER = bytes(167 * n % 251 for n in range(4096))
-"""What no picture goes on with: noise, but no markers."""
+"""Noise without markers, which no picture continues with."""
 
 
 @dataclass(frozen=True, eq=False)

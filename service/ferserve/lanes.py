@@ -70,7 +70,7 @@ class Queue(Generic[Item, Result]):
         self.waiting.extend(entries)
 
     def time_to_fill(self) -> float:
-        """Seconds the oldest item may still wait for others; 0 or less if none waits."""
+        """Seconds the oldest item may still wait for others; 0 or less: it goes now."""
         if not self.max_wait or not self.waiting or len(self.waiting) >= self.max_batch:
             return 0.0
         return self.waiting[0].enqueued_at + self.max_wait - monotonic()

@@ -61,8 +61,8 @@ class Policy(BaseModel):
         "emotion: many are posed, and many are of actors.",
         "People agree with its labels in about 65 of 100 cases, so an accuracy much above that is "
         "not about expressions alone.",
-        "Its classes are uneven: 25 of 100 faces are happy, and 1.5 show disgust, which is "
-        "therefore recognised worst.",
+        "Its classes are uneven: 25 of 100 faces are happy, and 1.5 show disgust. Fear and disgust "
+        "are recognised worst.",
         "It does not say who is in it. It cannot show how well models do by age, sex or skin "
         "colour, and differences must be expected.",
         "Some faces are in both its training and its test part; the cards of /v1/models also give "

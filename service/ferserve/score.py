@@ -52,7 +52,7 @@ ROWS_PER_FILE = 1000
 """What is not in a file yet is done again by the next run."""
 
 IMAGES_AT_A_TIME = 32
-"""That a worker answers."""
+"""Images that a worker answers at once."""
 
 
 def score(
@@ -69,11 +69,11 @@ def score(
     """Scores with the default model what has not been scored; starts Ray where it does not run.
 
     ``source``, a folder of images or of Parquet files or one file, and ``target``, a folder, are
-    local paths or URIs. ``column`` holds the images in Parquet. ``progress``
-    is told how many of all images are done. By default there are as many workers as processors for
-    them.
+    local paths or URIs. ``column`` holds the images in Parquet. ``progress`` is told how many of
+    all images are done. By default there are as many workers as the processors allow.
 
-    Raises ValueError or OSError where input or output cannot be used, ModelError where the model.
+    Raises ValueError or OSError where input or output cannot be used, ModelError where the model
+    cannot.
     """
     name = default_name(settings, served_names(settings))
     load_detector(settings)  # better a clear word here than a dead worker there

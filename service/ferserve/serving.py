@@ -37,7 +37,7 @@ IMAGE_WORK = 3_300_000
 megapixels takes up to 2.9 million, a face for the Custom CNN 0.8."""
 
 MAX_BACKGROUND_BATCH = 4
-"""On the CPU, too: live requests wait for a background batch that is under way."""
+"""On the CPU only: live requests wait for a background batch that is under way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from itertools import count
 from ferserve.schemas import Box, FaceEmotion, Recognition, TrackedFace
 
 MIN_OVERLAP = 0.3
-"""Intersection over union from which on two boxes of consecutive frames are one face. That of SORT
+"""Intersection over union at which two boxes of consecutive frames are one face, as in SORT
 (Bewley et al.: "Simple Online and Realtime Tracking", 2016)."""
 
 MAX_ABSENCE = 1.0
@@ -48,7 +48,7 @@ class FaceTracker:
         self._numbers = count(1)
 
     def near(self, at: float) -> list[Box]:
-        """Returns where the next frame's faces are likely; where nowhere, search all of it."""
+        """Returns where the next frame's faces are likely; if empty, search all of it."""
         seen = [track.box for track in self._tracks if track.seen_at == self._last_frame]
         self._searches = not seen or at >= self._searched_at + SEARCH_SECONDS
         return [] if self._searches else seen

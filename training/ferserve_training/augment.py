@@ -71,7 +71,7 @@ class RandomAffine(keras.layers.Layer):
 
 
 class Mixup(keras.layers.Layer):
-    """Mixes each face with the one that stands in its place from the batch's end.
+    """Mixes each face with the one at its place counted from the end of the batch.
 
     The shares are drawn for every face from Beta(alpha, alpha) (Zhang et al. 2018); the larger
     is the face's own, so that its own label stays the most probable.

@@ -14,7 +14,7 @@ from ferserve_training.networks.layers import Upsampling
 
 
 def checkpoint(folder: Path) -> keras.callbacks.Callback:
-    """Keras' backup after every epoch; a new run in the folder goes on from it."""
+    """Keras' backup after every epoch; a resumed run goes on from it."""
     callback = keras.callbacks.BackupAndRestore(
         folder, double_checkpoint=True, delete_checkpoint=False
     )
@@ -92,7 +92,7 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 def estimate_statistics(network: keras.Model, faces: np.ndarray, batch_size: int) -> None:
-    """Replaces all moving means and variances of a network by the mean over whole batches of faces.
+    """Replaces a network's unfrozen moving means and variances by means over batches of faces.
 
     Averaged weights need this (Izmailov et al. 2018, Averaging Weights Leads to Wider Optima,
     section 3.2): the moving statistics belong to the activations of the weights that were

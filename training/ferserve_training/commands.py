@@ -137,7 +137,7 @@ def train_command(
     if backend:
         os.environ["KERAS_BACKEND"] = backend
     with failures_told():
-        # What a slip of the keyboard gets wrong is told before Keras takes its seconds to load.
+        # Typos are reported before Keras takes seconds to load.
         chosen = find_recipe(
             model, recipe, sides=sides, epochs=epochs, batch_size=batch_size, precision=precision
         )

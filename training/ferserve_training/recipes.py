@@ -54,7 +54,7 @@ class FineTuning:
     frozen_normalisation: bool = False
 
     def continued(self) -> "FineTuning":
-        """The same from a trained model on, whose head is no longer new.
+        """The same to continue a trained model, whose head is no longer new.
 
         With batches' own statistics the released ResNet50V2 is another network: in each batch of
         64 the happiest face has 10,000 times the energy of the others behind the last stage, and
@@ -148,7 +148,7 @@ CUSTOM_CNN_LONG = replace(
 """For a GPU: as many epochs as stronger augmentation asks for."""
 
 CUSTOM_CNN_CONTINUE = replace(CUSTOM_CNN, epochs=60, learning_rate=5e-4, mixup=0.2)
-"""From a released model on, whose weights the full learning rate would undo."""
+"""Continues a released model, whose weights the full learning rate would undo."""
 
 LIGHT = Recipe(
     "light",

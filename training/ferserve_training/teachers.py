@@ -20,7 +20,7 @@ class Teacher:
     Attributes:
         path: A run's folder, or an ONNX file.
         description: For ``run.json``: its name, and the hash of the weights or the file.
-        answers: The questions that it can be asked.
+        answers: What its heads answer with.
     """
 
     path: Path

@@ -1,1 +1,1 @@
-"""Accuracy jobs: score served models on labelled faces, below live traffic."""
+"""Accuracy jobs: score served models on labelled faces, behind live traffic."""

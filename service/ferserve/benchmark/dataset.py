@@ -128,7 +128,7 @@ def uploaded_faces(
 def spread(total: int, limit: int | None) -> NDArray[np.int64]:
     """Returns at most ``limit`` of ``total`` indices, evenly spaced: the same ones every time.
 
-    Files and data sets are ordered by class, so the first ones would be of one class.
+    Zips and folders are ordered by class, so the first ones would be of one class.
     """
     count = min(total, limit or total)
     return np.arange(count, dtype=np.int64) * total // count

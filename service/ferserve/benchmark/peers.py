@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 Kind = Literal["reference", "measured", "published"]
 
 KINDS: dict[Kind, str] = {
-    "reference": "reference project, as published; on all test images, on which its training "
-    "was stopped",
+    "reference": "reference project, as published; on all test images, also used for early "
+    "stopping",
     "measured": "measured by us through each package's own preprocessing",
     "published": "as published, chosen on the test images or with other data; not measured again",
 }

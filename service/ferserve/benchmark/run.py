@@ -1,4 +1,4 @@
-"""What a benchmark does: get the faces, run every model over them below live traffic, score."""
+"""What a benchmark does: get the faces, run every model over them behind live traffic, score."""
 
 import asyncio
 import math

@@ -74,7 +74,7 @@ def strip_jpeg(data: bytes) -> ImageFile:
     if frame is None or not frame.scans or not (has_end or frame.is_complete):
         raise UndecodableImage("the JPEG file is damaged or truncated")
     if not has_end and kept[-1][-64:] == kept[-1][-1:] * 64:
-        raise UndecodableImage("the JPEG file is truncated and filled up")
+        raise UndecodableImage("the JPEG file is truncated and padded")
     profile.sort()  # each part begins with its number and how many there are
     sizes = [len(part) for part in profile]
     is_whole = min(sizes, default=0) > 2 and profile[0][1] == len(sizes)
@@ -107,7 +107,7 @@ class _Frame:
         parts = struct.iter_unpack("3B", header[6 : 6 + 3 * components])
         factors = {name: (both >> 4, both & 15) for name, both, _ in parts}
         if len(factors) < components or not all(h and v for h, v in factors.values()):
-            raise UndecodableImage("the JPEG file is damaged: its components are")
+            raise UndecodableImage("the JPEG file has damaged components")
         largest = max(h for h, _ in factors.values()) * max(v for _, v in factors.values())
         self._samples = {c: width * height * h * v // largest for c, (h, v) in factors.items()}
         self._missing_bits = {component: [1] * 64 for component in factors}

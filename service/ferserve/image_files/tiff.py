@@ -147,7 +147,7 @@ def strip_tiff(data: bytes) -> ImageFile:
 
 
 def _check_layout(directory: _Directory) -> None:
-    """Refuses what Pillow cannot decode, and what it decodes to other pixels."""
+    """Refuses what Pillow cannot decode, and what it decodes to wrong pixels."""
     colour = directory.number(PHOTOMETRIC)
     samples = directory.number(SAMPLES, 1)
     bits = directory.numbers(BITS, 1)[:8]
@@ -181,7 +181,7 @@ def _check_layout(directory: _Directory) -> None:
 
 
 def _check_parts(directory: _Directory, data: bytes) -> None:
-    """Refuses strips that are longer than the file together, and JPEG of several scans.
+    """Refuses too many bytes of strips, and JPEG of several scans.
 
     The number of scans does not bound the work, and the decoder keeps all their coefficients.
     """

@@ -29,7 +29,7 @@ export function make(tag, attributes = {}, ...children) {
 }
 
 /**
- * Makes a list hold exactly so many elements, keeping those that are there.
+ * Makes a list hold exactly this many elements, keeping those that are there.
  *
  * @param {Element} list
  * @param {number} count

@@ -48,7 +48,7 @@ export class Live {
   /**
    * Starts; people must have agreed before.
    *
-   * @param {string} model
+   * @param {() => string} model Asked late: people may choose while the browser asks them.
    * @throws {import("./api.js").ProblemError} The camera cannot be had.
    */
   async start(model) {
@@ -66,7 +66,7 @@ export class Live {
       this.stop({ title: "The camera stopped", detail: "It was unplugged, or its permission was withdrawn." });
     });
     this.#on.started(camera);
-    this.#connect(model);
+    this.#connect(model());
   }
 
   /** Goes on with another model. @param {string} model */

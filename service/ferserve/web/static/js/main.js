@@ -197,7 +197,7 @@ const agree = /** @type {HTMLInputElement} */ (find("#agree"));
 const start = /** @type {HTMLButtonElement} */ (find("#start"));
 const cameraFrame = find("#camera-frame");
 let rate = new Rate();
-/** For so long after a refused frame the problem stays, whatever is answered in between. */
+/** A refused frame's problem stays this long, whatever is answered in between. */
 const PROBLEM_SECONDS = 2;
 let refusedAt = -Infinity;
 
@@ -264,7 +264,7 @@ consent.addEventListener("submit", async (event) => {
   start.disabled = true;
   problems.clear();
   try {
-    await live.start(store.state.model);
+    await live.start(() => store.state.model);
   } catch (error) {
     problems.showError(error);
   } finally {

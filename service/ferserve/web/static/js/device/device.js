@@ -25,7 +25,7 @@ export class Device {
     return this.#loaded?.runtime ?? "";
   }
 
-  /** Loads all that is needed; from then on nothing is asked of anybody. @throws {ProblemError} */
+  /** Loads all that is needed; from then on at most another network is fetched. @throws {ProblemError} */
   async start() {
     this.stop();
     const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
