@@ -166,7 +166,7 @@ async def test_the_faces_of_a_batch_do_not_crowd_each_other_out(standin_models, 
     person = Image.open(io.BytesIO(photo("astronaut", size=(200, 200))))
     for number in range(8):
         crowd.paste(person, (200 * (number % 4), 200 * (number // 4)))
-    async with serving(standin_models, max_queue=8, max_faces=8) as client:
+    async with serving(standin_models, max_queue=8, max_faces=8, max_wait_ms=200) as client:
         response = await client.post("/v1/emotion/batch", files=files(*[as_bytes(crowd)] * 6))
     faces = [len(item["result"]["faces"]) for item in response.json()["items"]]
     assert faces == [8] * 6
