@@ -152,7 +152,7 @@ def notes(result: Result) -> Iterator[str]:
         for name, reasons in case["failed"].items():
             yield f"- {titled(result, name)} failed, {case['words']}: {'; '.join(reasons)}."
     if goals := missed(result):
-        yield f"- Goals not reached: {goals}."
+        yield f"- Missed goals: {goals}."
 
 
 def titled(result: Result, name: str) -> str:
@@ -167,7 +167,7 @@ def source(result: Result, name: str) -> str:
 
 
 def missed(result: Result) -> str:
-    return "; ".join(goal for goal, met in result["met"].items() if not met)
+    return "; ".join(f"“{goal}”" for goal, met in result["met"].items() if not met)
 
 
 def number(value: float | None, factor: float = 1) -> str:

@@ -19,7 +19,12 @@ from typing import Any
 import numpy as np
 from load import REPOSITORY, command_line, write_result
 
-NETWORKS = {"light": "default", "custom_cnn": "default", "vgg16": "cpu", "resnet50v2": "continue"}
+NETWORKS = {
+    "light": "default",
+    "custom_cnn": "default",
+    "vgg16": "continue",
+    "resnet50v2": "continue",
+}
 """Recipes by network: those for a processor, at the side of the released file."""
 
 BACKENDS = ("tensorflow", "torch", "jax")
@@ -71,12 +76,14 @@ def measure(name: str, precision: str, steps: int) -> dict[str, float]:
     import onnx
     from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
     from ferserve.garbage import keep_freed_blocks
+    from ferserve.models import read_card
     from ferserve_training.model import TrainingModel
     from ferserve_training.multiply_adds import multiply_adds
     from ferserve_training.networks import build_network
     from ferserve_training.recipes import find_recipe
     from ferserve_training.train import compile_model
 
+    models = REPOSITORY / "models"
     keep_freed_blocks()  # as a training does
     recipe = replace(find_recipe(name, NETWORKS[name], precision=precision), votes=0.0)
     keras.config.set_dtype_policy(precision)
@@ -97,8 +104,8 @@ def measure(name: str, precision: str, steps: int) -> dict[str, float]:
     seconds = time.perf_counter() - started
     return {
         "faces_per_second": steps * recipe.batch_size / seconds,
-        # The released file averages a face with its mirror image.
-        "multiply_adds": multiply_adds(onnx.load(REPOSITORY / "models" / f"{name}.onnx")) / 2,
+        "multiply_adds": multiply_adds(onnx.load(models / f"{name}.onnx"))
+        / (1 + read_card(models, name).mirror_averaging),
     }
 
 

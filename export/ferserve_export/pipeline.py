@@ -25,9 +25,9 @@ from ferserve_export.convert import convert, serving
 from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 
 DESCRIPTIONS = {
-    "light": "Light EfficientNetV2 on 48×48 grey faces, trained from scratch on FER2013",
+    "light": "Light EfficientNetV2 on 48×48 grey faces, trained on FER2013",
     "crowd": "Shares of people who would choose each emotion: the votes head of {network}",
-    "custom_cnn": "Custom CNN on 48×48 grey faces, trained from scratch on FER2013",
+    "custom_cnn": "Custom CNN on 48×48 grey faces, trained on FER2013",
     "vgg16": "VGG16 pretrained on ImageNet, fine-tuned on FER2013",
     "resnet50v2": "ResNet50V2 pretrained on ImageNet, fine-tuned on FER2013",
 }
@@ -36,6 +36,9 @@ CROWD = "crowd"
 """The one model that answers with votes. Its network is that of any run that learned from them."""
 
 PARITY_FACES = 70
+
+SAME_RUN = ("recipe", "dataset_sha256", "started_from", "teachers", "votes_sha256")
+"""What a run has in common with the one on whose hold-out it is calibrated."""
 
 
 def export_run(
@@ -93,8 +96,9 @@ def export_run(
     if calibration_run:
         other = RunFolder(calibration_run)
         held_out, calibrated = other.read_description(), load_network(other, answers)
-        if held_out["recipe"] != description["recipe"]:
-            raise ExportError(f"{calibration_run}: a run of another recipe")
+        others = [key for key in SAME_RUN if held_out.get(key) != description.get(key)]
+        if others:
+            raise ExportError(f"{calibration_run}: a run of another {', '.join(others)}")
         description["calibration_run"] = {"weights_sha256": sha256(other.weights)}
     share, limit = held_out.get("holdout_share", 0), held_out.get("limit")
     _, holdout = split_training(dataset.train, share, limit, held_out.get("seed", 0))

@@ -141,6 +141,8 @@ def _details(card: ModelCard, shared_licences: list[str]) -> dict[str, str | flo
     fitted = f", fitted on {card.calibration.n:,} held-out images" if card.calibration else ""
     if card.calibration and card.training.get("calibration_run"):
         fitted += " of an otherwise identical run"
+    if seen_by := card.training.get("holdout_seen_by"):
+        fitted += f", from some of which {', '.join(seen_by)} had learned"
     scaling = card.power_scaling
     return {
         "file": f"`models/{card.name}.onnx`, SHA-256 `{card.sha256}`",

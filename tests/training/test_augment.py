@@ -53,3 +53,18 @@ def test_rotation_keeps_the_centre_and_moves_the_corners(faces):
     mass = rotated.sum(axis=(1, 2), dtype=float)
     assert np.allclose((rotated * y).sum(axis=(1, 2)) / mass, 23.5, atol=0.2)
     assert np.allclose((rotated * x).sum(axis=(1, 2)) / mass, 23.5, atol=0.2)
+
+
+def test_contrast_is_raised_and_never_lowered(faces):
+    settings = Augmentation(**(vars(STILL) | {"contrast": 0.25}))
+    augmented = np.asarray(build_augmentation(settings)(faces // 2 + 64, training=True))
+    gain = augmented.std(axis=(1, 2)) / (faces // 2).std(axis=(1, 2))
+    assert 0.99 < gain.min() < 1.05
+    assert 1.15 < gain.max() < 1.27
+
+
+def test_each_face_draws_its_own_probability_of_a_rectangle(faces):
+    settings = Augmentation(**(vars(STILL) | {"erasing": 0.5}))
+    augmented = np.asarray(build_augmentation(settings)(np.repeat(faces, 8, axis=0), training=True))
+    changed = (augmented != np.repeat(faces, 8, axis=0)).any(axis=(1, 2))
+    assert 0.2 < changed.mean() < 0.3

@@ -4,6 +4,16 @@ import pytest
 from ferserve_training.precision import resolve_precision
 
 
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch):
+    monkeypatch.setattr("ferserve_training.precision._has_gpu", lambda: False)
+
+
+def test_bfloat16_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("ferserve_training.precision._has_gpu", lambda: True)
+    assert resolve_precision("auto", tmp_path / "none") == "mixed_bfloat16"
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

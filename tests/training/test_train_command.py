@@ -137,11 +137,16 @@ def test_custom_cnn_is_distilled_from_a_run_and_a_model(
     small_zip: Path, tensorflow_run: Path, tmp_path: Path
 ):
     folder = tmp_path / "run"
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "checkpoint" / "latest.weights.h5").write_bytes(b"of a run that was killed")
     teachers = ("--teacher", tensorflow_run, "--teacher", MODELS / "light.onnx")
     arguments = ("--data", small_zip, "--out", folder, "--epochs", 1, "--limit", 70, *teachers)
     result = train_process("custom_cnn", *arguments)
     assert result.returncode == 0, result.stderr
-    described = json.loads((folder / "run.json").read_text())["teachers"]
+    run = json.loads((folder / "run.json").read_text())
+    assert run["holdout_seen_by"] == ["run"]  # with all faces its hold-out was another
+    assert "run learned from the hold-out" in result.stderr
+    described = run["teachers"]
     weights = [tensorflow_run / "best.weights.h5", MODELS / "light.onnx"]
     assert [teacher["network"] for teacher in described] == ["custom_cnn", "light"]
     assert [teacher["weights_sha256"] for teacher in described] == [

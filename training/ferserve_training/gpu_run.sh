@@ -29,10 +29,10 @@ runs=" ${*:4} "
 [[ $runs == "  " ]] && runs=" custom_cnn vgg16 resnet50v2 distilled "
 
 # Minutes of training. The Custom CNN, which leaves a GPU idle between its small steps, runs beside
-# VGG16: 8 + 8.5 + 8, and a minute for each start.
+# VGG16: 8 + 8.5 + 6, a minute for each start, and two for the answers of the teachers.
 declare -A minutes=(
     [custom_cnn]=${CUSTOM_CNN_MINUTES:-8} [vgg16]=${VGG16_MINUTES:-8}
-    [resnet50v2]=${RESNET50V2_MINUTES:-8.5} [distilled]=${DISTILLED_MINUTES:-8}
+    [resnet50v2]=${RESNET50V2_MINUTES:-8.5} [distilled]=${DISTILLED_MINUTES:-6}
 )
 
 mkdir -p "$out/carry"
@@ -61,7 +61,8 @@ train() {  # FOLDER MODEL [OPTION...]
     [[ -f $out/$folder/run.json ]] && resume=(--resume)
     # $extra is a list of options.
     # shellcheck disable=SC2086
-    "$python" -m ferserve train "$model" --data "$data" --out "$out/$folder" \
+    # Before the command's own end, so that what was reached is carried.
+    timeout 9.3m "$python" -m ferserve train "$model" --data "$data" --out "$out/$folder" \
         --max-minutes "${minutes[$folder]}" --holdout "$holdout" "${resume[@]}" "$@" $extra \
         >>"$out/$folder.log" 2>&1 || status=1
     carry "$folder" || status=1

@@ -1,5 +1,8 @@
 """The part of Training that a recipe is tuned on."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 from ferserve.fer2013.dataset import pixel_groups
 from ferserve.fer2013.reader import Split
@@ -38,3 +41,23 @@ def split_training(
     except ValueError as error:
         raise TrainingError(f"too few faces for a hold-out of {share:g}") from error
     return train.take(rest.astype(np.int64)), train.take(holdout.astype(np.int64))
+
+
+def has_seen(path: Path, holdout: Split) -> bool:
+    """Whether a model, or one that it learned from, was fitted to faces of a hold-out.
+
+    Args:
+        path: A run's folder, its weights, or an ONNX file. Its description or its card says what
+            was held out; where nothing says so, nothing is assumed.
+        holdout: Of a run that goes on from the model or is taught by it.
+    """
+    if path.suffix == ".onnx":
+        described = path.with_suffix(".json")
+    else:
+        described = (path if path.is_dir() else path.parent) / "run.json"
+    if not len(holdout) or not described.exists():
+        return False
+    document = json.loads(described.read_text(encoding="utf-8"))
+    training = document.get("training", document)
+    ours = holdout.sha256()
+    return bool(training.get("holdout_seen_by")) or training.get("holdout_sha256", ours) != ours

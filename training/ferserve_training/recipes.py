@@ -16,8 +16,9 @@ class Augmentation:
         shift: Largest shift along each axis, share of the side.
         scale: Largest change of size, share, either way.
         brightness: Largest change of brightness, share of 255.
-        contrast: Largest change of contrast, share.
-        erasing: Probability that a random rectangle is replaced by grey.
+        contrast: Largest increase of contrast, share; it is never lowered.
+        erasing: Largest probability that a random rectangle is replaced by grey. Each face draws
+            its own from 0 on, so half as many rectangles are.
     """
 
     flip: bool = True
@@ -89,7 +90,7 @@ class Recipe:
         clip_norm: Largest norm of all gradients together; none if 0.
         precision: Keras dtype policy of the training step, or ``auto``: bfloat16 where the
             processor or GPU computes in it, float32 elsewhere.
-        steps_per_execution: Steps a compiled call makes; more saves launches on a GPU.
+        steps_per_execution: Steps between callbacks; on TensorFlow one call makes them all.
         cosine: Whether the learning rate falls after the warm-up, or stays.
         mixup: Parameter of the Beta distribution that the shares of two mixed faces are drawn
             from (Zhang et al. 2018); 0 for no mixing.

@@ -1,7 +1,9 @@
 """One training run: data in, best weights and history out."""
 
 import math
+import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from ferserve.garbage import keep_freed_blocks
 
 from ferserve_training import TrainingError
 from ferserve_training.callbacks import AveragedWeights, History, checkpoint
-from ferserve_training.holdout import split_training
+from ferserve_training.holdout import has_seen, split_training
 from ferserve_training.model import TrainingModel
 from ferserve_training.networks import backbone, build_network
 from ferserve_training.optimizer import build_optimizer
@@ -75,6 +77,11 @@ def train(
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.precision)
     fitted, holdout = split_training(dataset.train, holdout_share, limit, seed)
+    models = [*([start_from] if start_from else []), *teachers]
+    seen_by = [path.name for path in models if has_seen(path, holdout)]
+    if seen_by:
+        names = ", ".join(seen_by)
+        warnings.warn(f"{names} learned from the hold-out: its figures will flatter", stacklevel=2)
     description = {
         "recipe": asdict(recipe),
         "dataset_sha256": dataset.sha256(),
@@ -87,6 +94,7 @@ def train(
         "holdout_images": len(holdout),
         "holdout_share": holdout_share,
         "holdout_sha256": holdout.sha256(),
+        "holdout_seen_by": seen_by,
         "limit": limit,
         "seed": seed,
     }
@@ -94,15 +102,17 @@ def train(
     network = build_network(recipe.network, recipe.side, heads=2 if recipe.votes else 1)
     if recipe.fine_tuning:
         backbone.prepare_backbone(network, backbone_weights, recipe.fine_tuning)
-    if start_from and not folder.checkpoint.exists():
+    past = folder.read_history()
+    if start_from and not past:
         load_start(network, start_from, some)
     folder.open(description, resume)
+    if not past:  # Keras cannot read the rest of a first checkpoint that was cut short
+        shutil.rmtree(folder.checkpoint, ignore_errors=True)
     fitted = _whole_batches(fitted, recipe.batch_size)
     answers = recipe.distillation and mean_answers(
         taught_by, "FER2013 labels", fitted.faces, recipe.distillation.temperature
     )
     people = votes and vote_targets(fitted, votes, taught_by)
-    past = folder.read_history()
     # With the seeds of the start, a resumed run would see the faces of the first epochs again,
     # changed in the same ways, and learn these by heart.
     draws = seed + 1000 * len(past)
@@ -125,7 +135,7 @@ def train(
         # Outside training nobody looks at the teachers' answers.
         _inputs(
             holdout,
-            answers if answers is None else answers[: len(holdout)],
+            answers if answers is None else np.resize(answers, (len(holdout), len(EMOTIONS))),
             votes and vote_targets(holdout, votes),
         )
         if len(holdout)
