@@ -71,7 +71,10 @@ function buildSite() {
   const version = createHash("sha256");
   for (const file of files) version.update(file).update(readFileSync(join(site, file)));
   const shell = files.filter((file) => !file.startsWith("static/private/"));
-  const settings = { version: version.digest("hex").slice(0, 16), shell: ["./", ...shell], policy: POLICY };
+  const sum = (/** @type {string} */ file) =>
+    `sha256-${createHash("sha256").update(readFileSync(join(site, file))).digest("base64")}`;
+  const sums = Object.fromEntries(files.map((file) => [file, sum(file)]));
+  const settings = { version: version.digest("hex").slice(0, 16), shell: ["./", ...shell], sums, policy: POLICY };
   const worker = readFileSync(join(HERE, "sw.js"), "utf8");
   writeFileSync(join(site, "sw.js"), `self.site = ${JSON.stringify(settings)};\n${worker}`);
 }

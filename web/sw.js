@@ -4,7 +4,7 @@
  *
  * The build puts `self.site` before this text.
  */
-const site = /** @type {{version: string, shell: string[], policy: string}} */ (
+const site = /** @type {{version: string, shell: string[], sums: Record<string, string>, policy: string}} */ (
   /** @type {any} */ (self).site
 );
 const worker = /** @type {any} The types of pages and of service workers exclude each other. */ (self);
@@ -20,12 +20,18 @@ const HEADERS = {
 const OURS = `ferserve ${worker.registration.scope} `;
 const CACHE = OURS + site.version;
 
-/** Asks the server: the browser's own cache may hold files of an earlier version. */
-const FRESH = /** @type {const} */ ({ cache: "no-cache" });
+/**
+ * Asks the server, as the browser's own cache may hold files of an earlier version, and takes none of
+ * another version from it.
+ *
+ * @param {string} file
+ * @returns {RequestInit}
+ */
+const ofThisVersion = (file) => ({ cache: "no-cache", integrity: site.sums[file || "index.html"] ?? "" });
 
 worker.addEventListener("install", (/** @type {any} */ event) => {
   if (!worker.registration.active) worker.skipWaiting(); // else pages of the old version are open
-  const shell = site.shell.map((file) => new Request(file, FRESH));
+  const shell = site.shell.map((file) => new Request(file, ofThisVersion(file.replace("./", ""))));
   event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(shell)));
 });
 
@@ -51,8 +57,9 @@ async function answer(request) {
   const cache = await caches.open(CACHE);
   const kept = await cache.match(request, { ignoreSearch: true });
   if (kept) return withHeaders(kept);
-  const fresh = await fetch(request, FRESH);
-  if (fresh.ok) await cache.put(request, fresh.clone());
+  const file = request.url.slice(worker.registration.scope.length).replace(/[?#].*/, "");
+  const fresh = await fetch(request, ofThisVersion(file));
+  if (fresh.ok) await cache.put(request, fresh.clone()).catch(() => {}); // there may be no room
   return withHeaders(fresh);
 }
 

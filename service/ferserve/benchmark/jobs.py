@@ -142,6 +142,8 @@ class JobQueue:
                     results = outcome.result.results
                     job.state.accuracy = {one.model.name: one.accuracy for one in results}
                     job.end("succeeded")
+        except asyncio.CancelledError:
+            pass  # the task would keep it, and by its traceback the upload
         except Exception as error:
             job.end("failed", _problem_of(error))
         finally:

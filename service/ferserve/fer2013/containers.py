@@ -29,8 +29,8 @@ MAX_ENTRIES = 100_000
 """Most entries of a tar; the data set has 35,887 images."""
 
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError,
-           RuntimeError)  # fmt: skip
-"""What archives raise that are broken, encrypted or packed in an uncommon way."""
+           RuntimeError, MemoryError)  # fmt: skip
+"""What archives raise that are broken or encrypted, or that claim a header of terabytes."""
 
 LITTER = {"__macosx", "thumbs.db", "desktop.ini"}
 """What desktops leave behind under a name that does not begin with a dot; in lower case."""
@@ -92,6 +92,9 @@ def _open(file: Path) -> IO[bytes]:
 def _zip_files(path: Path, archive: zipfile.ZipFile) -> Files:
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     _check_size(path, sum(entry.file_size for entry in entries))
+    if not {entry.compress_type for entry in entries} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        # Of the other methods zipfile unpacks all, whatever size the directory says.
+        raise DatasetError(f"{path}: is packed in an uncommon way; zip uses deflate by default")
     return _files({entry.filename: partial(archive.open, entry) for entry in entries})
 
 

@@ -58,7 +58,10 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             rows = csv.DictReader(file)
-            found = {name.strip(): name for name in rows.fieldnames or ()}
+            names = rows.fieldnames or ()
+            found = {name.strip(): name for name in names}
+            if len(found) < len(names):
+                raise DatasetError(f"{path}: two columns have one name")
             columns = _columns(path, found)
             images = Counter(_image(name) for name in (*dataset.train.ids, *dataset.test.ids))
             counts: dict[str, NDArray[np.int64]] = {}
@@ -72,6 +75,8 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
                     expected = "expected one row an image"
                     raise DatasetError(f"{where}: image {image!r} has a row already; {expected}")
                 counts[image] = _parse_votes(where, [row[column] for column in columns])
+    except csv.Error as error:
+        raise DatasetError(f"{path}: {error}") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise DatasetError(f"{path}: {reason.lower()}; expected a CSV of FER+ votes") from error
@@ -124,7 +129,7 @@ def _columns(path: Path, found: Mapping[str, str]) -> list[str]:
 
 
 def _parse_votes(where: str, values: list[str]) -> NDArray[np.int64]:
-    if not all(value is not None and value.strip().isdecimal() for value in values):
+    if not all(value and len(value) < 10 and value.strip().isdecimal() for value in values):
         found = f"votes are {', '.join(map(str, values))}"
         raise DatasetError(f"{where}: {found}; expected ten whole numbers of at least 0")
     return np.array([int(value) for value in values], np.int64)

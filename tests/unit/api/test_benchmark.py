@@ -604,6 +604,18 @@ async def test_the_report_shows_the_figures_and_others_beside_them(client):
     assert 'http-equiv="refresh"' not in page
 
 
+async def test_the_lowest_recall_is_of_an_emotion_that_was_scored(client):
+    response = await client.post("/v1/benchmark", json={"limit": 1})
+    page = (await report(client, response)).text
+    job = (await client.get(response.json()["links"]["self"])).json()
+    (scored,) = [
+        emotion
+        for emotion, scores in job["result"]["results"][0]["per_class"].items()
+        if scores["support"]
+    ]
+    assert f"lowest recall: {scored}" in page
+
+
 async def test_a_comparison_is_put_into_words(client):
     asked = {"compare": ["first", "second"]}
     page = (await report(client, await client.post("/v1/benchmark", json=asked))).text
@@ -681,7 +693,7 @@ async def test_the_contract_describes_bodies_answers_and_problems(client):
         "malformed_request", "dataset_not_configured", "payload_too_large", "too_many_images",
         "unsupported_media_type", "invalid_archive", "unknown_model", "invalid_parameter",
         "queue_full", "internal_error", "not_ready", "deadline_exceeded", "unauthorized",
-        "rate_limited",
+        "forbidden_origin", "rate_limited",
     }  # fmt: skip
     assert "HTTPValidationError" not in json.dumps(document)
 

@@ -152,14 +152,21 @@ async def test_cancelling_what_has_ended_changes_nothing(queue):
     assert job.state.status == "succeeded"
 
 
-async def test_an_ended_job_holds_its_upload_no_more(queue):
+@pytest.mark.parametrize("end", ["succeeds", "is cancelled", "is cancelled while it waits"])
+async def test_an_ended_job_holds_its_upload_no_more(queue, end):
+    before = submit(queue, Work()) if "waits" in end else None
     work = Work()
     held = weakref.ref(work)
-    work.gate.set()
+    if end == "succeeds":
+        work.gate.set()
     job = submit(queue, work)
     del work
+    await asyncio.sleep(0)
+    if "cancelled" in end:
+        job.cancel()
     await ended(job)
     assert held() is None
+    assert before is None or not before.ended
 
 
 async def test_a_job_tells_how_far_it_is_and_for_how_long(queue):

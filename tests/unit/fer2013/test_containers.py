@@ -154,6 +154,23 @@ def test_a_cut_archive_is_refused(table: bytes, tmp_path: Path, form: str):
         read_fer2013(path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_whose_bombs_zipfile_would_unpack_whole_is_refused(tmp_path: Path, method: int):
+    path = tmp_path / "f.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("train/happy/Training_1.jpg", b"")
+    with pytest.raises(DatasetError, match="packed in an uncommon way"):
+        read_fer2013(path)
+
+
+def test_a_tar_whose_hidden_header_claims_terabytes_is_refused(tmp_path: Path):
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 1 << 45
+    (tmp_path / "fer2013.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(DatasetError, match="damaged"):
+        read_fer2013(tmp_path / "fer2013.tar")
+
+
 def test_an_encrypted_zip_is_refused(table: bytes, tmp_path: Path):
     path = write(tmp_path / "f.zip", {"fer2013.csv": table})
     data = bytearray(path.read_bytes())

@@ -1,4 +1,6 @@
+from fractions import Fraction
 from itertools import pairwise
+from math import comb
 
 import numpy as np
 import pytest
@@ -117,6 +119,11 @@ def test_the_interval_stays_within_0_and_1():
 
 def test_two_models_differ_by_the_images_that_only_one_gets_right():
     assert mcnemar(1, 5) == mcnemar(5, 1) == 2 * (1 + 6) / 2**6
+
+
+def test_the_test_is_exact():
+    expected = Fraction(2 * sum(comb(350, k) for k in range(151)), 2**350)
+    assert mcnemar(150, 200) == float(expected)
 
 
 def test_equal_models_do_not_differ():

@@ -204,11 +204,21 @@ def test_other_columns_are_named(path: Path, dataset: Fer2013, header: str, foun
     )
 
 
+def test_columns_of_one_name_are_refused(path: Path, dataset: Fer2013):
+    path.write_text(",".join(("image", *CHOICES, "angry")))
+    assert refusal(path, dataset) == "two columns have one name"
+
+
+def test_a_field_without_end_is_refused(path: Path, dataset: Fer2013):
+    path.write_text(f"{','.join(('image', *CHOICES))}\n{'x' * 200_000}\n")
+    assert "field larger than field limit" in refusal(path, dataset)
+
+
 def test_a_file_without_rows_is_refused(path: Path, dataset: Fer2013):
     assert refusal(write_votes(path, {}), dataset) == "no rows; expected one for each image"
 
 
-@pytest.mark.parametrize("bad", ["x", "", "-1", "0.5"])
+@pytest.mark.parametrize("bad", ["x", "", "-1", "0.5", "9" * 5000])
 def test_what_is_not_a_whole_number_is_named(path: Path, dataset: Fer2013, bad: str):
     rows = {"PrivateTest_0": TEN, "PrivateTest_1000": [bad, *TEN[1:]]}
     votes = f"{bad}, 2, 3, 4, 5, 6, 7, 8, 9, 10"

@@ -22,7 +22,7 @@ export class Api {
 
   /** @param {string} key */
   useKey(key) {
-    this.#key = key;
+    this.#key = key.trim(); // browsers trim headers, but not what a stream carries
   }
 
   get usesKey() {

@@ -102,7 +102,7 @@ async function moveTo(place) {
   try {
     if (place === "device") {
       placeNote.textContent = "Loading the networks and what runs them, about 12 MB …";
-      await Promise.all([device.start(), loadSample()]);
+      await Promise.all([device.start(), loadSample().catch(() => {})]); // the page can do without
       placeNote.textContent = `Faces are found, cut out and rated in this page, by ${device.runtime}. Nothing is sent.`;
     } else {
       device.stop();

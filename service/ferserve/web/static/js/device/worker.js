@@ -139,8 +139,12 @@ class Networks {
 
 /** @param {string} name */
 async function file(name) {
-  const response = await fetch(new URL(name, FOLDER)).catch(() => null);
-  if (response?.ok) return response;
+  try {
+    const response = await fetch(new URL(name, FOLDER));
+    if (response.ok) return new Response(await response.arrayBuffer());
+  } catch {
+    // The connection failed, perhaps midway.
+  }
   throw { title: "A network cannot be loaded", detail: `${name} did not load. Is this device online?` };
 }
 
@@ -174,6 +178,18 @@ let tracker = new FaceTracker();
 let frames;
 let stream = -1;
 
+/**
+ * By how much a picture is shrunk: as in the service, where JPEGs are halved up to three times first.
+ *
+ * @param {Blob} picture
+ * @param {number} side
+ */
+function shrinking(picture, side) {
+  const most = Math.max(1, Math.floor(side / DRAFT_SIDE));
+  const halved = picture.type === "image/jpeg" ? Math.min(8, 2 ** Math.floor(Math.log2(most))) : 1;
+  return most - (most % halved);
+}
+
 /** @param {PictureMessage} message */
 async function answerPicture({ picture, model }) {
   const started = performance.now();
@@ -182,7 +198,7 @@ async function answerPicture({ picture, model }) {
   });
   const { width, height } = bitmap;
   const full = pixelsOf(bitmap);
-  const factor = Math.max(1, Math.floor(Math.max(width, height) / DRAFT_SIDE));
+  const factor = shrinking(picture, Math.max(width, height));
   const image = factor > 1 ? reduce(full, factor, factor) : full;
   const decoded = performance.now();
   const isFace = Math.max(width, height) <= WHOLE_FACE_SIDE;
