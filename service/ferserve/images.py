@@ -51,6 +51,9 @@ SIDEWAYS, ACROSS, DOWN = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 """Bytes that Pillow takes for a pixel; 4 in all other modes."""
 
+ROW_BYTES = 16
+"""The same for a row."""
+
 FORMAT_COSTS = {"JPEG": (0, 0.0), "PNG": (0, 1.6), "WEBP": (12, 1.5)}
 """Bytes that a pixel takes beside them, and its work; 0 and 1 in all other formats. WebP has two
 canvases and a copy of one."""
@@ -58,7 +61,11 @@ canvases and a copy of one."""
 PIECE_PIXELS = 512 * 1024
 """Pixels that are converted at a time."""
 
-Reserve = Callable[[int, int], AbstractContextManager[None]]
+MAX_CODES, CODE_BYTES, CODE_WORK = 65_536, 5_800, 460
+"""Most groups of Huffman codes of a lossless WebP file: one for 4x4 pixels at most, each with 20
+bits in the file. What libwebp takes for one, in bytes and in pixels."""
+
+Reserve = Callable[[int, int, bool], AbstractContextManager[None]]
 
 FILLER = bytes(167 * n % 251 for n in range(4096))
 """Noise without markers, which no picture continues with."""
@@ -105,7 +112,7 @@ def decode_image(
             number, but not below this, which takes JPEG files much less work. None asks for all
             pixels.
         reserve: Holds the bytes that decoding takes, and is told the work, in pixels of about 30
-            ns; may refuse by raising.
+            ns, and whether it may take megabytes more; may refuse by raising.
 
     Raises:
         UnsupportedMediaType: None of the accepted formats, or of a kind that is not decoded.
@@ -148,8 +155,6 @@ def _decode(
         raise ImageTooSmall(
             f"the image has {width} x {height} pixels; each side needs at least {MIN_SIDE}"
         )
-    if file.part_pixels > max_pixels:
-        raise TooManyPixels(f"a tile of the image has more than {max_pixels} pixels")
     pixels, ends_grey = _load(image, file, draft_side, reserve)
     if file.is_doubtful or ends_grey:
         # A file has all its pixels if none depends on what follows its data.
@@ -185,14 +190,16 @@ def _load(
         return _to_pixels(image, file, draft_side), ends_grey
 
 
-def _cost_of(image: Image.Image, file: ImageFile, side: int | None) -> tuple[int, int]:
-    """Estimates the bytes that decoding takes at its peak, and its work in pixels."""
+def _cost_of(image: Image.Image, file: ImageFile, side: int | None) -> tuple[int, int, bool]:
+    """Estimates the bytes that decoding takes at its peak, its work in pixels, and the doubt."""
     pixels = image.width * image.height
     made = pixels // _factor(image, side) ** 2
     more_bytes, work = FORMAT_COSTS.get(image.format or "", (0, 1.0))
-    stored = (PIXEL_BYTES.get(image.mode, 4) + more_bytes) * pixels
+    stored = (PIXEL_BYTES.get(image.mode, 4) + more_bytes) * pixels + ROW_BYTES * image.height
+    codes = min(MAX_CODES, pixels // 16, 8 * len(file.data) // 20) if file.is_lossless_webp else 0
     worked = file.work + int(work * pixels) + (3 * made // 4 if file.profile else 0)
-    return len(file.data) + file.work_bytes + stored + 2 * 3 * made, worked
+    needed = len(file.data) + file.work_bytes + stored + 2 * 3 * made
+    return needed, worked + CODE_WORK * codes, CODE_BYTES * codes > needed
 
 
 def peek_size(data: bytes) -> tuple[int, int] | None:
@@ -223,9 +230,11 @@ def _to_pixels(image: Image.Image, file: ImageFile, side: int | None) -> NDArray
     """Shrinks and converts a loaded image, a piece at a time: copies of it would add up."""
     factor = _factor(image, side)
     is_deep = image.mode.startswith(("I", "F"))
+    # Some programs leave the alpha of a BMP empty.
+    is_opaque = image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[-1] == (0, 0)
     white = _white(image) if is_deep else 0.0
     is_grey = is_deep or image.mode in ("L", "LA", "La")
-    mode = "L" if is_grey else image.mode if image.mode in ("CMYK", "LAB") else "RGB"
+    mode = "L" if is_grey else "CMYK" if image.mode == "CMYK" else "RGB"
     transform = _to_srgb(mode, file.profile)
     stays_grey = is_grey and not file.profile and (is_deep or not image.has_transparency_data)
 
@@ -234,7 +243,7 @@ def _to_pixels(image: Image.Image, file: ImageFile, side: int | None) -> NDArray
             values = np.asarray(piece).astype(np.float32) * np.float32(255 / white)
             grey = np.rint(values).astype(np.uint8)
             piece = Image.fromarray(~grey if file.white_is_zero else grey)
-        elif piece.has_transparency_data:
+        elif piece.has_transparency_data and not is_opaque:
             piece = piece.convert("RGBA")
         else:
             piece = _in_mode(piece, mode)
@@ -301,13 +310,10 @@ def _white(image: Image.Image) -> float:
 
 def _to_srgb(mode: str, profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
     """Makes a conversion through the file's profile; None where it has no usable or needed one."""
+    if not profile:
+        return None
     try:
-        if profile:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        elif mode == "LAB":
-            source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        else:
-            return None
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if ImageCms.getProfileDescription(source).startswith("sRGB"):
             return None
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")

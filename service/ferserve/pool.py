@@ -53,15 +53,21 @@ class DecodeMemory:
 
     @contextmanager
     def reserve(
-        self, count: int, work: int = 0, share: Share | None = None, deadline: float = math.inf
+        self,
+        count: int,
+        work: int = 0,
+        alone: bool = False,
+        share: Share | None = None,
+        deadline: float = math.inf,
     ) -> Iterator[None]:
         """Holds bytes; TooManyPixels where they can never come free, QueueFull where too late.
 
-        Waits for most of the time until ``deadline``, on the clock of ``time.monotonic``.
+        What may take more than is known is decoded ``alone``. Waits for most of the time until
+        ``deadline``, on the clock of ``time.monotonic``.
         """
         if share:
             share.take(work)
-        if count <= SMALL_BYTES:
+        if count <= SMALL_BYTES and not alone:
             yield
             return
         if count > self._max_bytes:
@@ -69,6 +75,8 @@ class DecodeMemory:
                 f"decoding the image would take {-(-count // MEBI)} MiB; "
                 f"FERSERVE_DECODE_MEMORY_BYTES allows {self._max_bytes // MEBI} MiB"
             )
+        if alone:
+            count = self._max_bytes
         patience = min(MARGIN * (deadline - monotonic()), threading.TIMEOUT_MAX)
         with self._changed:
             if not self._changed.wait_for(lambda: self._held + count <= self._max_bytes, patience):

@@ -170,10 +170,6 @@ def pictures() -> dict[str, Callable[[], bytes]]:
         "a chain of TIFF directories": lambda: encoded(
             small(), "TIFF", save_all=True, append_images=300 * [Image.new("L", (1, 1))]
         ),
-        "JPEG of 170 scans in TIFF": lambda: _jpeg_in_tiff(progressive(3000, 170), 3000),
-        "JPEG of 170 scans in TIFF, in a strip of no length": lambda: _jpeg_in_tiff(
-            progressive(3000, 170), 3000, length=0
-        ),
         "a TIFF of 99,000 strips": lambda: _strips(bytes(18 * MEBI)),
         "a TIFF of 99,000 strips that are the same 15 MB": lambda: tiff(
             {256: 8, 257: 99_000, 258: 1, 259: 32773, 262: 1, 266: 2, 273: 99_000 * [8], 277: 1,
@@ -269,11 +265,6 @@ def _crumbled(data: bytes) -> bytes:
         size = 1 if kind == b"IDAT" else len(body) or 1
         pieces += [chunk(kind, body[at : at + size]) for at in range(0, len(body) or 1, size)]
     return data[:8] + b"".join(pieces)
-
-
-def _jpeg_in_tiff(data: bytes, side: int, length: int | None = None) -> bytes:
-    fields = {256: side, 257: side, 258: 8, 259: 7, 262: 6, 273: 8, 277: 3, 278: side}
-    return tiff({**fields, 279: len(data) if length is None else length}, data)
 
 
 def _strips(body: bytes) -> bytes:

@@ -236,9 +236,9 @@ def test_small_pictures_never_wait():
 
 def test_a_share_is_taken_until_nothing_is_left():
     memory, share = DecodeMemory(MEBI), Share(10)
-    with memory.reserve(1, 9, share), memory.reserve(1, 9, share):
+    with memory.reserve(1, 9, share=share), memory.reserve(1, 9, share=share):
         pass  # whatever is first in a request is never too much for it
-    with pytest.raises(TooManyImages), memory.reserve(1, 1, share):
+    with pytest.raises(TooManyImages), memory.reserve(1, 1, share=share):
         pass
-    with memory.reserve(1, 1, Share(10)):
+    with memory.reserve(1, 1, share=Share(10)):
         pass

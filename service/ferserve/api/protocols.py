@@ -1,5 +1,6 @@
 """uvicorn's protocols, with bounds on what a connection holds before the application sees it."""
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -27,6 +28,9 @@ MAX_MESSAGES = 1000
 SLICE_BYTES = 16 * 1024
 """Bytes that are parsed between counts of messages."""
 
+STALL_SECONDS = 60.0
+"""How long a client may take nothing of what waits for it, some 50 kB."""
+
 CLOSE_SECONDS = 2.0
 """How long a client may take to answer a close."""
 
@@ -37,7 +41,31 @@ TOO_MANY, TRY_AGAIN = 1008, 1013
 """Close codes (RFC 6455 and IANA's registry)."""
 
 
-class BoundedHttp(HttpToolsProtocol):
+class _Impatient:
+    """Gives up clients that take no answers, which have no other timer."""
+
+    transport: Any
+    loop: Any
+    _stalled: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()  # type: ignore[misc]
+        self._stalled = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()  # type: ignore[misc]
+        self._relax()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def _relax(self) -> None:
+        if self._stalled:
+            self._stalled.cancel()
+
+
+class BoundedHttp(_Impatient, HttpToolsProtocol):
     """HTTP/1.1 with limits on heads, on pipelining, and on connections, WebSockets included."""
 
     def __init__(self, *, max_connections: int, **options: Any) -> None:
@@ -105,7 +133,7 @@ class BoundedHttp(HttpToolsProtocol):
         )
 
 
-class BoundedWebSocket(WebSocketsSansIOProtocol):
+class BoundedWebSocket(_Impatient, WebSocketsSansIOProtocol):
     """A WebSocket whose unfinished messages are charged, with a limit on their number."""
 
     def __init__(self, *, budget: UploadBudget, **options: Any) -> None:
@@ -122,6 +150,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             if self._drains or self.transport.is_closing():
                 return
             super().data_received(data[start : start + SLICE_BYTES])
+            if self.conn.handshake_exc and not self.handshake_initiated:
+                # A head that only this parser refuses: uvicorn would neither answer nor close.
+                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.close_sent = True
+                self.transport.close()
+                return
             if self._messages > MAX_MESSAGES:
                 self._fail(TOO_MANY, "too many messages a second")
         held = len(self.conn.reader.buffer) + sum(map(len, self.frames))

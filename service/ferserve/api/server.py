@@ -17,6 +17,7 @@ import uvicorn
 from ferserve.api.app import create_app
 from ferserve.api.protocols import BoundedHttp, BoundedWebSocket
 from ferserve.garbage import give_back_large_blocks, leave_out_start_up
+from ferserve.inputs import MAX_FRAME_BYTES
 from ferserve.sessions import ModelError
 from ferserve.settings import Settings
 
@@ -28,9 +29,6 @@ KEEP_ALIVE_SECONDS = 65
 would otherwise now and then send a request over one that is just being closed."""
 
 CONNECTIONS_BESIDE_STREAMS = 512
-
-MAX_FRAME_BYTES = 8 * 1024 * 1024
-"""Largest message of a stream: a frame of a 4K camera has two megabytes or three."""
 
 FRAME_MARGIN = 64 * 1024
 """A frame that is over the limit of uploads by less gets its problem; a larger one is not read."""

@@ -22,7 +22,7 @@ from ferserve.client.failures import (
     retry_after,
 )
 from ferserve.errors import RateLimited, Refusal, kind_of
-from ferserve.inputs import ImageInput, as_bytes
+from ferserve.inputs import MAX_FRAME_BYTES, ImageInput, as_bytes
 from ferserve.interface import CLEAN_UP_SECONDS, AsyncInterface, Interface, each, waits
 from ferserve.schemas import (
     DetectMode,
@@ -122,7 +122,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             nonlocal fault
             try:
                 async for frame in each(frames):
-                    await socket.send(await asyncio.to_thread(as_bytes, frame))
+                    await socket.send(await asyncio.to_thread(as_bytes, frame, MAX_FRAME_BYTES))
                     if room:
                         await room.acquire()
                 await socket.send(LAST_MESSAGE)

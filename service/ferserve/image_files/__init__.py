@@ -12,7 +12,7 @@ MAX_PARTS = 10_000
 """Most segments or chunks of a file: 64 kB each, they would make 30 times the largest upload."""
 
 MAX_PROFILE_BYTES = 4 * 1024 * 1024
-"""Larger colour profiles are ignored; those of printing presses have about 2 MB."""
+"""Larger colour profiles are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +22,29 @@ class ImageFile:
     Attributes:
         orientation: 1..8, as in EXIF.
         profile: The ICC profile, None where there is none of a sensible size.
-        part_pixels: Pixels of a TIFF file's strip or tile, which is decoded whole.
         work_bytes: What decoding takes beside the pixels and ``data``.
         work: How many more pixels would take as long as what decoding does beside them.
         is_doubtful: Whether a JPEG file may lack pixels, though it has scans and an end marker now.
         white_is_zero: Whether grey levels are to be inverted after decoding.
+        is_lossless_webp: Whether it may have many Huffman codes.
     """
 
     data: bytes
     orientation: int = 1
     profile: bytes | None = None
-    part_pixels: int = 0
     work_bytes: int = 0
     work: int = 0
     is_doubtful: bool = False
     white_is_zero: bool = False
+    is_lossless_webp: bool = False
+
+
+TABLES = (b"mpet", b"mft1", b"mft2", b"mAB ", b"mBA ")
+"""What profiles with colour tables contain. LittleCMS takes memory for as many values as a table
+claims, half a gigabyte for 300 bytes. Cameras and screens have curves and a matrix."""
 
 
 def sensible_profile(profile: bytes) -> bytes | None:
-    """Drops a profile that would cost too much: oversized, or of elements without a bound."""
-    sensible = 0 < len(profile) <= MAX_PROFILE_BYTES and b"mpet" not in profile
+    """Drops a profile that could cost too much: oversized, or with tables, as of printers."""
+    sensible = 0 < len(profile) <= MAX_PROFILE_BYTES and not any(map(profile.count, TABLES))
     return profile if sensible else None

@@ -48,6 +48,12 @@ def strip_png(data: bytes) -> ImageFile:
         unpacked = zlib.decompressobj().decompress(compressed, MAX_PROFILE_BYTES + 1)
         profile = sensible_profile(unpacked)
     width, height, depth, colour = struct.unpack(">II2B", data[16:26].ljust(10, b"\0"))
+    has_clear_colour = any(chunk[4:8] == b"tRNS" for chunk in kept)
+    if has_clear_colour and (depth, colour) in ((2, 0), (4, 0), (16, 0), (16, 2)):
+        # Pillow compares the colour with values that it has scaled.
+        raise UnsupportedMediaType(
+            f"a PNG of {depth} bits with a transparent colour is not supported"
+        )
     is_slow = depth == 16 and colour in (2, 6)  # colours of 16 bits take twice the time of others
     work = width * height if is_slow else 0
     return ImageFile(b"".join([*kept, PNG_END]), orientation, profile, work_bytes=work, work=work)
@@ -59,6 +65,7 @@ WEBP_KEPT = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM"}
 def strip_webp(data: bytes) -> ImageFile:
     """Keeps the first frame (RFC 9649)."""
     kept, orientation, profile, has_frame = [b"WEBP"], 1, None, False
+    lossless = False
     for kind, body, chunk in _chunks(data, 12, "WebP"):
         if kind == b"EXIF":
             orientation = read_orientation(body)
@@ -67,8 +74,15 @@ def strip_webp(data: bytes) -> ImageFile:
         elif kind in WEBP_KEPT or (kind == b"ANMF" and not has_frame):
             kept.append(chunk)
             has_frame |= kind == b"ANMF"
+            parts = (kind, body[16:20], body[16:40])  # a frame's own parts follow its head
+            lossless |= any(name in part for name in (b"VP8L", b"ALPH") for part in parts)
     rest = b"".join(kept)
-    return ImageFile(b"RIFF" + struct.pack("<I", len(rest)) + rest, orientation, profile)
+    return ImageFile(
+        b"RIFF" + struct.pack("<I", len(rest)) + rest,
+        orientation,
+        profile,
+        is_lossless_webp=lossless,
+    )
 
 
 MAX_GIF_BLOCKS = 100_000

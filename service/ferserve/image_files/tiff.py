@@ -7,42 +7,41 @@ from ferserve.errors import UndecodableImage, UnsupportedMediaType
 from ferserve.image_files import MAX_PARTS, ImageFile, sensible_profile
 
 MAX_VALUES = 100_000
-"""Most values of a TIFF tag: strips or tiles."""
+"""Most values of a TIFF tag: strips."""
 
-MAX_PART_BYTES = 256 * 1024 * 1024
-"""Most bytes of all strips or tiles, which may be the same: each of them may be copied."""
+MAX_STRIP_BYTES = 256 * 1024 * 1024
+"""Most bytes of all strips, which may be the same: each of them may be copied."""
 
 (WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER) = (256, 257, 258, 259, 262, 266)
 (STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_BYTES, PLANAR) = (273, 274, 277, 278, 279, 284)
-(PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILES) = (317, 320, 322, 323, 324)
-(TILE_BYTES, EXTRA, SAMPLE_FORMAT, JPEG_TABLES, SUBSAMPLING) = (325, 338, 339, 347, 530)
-REFERENCE, PROFILE = 532, 34675
+PREDICTOR, COLOUR_MAP, EXTRA, SAMPLE_FORMAT, PROFILE = 317, 320, 338, 339, 34675
+TILES = {322, 323, 324, 325}
 
 TIFF_KEPT = {
     WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIPS, SAMPLES, ROWS, STRIP_BYTES,
-    PLANAR, PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, EXTRA,
-    SAMPLE_FORMAT, JPEG_TABLES, SUBSAMPLING, REFERENCE,
+    PLANAR, PREDICTOR, COLOUR_MAP, EXTRA, SAMPLE_FORMAT,
 }  # fmt: skip
 
-TIFF_LONG = {STRIPS, STRIP_BYTES, TILES, TILE_BYTES, COLOUR_MAP, JPEG_TABLES}
+TIFF_LONG = {STRIPS, STRIP_BYTES, COLOUR_MAP}
 """Tags of more than a few values."""
 
-JPEG = 7
-SCAN, PROGRESSIVE = b"\xff\xda", b"\xff\xc2\0"
-"""Markers of JPEG, the second with half of its length. A scan's components are counted after its
-length."""
+UNSIGNED = {1: "B", 3: "H", 4: "I", 16: "Q"}
+"""Types of numbers; the decoder would read more of them than this module checks."""
 
 TIFF_COMPRESSIONS = {1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 7: "JPEG",
                      8: "Deflate", 32773: "PackBits", 32946: "Deflate"}  # fmt: skip
 
+LOSSLESS = (1, 5, 8, 32773, 32946)
+"""Those that are decoded. Of CCITT libtiff answers damaged rows, and writes a line about each."""
+
 TIFF_COLOURS = {0: "white-is-zero grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK",
                 6: "YCbCr", 8: "Lab"}  # fmt: skip
 
-TIFF_SAMPLES = {2: 3, 5: 4, 6: 3, 8: 3}
+TIFF_SAMPLES = {2: 3, 5: 4}
 """Samples a pixel of the colours that have more than one."""
 
-TIFF_BITS = {0: (1, 2, 4, 8, 16), 1: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 5: (8, 16),
-             6: (8,), 8: (8,)}  # fmt: skip
+TIFF_BITS = {0: (1, 2, 4, 8, 16), 1: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8),
+             5: (8, 16)}  # fmt: skip
 """Bits of unsigned samples, by colours."""
 
 SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "float"}
@@ -71,7 +70,7 @@ class _Directory:
     def raw(self, tag: int) -> tuple[str, bytes]:
         """Returns the type and the bytes of a tag's values."""
         kind, count, inline = self.entries[tag]
-        form = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q"}.get(kind, "")
+        form = (UNSIGNED | {7: "B"}).get(kind, "")  # a profile's bytes have type 7
         length = count * struct.calcsize("=" + form)
         if length <= len(inline):
             return form, inline[:length]
@@ -112,6 +111,9 @@ def strip_tiff(data: bytes) -> ImageFile:
     if data.startswith(b"MM\0+"):  # Pillow takes it for another TIFF, and finds nothing in it
         raise UnsupportedMediaType("a BigTIFF of big-endian byte order is not supported")
     directory = _Directory(data)
+    for tag in TIFF_KEPT & directory.entries.keys():
+        if directory.entries[tag][0] not in UNSIGNED:
+            raise UnsupportedMediaType(f"a TIFF whose tag {tag} has no whole numbers")
     _check_layout(directory)
     for tag in TIFF_KEPT & directory.entries.keys():
         most = MAX_VALUES if tag in TIFF_LONG else 16
@@ -121,15 +123,10 @@ def strip_tiff(data: bytes) -> ImageFile:
             )
         directory.raw(tag)
     width, height = directory.number(WIDTH), directory.number(HEIGHT)
-    part = (
-        directory.number(TILE_WIDTH) * directory.number(TILE_HEIGHT)
-        if TILES in directory.entries
-        else width * min(height, directory.number(ROWS, height))
-    )
+    strip = width * min(height, directory.number(ROWS, height))
     bits = directory.number(BITS, 1) * directory.number(SAMPLES, 1)
-    _check_parts(directory, data)
-    if directory.number(COMPRESSION, 1) == JPEG:
-        bits = 32  # decoded as four samples of 8 bits
+    if sum(directory.numbers(STRIP_BYTES)) > MAX_STRIP_BYTES:
+        raise UndecodableImage("the TIFF file is damaged: its strips overlap")
     profile = directory.raw(PROFILE)[1] if PROFILE in directory.entries else b""
     white_is_zero = directory.number(PHOTOMETRIC) == 0 and directory.number(BITS, 1) == 16
     if white_is_zero:  # taken for black-is-zero by the decoder, and inverted afterwards
@@ -138,10 +135,9 @@ def strip_tiff(data: bytes) -> ImageFile:
         directory.alone(TIFF_KEPT),
         _orientation(directory),
         sensible_profile(profile),
-        part,
-        part * bits // 8,
-        # A strip or tile takes as long as so many pixels, beside its own.
-        320 * len(directory.numbers(TILES if TILES in directory.entries else STRIPS)),
+        strip * bits // 8,  # is decoded whole
+        # A strip takes as long as so many pixels, beside its own.
+        320 * len(directory.numbers(STRIPS)),
         white_is_zero=white_is_zero,
     )
 
@@ -153,55 +149,26 @@ def _check_layout(directory: _Directory) -> None:
     bits = directory.numbers(BITS, 1)[:8]
     kinds = directory.numbers(SAMPLE_FORMAT, 1)[:8]
     compression = directory.number(COMPRESSION, 1)
+    tiled = not TILES.isdisjoint(directory.entries)
     planar = directory.number(PLANAR, 1) == 2 and samples > 1
     extra = samples - TIFF_SAMPLES.get(colour, 1)
-    alpha = directory.numbers(EXTRA, 2)[0] == 2
-    plain = compression == 1
     if set(kinds) == {3}:
-        big_endian_floats = not plain and directory.order == ">"
+        big_endian_floats = compression != 1 and directory.order == ">"
         sound = samples == 1 and bits == (32,) and colour == 1 and not big_endian_floats
     else:
         sound = set(kinds) == {1} and len(set(bits)) == 1 and bits[0] in TIFF_BITS.get(colour, ())
     sound &= extra == 0 or (extra == 1 and (colour == 2 or (colour, bits[0]) == (1, 8)))
-    if planar:
-        sound &= colour in (2, 5) and (extra == 0 or alpha) and compression != JPEG
-        sound &= bits[0] == 8 or not plain
-    sound &= compression in TIFF_COMPRESSIONS and directory.number(PREDICTOR, 1) in (1, 2)
-    sound &= colour != 6 if compression != JPEG else colour in (1, 2, 6) and bits[0] == 8
-    sound &= bits[0] == 1 if compression in (2, 3, 4) else True
+    sound &= not tiled and not planar
+    sound &= compression in LOSSLESS and directory.number(PREDICTOR, 1) in (1, 2)
     sound &= directory.number(FILL_ORDER, 1) == 1 or bits[0] == 1
     if not sound:
         raise UnsupportedMediaType(
             f"a TIFF of {samples} x {bits[0]}-bit"
             f" {SAMPLE_FORMATS.get(kinds[0], f'sample format {kinds[0]}')} samples,"
             f" {TIFF_COLOURS.get(colour, f'photometric interpretation {colour}')},"
-            f"{' in planes,' if planar else ''}"
+            f"{' in planes,' if planar else ''}{' in tiles,' if tiled else ''}"
             f" compression {TIFF_COMPRESSIONS.get(compression, compression)}, is not supported"
         )
-
-
-def _check_parts(directory: _Directory, data: bytes) -> None:
-    """Refuses too many bytes of strips, and JPEG of several scans.
-
-    The number of scans does not bound the work, and the decoder keeps all their coefficients.
-    """
-    tiled = TILES in directory.entries
-    offsets = directory.numbers(TILES if tiled else STRIPS)
-    lengths = directory.numbers(TILE_BYTES if tiled else STRIP_BYTES)
-    is_jpeg = directory.number(COMPRESSION, 1) == JPEG
-    if sum(lengths) > (len(data) if is_jpeg else MAX_PART_BYTES):
-        raise UndecodableImage("the TIFF file is damaged: its strips overlap")
-    if not is_jpeg:
-        return
-    if len(lengths) != len(offsets) or 0 in lengths:  # libtiff would take all that follows
-        raise UndecodableImage("the TIFF file is damaged: its strips have no lengths")
-    samples = directory.number(SAMPLES, 1)
-    for start, length in zip(offsets, lengths, strict=True):
-        part = data[start : start + length]
-        scans, at = part.count(SCAN), part.find(SCAN) + 4
-        partial = scans == 1 and part[at : at + 1] != bytes([samples])
-        if scans > 1 or partial or PROGRESSIVE in part:
-            raise UnsupportedMediaType("a TIFF of progressive JPEG strips is not supported")
 
 
 def read_orientation(exif: bytes) -> int:

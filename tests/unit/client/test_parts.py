@@ -92,12 +92,24 @@ def test_pixels_arrive_as_they_are(shape):
     assert (decoded(as_bytes(Image.fromarray(pixels))) == pixels).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA", "CMYK", "LAB", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
 def test_pillow_images_arrive_in_their_mode(mode):
     image = Image.new(mode, (12, 9))
     arrived = Image.open(io.BytesIO(as_bytes(image)))
     assert (arrived.mode, arrived.size) == (mode, (12, 9))
     assert decode_image(as_bytes(image), max_pixels=1000).width == 12
+
+
+def test_a_frame_too_large_for_a_message_becomes_a_jpeg():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    assert decoded(as_bytes(noise, most=400_000)).shape == noise.shape
+    assert as_bytes(noise, most=400_000)[:4] == b"\x89PNG"
+    assert as_bytes(noise, most=300_000)[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "RGBX", "PA", "RGBa", "La"])
+def test_modes_that_no_file_keeps_are_converted(mode):
+    assert decoded(as_bytes(Image.new(mode, (16, 16)))).shape[:2] == (16, 16)
 
 
 def test_files_are_sent_as_they_are(tmp_path, grey_crop):
