@@ -67,7 +67,6 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, rotation, blur, li
 bench: $(VENV)/.dev-$(RUNTIME)  ## The benchmarks of the service, on a machine that does nothing else: under 40 minutes
 	-for name in compare latency memory streams overload disconnects $(if $(wildcard $(DATA)),accuracy); do \
 		begun=$$(date +%s); data=; \
-		test $$name = compare && data="$(if $(EARLIER),--earlier $(EARLIER))"; \
 		test $$name = accuracy && data="--data $(DATA) $(if $(wildcard $(VOTES)),--votes $(VOTES))"; \
 		$(BIN)/python bench/$$name.py $$data; \
 		echo "bench/$$name.py took $$(($$(date +%s) - begun)) s"; done

@@ -16,7 +16,7 @@ from ferserve.fer2013.votes import read_votes
 from ferserve.serving import DEFAULT_MODEL
 from load import command_line, encoded, free_port, running, write_result
 from numpy.typing import NDArray
-from peers.registry import FERSERVE, PEERS, Peer
+from peers.registry import FERSERVE, MODELS, PEERS, Peer
 from PIL import Image
 
 
@@ -33,13 +33,13 @@ def main() -> None:
         found[peer.name] = {"n": len(faces), "labels": score(probabilities, faces.labels).accuracy}
         if options.votes:
             counts = read_votes(options.votes, dataset).of(faces)
-            found[peer.name]["votes"] = score_votes(probabilities, counts).accuracy
+            found[peer.name]["votes"] = score_votes(probabilities, counts)[0].accuracy
     write_result("accuracy", {"services": found}, options.out)
 
 
 def rate(peer: Peer, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Returns a service's probabilities of faces ``[N, 48, 48]``: float32 ``[N, 7]``."""
-    port, model = free_port(), peer.model(DEFAULT_MODEL)
+    port, model = free_port(), MODELS / f"{DEFAULT_MODEL}.onnx"
     command, variables = peer.command_line(peer.install(), port), peer.variables(model, port, 1)
     rows = []
     with running(command, port, peer.ready, variables) as service:

@@ -10,7 +10,6 @@ does so for all.
 
     python bench/compare.py                                                    # about 15 minutes
     python bench/compare.py --services ferserve,ray --rounds 1 --seconds 3 --out /tmp/try
-    python bench/compare.py --services ferserve --earlier ../checkout-of-another-commit
 
 Needs Linux, and PyPI at the first run for the peers' environments. On more than two processors the
 generator has those that the services leave.
@@ -32,15 +31,13 @@ from ferserve.serving import DEFAULT_MODEL
 from load import Service, ServiceFailed, command_line, face, free_port, photo, running, write_result
 from peers.bare import bare_loop
 from peers.common import Classifier, decode
-from peers.registry import FERSERVE, INSTALLED, PEERS, Peer, earlier
+from peers.registry import FERSERVE, INSTALLED, MODELS, PEERS, Peer
 
 TOLERANCE = 1e-4
 """Largest difference of a probability from the bare runtime's."""
 
 WARM_UP_SECONDS = 1.5
 CPU_FACTOR, P99_FACTOR, PHOTOS_FACTOR, FACES_FACTOR = 1.25, 3.0, 3.0, 4.0
-EARLIER_RATE, EARLIER_TIME = 2.5, 0.5
-"""Times the photos a second, and a lone photo's time, of the earlier commit."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,10 @@ class Case:
     clients: int
     bare_batch: int | None
     with_latency: bool
+
+    @property
+    def file(self) -> Path:
+        return MODELS / f"{self.model}.onnx"
 
     def suits(self, peer: Peer) -> bool:
         """Frameworks bring no detector; with ferserve's it would be measured twice."""
@@ -79,11 +80,8 @@ def main() -> None:
     names = [peer.name for peer in (FERSERVE, *PEERS)]
     parser = command_line(__doc__, rounds=2, seconds=4.0, cores=2)
     parser.add_argument("--services", default=",".join(names), help="comma-separated")
-    parser.add_argument("--earlier", type=Path, help="another checkout of this repository")
     options = parser.parse_args()
     peers = [peer for peer in (FERSERVE, *PEERS) if peer.name in options.services.split(",")]
-    if options.earlier:
-        peers.append(earlier(options.earlier.resolve()))
     usable = sorted(os.sched_getaffinity(0))
     cores, others = usable[: options.cores], usable[options.cores :]
     os.sched_setaffinity(0, others or usable)
@@ -125,7 +123,7 @@ def measure_round(
     ``services``, ferserve first, are given with the folders of their programs; ``found`` is filled.
     """
     if case.bare_batch:
-        found["bare"].append(bare_loop(FERSERVE.model(case.model), cores, case.bare_batch, seconds))
+        found["bare"].append(bare_loop(case.file, cores, case.bare_batch, seconds))
     rate = None
     for peer, programs in services.items():
         if not case.suits(peer):
@@ -155,11 +153,11 @@ def measure_peer(
     Raises:
         ServiceFailed: It does not start, answers wrong, or answers nothing.
     """
-    port, model = free_port(), peer.model(case.model)
-    variables = peer.variables(model, port, len(cores))
+    port = free_port()
+    variables = peer.variables(case.file, port, len(cores))
     command = peer.command_line(programs, port)
     with running(command, port, peer.ready, variables, cores) as service:
-        check(service, peer, model)
+        check(service, peer, case.file)
         url, sent = service.url + peer.path, (peer.body(case.payload),)
 
         def under(load: OpenLoop | ClosedLoop) -> dict[str, Any]:
@@ -250,21 +248,17 @@ def goals(cases: dict[str, Any]) -> dict[str, bool]:
         return cases[case]["runs"] if case in cases else {}
 
     photos, faces = runs_of("photos"), runs_of("faces")
-    rate, lone = figure("photos", "ferserve", *RATE), figure("photos", "ferserve", *ALONE)
+    rate = figure("photos", "ferserve", *RATE)
     if packages := photos.keys() & {peer.name for peer in PEERS if peer.brings_model}:
         most = max(figure("photos", name, *RATE) for name in packages)
         met[f"{PHOTOS_FACTOR:g} x the photos of every package"] = rate >= PHOTOS_FACTOR * most
-    if "earlier" in photos:
-        before, waited = figure("photos", "earlier", *RATE), figure("photos", "earlier", *ALONE)
-        met[f"{EARLIER_RATE:g} x the photos of the earlier commit"] = rate >= EARLIER_RATE * before
-        met[f"a lone photo in {EARLIER_TIME:g} x its time"] = lone <= EARLIER_TIME * waited
     rate, alone = figure("faces", "ferserve", *RATE), figure("faces", "ferserve", *ALONE)
     if "ferserve" in runs_of("custom_cnn"):
         heavy = figure("custom_cnn", "ferserve", *RATE)
         met[f"{FACES_FACTOR:g} x the faces of the Custom CNN"] = rate >= FACES_FACTOR * heavy
     if "ferserve" not in faces:
         return met
-    peers = faces.keys() - {"ferserve", "earlier"}
+    peers = faces.keys() - {"ferserve"}
     rates = [figure("faces", name, *RATE) for name in peers]
     p99s = [
         p99

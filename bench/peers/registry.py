@@ -44,7 +44,6 @@ class Peer:
         read: Takes the probabilities out of an answer.
         finds_faces: Whether it takes whole photos.
         brings_model: Whether it has weights of its own, and does not take ONNX files.
-        models: Folder of its models.
     """
 
     name: str
@@ -59,12 +58,6 @@ class Peer:
     read: Callable[[Any], Mapping[str, float]] = lambda answer: answer
     finds_faces: bool = False
     brings_model: bool = False
-    models: Path = MODELS
-
-    def model(self, name: str) -> Path:
-        """Returns its file of a model, or else the Custom CNN, the default of earlier commits."""
-        file = self.models / f"{name}.onnx"
-        return file if file.exists() else self.models / "custom_cnn.onnx"
 
     def command_line(self, programs: Path, port: int) -> list[str]:
         return [part.format(bin=programs, here=HERE, port=port) for part in self.command]
@@ -148,22 +141,6 @@ def as_tensor(image: Payload) -> Payload:
         "data": [base64.b64encode(image.data).decode()],
     }
     return Payload(json.dumps({"inputs": [tensor]}).encode(), JSON)
-
-
-def earlier(checkout: Path) -> Peer:
-    """Returns the service of another checkout, with its own models, in this environment."""
-    package = "cli.main" if (checkout / "cli").is_dir() else "ferserve.cli"
-    return replace(
-        FERSERVE,
-        name="earlier",
-        title=f"ferserve, {checkout.name}",
-        command=(
-            *("{bin}/python", "-c", f"from {package} import app; app()"),
-            *("serve", "--port", "{port}"),
-        ),
-        environment=lambda _port, _cores: {"PYTHONPATH": f"{checkout}:{checkout / 'service'}"},
-        models=checkout / "models",
-    )
 
 
 FERSERVE = Peer(

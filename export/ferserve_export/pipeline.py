@@ -131,7 +131,7 @@ def export_run(
         move, change = verify_compression(original, predict, some.faces, some.labels)
         log(f"int8 weights: a probability moved by up to {move:.4f}, the accuracy by {change:+.2%}")
     if votes and len(holdout) and not calibration_run:
-        scores = score_votes(predict(holdout.faces), votes.of(holdout))
+        scores, _ = score_votes(predict(holdout.faces), votes.of(holdout))
         log(f"hold-out against votes: {scores}")
     report = evaluate(predict, dataset, train_faces=train_faces, votes=votes)
     card = {

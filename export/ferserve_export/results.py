@@ -1,12 +1,10 @@
 """``make results``: the pages made from cards, reports and the policy.
 
 These are the table in README.md, docs/results.md and docs/model-cards.md, whose sections follow
-Mitchell et al. 2019, Model Cards for Model Reporting. Run as ``python -m ferserve_export.results``;
-with ``--check`` it changes nothing, and fails where a page is stale.
+Mitchell et al. 2019, Model Cards for Model Reporting. Run as ``python -m ferserve_export.results``.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,17 +204,6 @@ def _with_interval(scores: SplitMetrics | VoteScores) -> str:
     return f"{100 * scores.accuracy:.2f} ± {50 * (high - low):.1f}"
 
 
-def write_pages(pages: dict[Path, str], arguments: list[str]) -> int:
-    """Writes pages, or with ``--check`` compares them; returns the exit status."""
-    stale = []
-    for path, text in pages.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            stale.append(path.name)
-            if "--check" not in arguments:
-                path.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"changed: {', '.join(stale) or 'nothing'}\n")
-    return int("--check" in arguments and bool(stale))
-
-
 if __name__ == "__main__":
-    sys.exit(write_pages(pages(ROOT), sys.argv[1:]))
+    for path, text in pages(ROOT).items():
+        path.write_text(text, encoding="utf-8")

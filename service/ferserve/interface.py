@@ -36,9 +36,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Seen = TypeVar("Seen", bound=Recognition)
 
-Report = Callable[[int, int | None], object]
-"""Is told how many images are done, and of how many where that is known."""
-
 
 class AsyncInterface(ABC, Generic[Seen]):
     """Finds faces and rates their expressions; for programs with an event loop."""
@@ -92,7 +89,7 @@ class AsyncInterface(ABC, Generic[Seen]):
         images: Iterable[ImageInput] | AsyncIterable[ImageInput],
         *,
         concurrency: int = 8,
-        progress: Report | None = None,
+        progress: Callable[[int, int | None], object] | None = None,
         **options: Unpack[RecognizeOptions],
     ) -> list[Seen | Exception]:
         """Answers many images, in order: each with its answer or with what went wrong.

@@ -11,7 +11,6 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    generate_latest,
 )
 
 from ferserve.lanes import Lane, Release
@@ -102,10 +101,6 @@ class Metrics:
             self._preparation.labels(stage)
         for outcome in ("answered", "refused", "dropped"):
             self._frames.labels(outcome)
-
-    def render(self) -> bytes:
-        """Returns all in Prometheus' text format."""
-        return generate_latest(self.registry)
 
     def watch(self, name: str, description: str, value: Callable[[], float]) -> None:
         """Shows as ``ferserve_<name>`` what a function says at each look; once a name."""

@@ -108,16 +108,12 @@ class Preparer:
         decoded = monotonic()
         is_small = max(image.width, image.height) <= WHOLE_FACE_SIDE
         if options.detect == "false" or (options.detect == "auto" and is_small):
-            found = [_whole(image)]
+            box = Box(x=0, y=0, width=image.width, height=image.height)
+            found = [FoundFace(whole_face(image.pixels), max(image.pixels.shape[:2]), box)]
         else:
             found = self._find_faces(image, options.min_face_confidence, max_faces, near)
         return Prepared(
-            image=ImageInfo(
-                width=image.width,
-                height=image.height,
-                format=image.format,
-                exif_orientation=image.exif_orientation,
-            ),
+            image=ImageInfo.model_validate(image, from_attributes=True),
             faces=found,
             waited=begun - submitted,
             decode=decoded - begun,
@@ -147,11 +143,3 @@ def _scaled(box: Box, across: float, down: float) -> Box:
     x, y = round(across * box.x), round(down * box.y)
     right, bottom = round(across * (box.x + box.width)), round(down * (box.y + box.height))
     return Box(x=x, y=y, width=right - x, height=bottom - y)
-
-
-def _whole(image: DecodedImage) -> FoundFace:
-    return FoundFace(
-        crop=whole_face(image.pixels),
-        side=max(image.pixels.shape[:2]),
-        box=Box(x=0, y=0, width=image.width, height=image.height),
-    )

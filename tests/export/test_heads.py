@@ -127,7 +127,7 @@ def test_the_cards_and_the_files_have_the_figures_of_the_votes(models, dataset, 
 
     card = ModelCard.read(models / "crowd.json")
     rows = open_model(models / "crowd.onnx")(dataset.private.faces)
-    expected = score_votes(rows, votes.of(dataset.private))
+    expected, _ = score_votes(rows, votes.of(dataset.private))
     assert set(card.votes) == {"public", "private"}
     assert card.votes["private"].accuracy == expected.accuracy
     assert card.votes["private"].recall == expected.recall

@@ -49,7 +49,7 @@ def folder(tmp_path: Path, write_standin) -> Path:
     card = read_card(models, "first")
     card.sha256 = hashlib.sha256((models / "first.onnx").read_bytes()).hexdigest()
     fields = dict.fromkeys(("all", "public", "private", "leak_free"), card.metrics["private"])
-    votes = score_votes(np.eye(3, 7, dtype=np.float32), np.eye(3, 10, dtype=np.int64))
+    votes, _ = score_votes(np.eye(3, 7, dtype=np.float32), np.eye(3, 10, dtype=np.int64))
     card.model_copy(update={"metrics": fields, "votes": {"public": votes}}).write(
         models / "first.json"
     )

@@ -10,6 +10,7 @@ import pytest
 from ferserve.batcher import Batcher, Lane
 from ferserve.metrics import Metrics
 from in_process import serving
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -167,7 +168,7 @@ async def test_the_queue_and_what_leaves_it_unanswered_are_counted():
     late = asyncio.create_task(batcher.submit([3], soon() - 9.95))
     await asyncio.sleep(0)
     live = {"model": "held", "lane": "live"}
-    assert Samples(metrics.render().decode())("queue_faces", **live) == 3
+    assert Samples(generate_latest(metrics.registry).decode())("queue_faces", **live) == 3
     with pytest.raises(Exception, match="places are taken"):
         await batcher.submit([4, 5], soon())
     leaver.cancel()
@@ -176,7 +177,7 @@ async def test_the_queue_and_what_leaves_it_unanswered_are_counted():
     gate.set()
     await busy
     await batcher.close()
-    samples = Samples(metrics.render().decode())
+    samples = Samples(generate_latest(metrics.registry).decode())
     dropped = {
         reason: samples("faces_dropped_total", reason=reason, **live)
         for reason in ("rejected", "expired", "cancelled")
@@ -198,7 +199,7 @@ async def test_why_a_batch_was_released_is_counted(options, items, reason):
     gate.set()
     await batcher.submit(list(range(items)), soon(), Lane.LIVE)
     await batcher.close()
-    samples = Samples(metrics.render().decode())
+    samples = Samples(generate_latest(metrics.registry).decode())
     assert samples("batches_total", model="held", lane="live", reason=reason) == 1
 
 

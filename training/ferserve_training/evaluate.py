@@ -13,7 +13,7 @@ import numpy as np
 from ferserve.card import Answers
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
-from ferserve.fer2013.scoring import VoteScores, score, score_votes, vote_reliability
+from ferserve.fer2013.scoring import VoteScores, score, score_votes
 from ferserve.fer2013.votes import Votes
 
 from ferserve_training import TrainingError
@@ -101,10 +101,9 @@ def evaluate(
         scores = score(probabilities, split.labels)
         report[name] = asdict(scores) | {"confusion": scores.confusion.tolist()}
         if votes is not None:
-            counts = votes.of(split)
-            report[name]["votes"] = asdict(score_votes(probabilities, counts)) | {
-                "reliability": [asdict(b) for b in vote_reliability(probabilities, counts)]
-            }
+            of_votes, bins = score_votes(probabilities, votes.of(split))
+            reliability = [asdict(one) for one in bins]
+            report[name]["votes"] = asdict(of_votes) | {"reliability": reliability}
     return report
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -78,7 +78,7 @@ async def ready(recognizer: RecognizerDependency) -> Health:
 )
 async def get_metrics(request: Request) -> PlainTextResponse:
     """Returns counts and times in Prometheus' text format."""
-    page = request.app.state.metrics.render()
+    page = generate_latest(request.app.state.metrics.registry)
     return PlainTextResponse(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

@@ -76,10 +76,9 @@ Work = Callable[[Job], Awaitable[Outcome]]
 
 
 class JobQueue:
-    """Runs jobs one after another; at most ``max_waiting`` wait beside the one that runs."""
+    """Runs jobs one after another; at most ``MAX_WAITING`` wait beside the one that runs."""
 
-    def __init__(self, max_waiting: int = MAX_WAITING) -> None:
-        self._max_waiting = max_waiting
+    def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._turn = asyncio.Lock()
         self._reserved = 0
@@ -107,9 +106,8 @@ class JobQueue:
         if not self._open:
             raise NotReady("the service takes no benchmarks now")
         unfinished = sum(not job.ended for job in self._jobs.values())
-        if unfinished + self._reserved > self._max_waiting:
-            detail = f"at most {self._max_waiting} benchmarks may wait"
-            raise QueueFull(detail, {"Retry-After": "60"})
+        if unfinished + self._reserved > MAX_WAITING:
+            raise QueueFull(f"at most {MAX_WAITING} benchmarks may wait", {"Retry-After": "60"})
         self._reserved += 1
         try:
             yield

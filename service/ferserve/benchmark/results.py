@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ferserve.benchmark import schemas
 from ferserve.benchmark.dataset import LabelledFaces
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.fer2013.scoring import mcnemar, score, score_votes, vote_reliability
+from ferserve.fer2013.scoring import mcnemar, score, score_votes
 from ferserve.schemas import ModelReference
 
 MAX_MISTAKES = 24
@@ -87,10 +87,9 @@ def _result(
     votes: NDArray[np.int64] | None,
 ) -> schemas.ModelResult:
     scores = score(probabilities, labels)
-    bins = scores.reliability
-    against_votes = None if votes is None else score_votes(measurement.probabilities, votes)
+    against_votes, bins = None, scores.reliability
     if votes is not None:
-        bins = vote_reliability(measurement.probabilities, votes)
+        against_votes, bins = score_votes(measurement.probabilities, votes)
     milliseconds = 1000 * np.array(measurement.batch_seconds)
     p50, p90, p95, p99, longest = np.percentile(milliseconds, [50, 90, 95, 99, 100]).tolist()
     low, high = scores.interval

@@ -204,15 +204,22 @@ class VoteScores:
     ece: float | None = None
 
 
-def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -> VoteScores:
-    """Scores probabilities ``[N, 7]`` against votes ``[N, 10]``, zeros for a face without any."""
+def score_votes(
+    probabilities: NDArray[np.float32], counts: NDArray[np.int64]
+) -> tuple[VoteScores, list[ReliabilityBin]]:
+    """Scores probabilities ``[N, 7]`` against votes ``[N, 10]``, zeros for a face without any.
+
+    Returns the bins behind ``VoteScores.ece``, too.
+    """
     people = majority(counts)
     is_clear = people >= 0
     is_right = probabilities.argmax(axis=1) == people
     recall = {name: mean(is_right[people == label]) for label, name in enumerate(EMOTIONS)}
-    predicted, target = _with_shares(probabilities, counts)
+    shares = emotion_shares(counts)
+    known = shares.any(axis=1)
+    predicted, target = probabilities[known].astype(np.float64), shares[known]
     confidence, agreeing = predicted.max(axis=1), agreement(predicted, target)
-    return VoteScores(
+    scores = VoteScores(
         n=int(is_clear.sum()),
         n_shares=len(target),
         recall=recall,
@@ -222,23 +229,7 @@ def score_votes(probabilities: NDArray[np.float32], counts: NDArray[np.int64]) -
         js_distance=mean(js_distance(predicted, target)),
         ece=expected_calibration_error(confidence, agreeing) if len(target) else None,
     )
-
-
-def vote_reliability(
-    probabilities: NDArray[np.float32], counts: NDArray[np.int64]
-) -> list[ReliabilityBin]:
-    """Returns the bins behind ``VoteScores.ece``; arguments as in :func:`score_votes`."""
-    predicted, target = _with_shares(probabilities, counts)
-    return reliability_bins(predicted.max(axis=1), agreement(predicted, target))
-
-
-def _with_shares(
-    probabilities: NDArray[np.float32], counts: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores and shares of people, of the faces with a vote for one of the seven."""
-    shares = emotion_shares(counts)
-    known = shares.any(axis=1)
-    return probabilities[known].astype(np.float64), shares[known]
+    return scores, reliability_bins(confidence, agreeing)
 
 
 def cross_entropy(

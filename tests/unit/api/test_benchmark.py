@@ -166,7 +166,7 @@ async def test_against_votes_a_right_answer_is_the_majoritys(
     votes = read_votes(votes_csv, dataset)
     counts = votes.of(dataset.test)
     _, probabilities = bare_scores(standin_models, "first", dataset.test)
-    expected = score_votes(probabilities, counts)
+    expected, _ = score_votes(probabilities, counts)
     model = job["result"]["results"][0]
     assert 0 < expected.n < len(dataset.test)
     assert (model["n"], model["accuracy"]) == (expected.n, expected.accuracy)

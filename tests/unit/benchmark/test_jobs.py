@@ -37,8 +37,9 @@ class Outcome:
 
 
 @pytest.fixture
-async def queue():
-    queue = JobQueue(2)
+async def queue(monkeypatch):
+    monkeypatch.setattr("ferserve.benchmark.jobs.MAX_WAITING", 2)
+    queue = JobQueue()
     yield queue
     await queue.close()
 
@@ -223,7 +224,7 @@ async def test_the_last_jobs_are_remembered_newest_first(queue):
 
 
 async def test_closing_cancels_all_and_takes_no_more():
-    queue = JobQueue(2)
+    queue = JobQueue()
     running, waiting = Work(), Work()
     jobs = [submit(queue, running), submit(queue, waiting)]
     await running.begun.wait()

@@ -7,7 +7,6 @@ from ferserve.fer2013.scoring import (
     cross_entropy,
     js_distance,
     score_votes,
-    vote_reliability,
 )
 from ferserve.fer2013.votes import CHOICES
 from scipy.spatial.distance import jensenshannon
@@ -23,7 +22,7 @@ def probabilities(*faces: dict[str, float]) -> np.ndarray:
 
 def test_accuracy_counts_faces_whose_majority_is_one_of_the_seven_emotions():
     answers = probabilities(*[{"happy": 0.9, "sad": 0.1}] * 6)
-    scores = score_votes(
+    scores, _ = score_votes(
         answers,
         counts(
             {"happy": 8, "sad": 2},
@@ -41,7 +40,7 @@ def test_accuracy_counts_faces_whose_majority_is_one_of_the_seven_emotions():
 def test_mean_recall_leaves_out_emotions_without_a_face():
     answers = probabilities({"happy": 1}, {"happy": 1}, {"happy": 1}, {"neutral": 1})
     votes = counts({"happy": 10}, {"happy": 10}, {"sad": 10}, {"happy": 10})
-    scores = score_votes(answers, votes)
+    scores, _ = score_votes(answers, votes)
     assert scores.recall == dict.fromkeys(EMOTIONS) | {
         "happy": pytest.approx(2 / 3),
         "sad": 0,
@@ -53,7 +52,7 @@ def test_mean_recall_leaves_out_emotions_without_a_face():
 def test_shares_are_renormalised_over_the_seven_emotions():
     # Of eight votes for emotions, six are happy and two are sad: 0.75 and 0.25.
     votes = counts({"happy": 6, "sad": 2, "unknown": 2})
-    scores = score_votes(probabilities({"happy": 0.5, "sad": 0.5}), votes)
+    scores, _ = score_votes(probabilities({"happy": 0.5, "sad": 0.5}), votes)
     assert scores.cross_entropy == pytest.approx(np.log(2))
     # Entropies in bits: 0.954434 of the mean (0.625, 0.375), 1 and 0.811278 of the two.
     divergence = 0.954434 - (1 + 0.811278) / 2
@@ -63,14 +62,14 @@ def test_shares_are_renormalised_over_the_seven_emotions():
 def test_shares_are_compared_on_faces_with_a_vote_for_an_emotion():
     answers = probabilities(*[{"happy": 1}] * 4)
     votes = counts({"happy": 10}, {"sad": 1, "not_a_face": 9}, {"not_a_face": 10}, {})
-    scores = score_votes(answers, votes)
+    scores, _ = score_votes(answers, votes)
     assert scores.n_shares == 2
     assert scores.js_distance == pytest.approx((0 + 1) / 2)
 
 
 def test_cross_entropy_weighs_the_models_logarithms_with_the_shares_of_people():
     answers = probabilities({"fear": 0.8, "sad": 0.2}, {"fear": 0.5, "sad": 0.5})
-    scores = score_votes(answers, counts({"fear": 6, "sad": 2}, {"fear": 10}))
+    scores, _ = score_votes(answers, counts({"fear": 6, "sad": 2}, {"fear": 10}))
     # -0.75 * log(0.8) - 0.25 * log(0.2) = 0.167358 + 0.402359; -log(0.5) = 0.693147.
     assert scores.cross_entropy == pytest.approx((0.569717 + 0.693147) / 2, abs=1e-6)
 
@@ -100,31 +99,29 @@ def test_reliability_sets_the_highest_score_against_the_share_of_people():
         {"happy": 0.9, "sad": 0.1}, {"sad": 0.92, "fear": 0.08}, {"fear": 0.5, "sad": 0.4}
     )
     votes = counts({"happy": 8, "sad": 2}, {"sad": 4, "unknown": 6}, {"fear": 3, "sad": 7})
-    bins = vote_reliability(answers, votes)
+    scores, bins = score_votes(answers, votes)
     assert [b.n for b in bins] == [0] * 7 + [1] + [0] * 5 + [2, 0]
     assert (bins[13].low, bins[13].high) == (13 / 15, 14 / 15)
     assert bins[13].confidence == pytest.approx(0.91)
     assert bins[13].accuracy == pytest.approx((0.8 + 1) / 2)  # among the seven emotions
     assert (bins[7].confidence, bins[7].accuracy) == pytest.approx((0.5, 0.3))
     assert (bins[14].confidence, bins[14].accuracy) == (None, None)
-    assert score_votes(answers, votes).ece == pytest.approx((2 * (0.91 - 0.9) + (0.5 - 0.3)) / 3)
+    assert scores.ece == pytest.approx((2 * (0.91 - 0.9) + (0.5 - 0.3)) / 3)
 
 
 def test_reliability_leaves_out_faces_without_a_vote_for_an_emotion():
     answers = probabilities(*[{"happy": 1}] * 4)
     votes = counts({"happy": 10}, {"sad": 10}, {"not_a_face": 10}, {})
-    bins = vote_reliability(answers, votes)
+    _, bins = score_votes(answers, votes)
     assert (bins[14].n, bins[14].accuracy) == (2, 0.5)
 
 
 @pytest.mark.parametrize("rows", [0, 2], ids=["no-face", "no-votes"])
 def test_without_votes_every_mean_is_none(rows: int):
     answers = np.full((rows, 7), 1 / 7, np.float32), np.zeros((rows, 10), np.int64)
-    scores = score_votes(*answers)
+    scores, bins = score_votes(*answers)
     assert (scores.n, scores.n_shares) == (0, 0)
     assert scores.accuracy is scores.mean_recall is scores.cross_entropy is None
     assert scores.js_distance is scores.ece is None
     assert set(scores.recall.values()) == {None}
-    assert all(
-        (b.n, b.confidence, b.accuracy) == (0, None, None) for b in vote_reliability(*answers)
-    )
+    assert all((b.n, b.confidence, b.accuracy) == (0, None, None) for b in bins)
