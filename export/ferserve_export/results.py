@@ -140,7 +140,7 @@ def _details(card: ModelCard, shared_licences: list[str]) -> dict[str, str | flo
     if card.calibration and card.training.get("calibration_run"):
         fitted += " of an otherwise identical run"
     if seen_by := card.training.get("holdout_seen_by"):
-        fitted += f", from some of which {', '.join(seen_by)} had learned"
+        fitted += f", some of which {', '.join(seen_by)} or a teacher of it had seen"
     scaling = card.power_scaling
     return {
         "file": f"`models/{card.name}.onnx`, SHA-256 `{card.sha256}`",

@@ -55,7 +55,9 @@ class UploadBudget:
         def take(count: int) -> None:
             nonlocal own
             if own + count > share * self._max_bytes:
-                raise PayloadTooLarge("the body needs more than FERSERVE_UPLOAD_MEMORY_BYTES")
+                raise PayloadTooLarge(
+                    "the body needs more memory than FERSERVE_UPLOAD_MEMORY_BYTES leaves it"
+                )
             self.take(count, share)
             own += count
 

@@ -61,11 +61,11 @@ canvases and a copy of one."""
 PIECE_PIXELS = 512 * 1024
 """Pixels that are converted at a time."""
 
-MAX_CODES, CODE_BYTES, CODE_WORK = 65_536, 5_800, 460
-"""Most groups of Huffman codes of a lossless WebP file: one for 4x4 pixels at most, each with 20
-bits in the file. What libwebp takes for one, in bytes and in pixels."""
+MAX_CODES, CODE_BYTES = 65_536, 5_800
+"""Most groups of Huffman codes of a lossless WebP file, one for 4x4 pixels at most, each with 20
+bits in the file; and what libwebp takes for one."""
 
-Reserve = Callable[[int, int, bool], AbstractContextManager[None]]
+Reserve = Callable[[int, int, int], AbstractContextManager[None]]
 
 FILLER = bytes(167 * n % 251 for n in range(4096))
 """Noise without markers, which no picture continues with."""
@@ -112,7 +112,7 @@ def decode_image(
             number, but not below this, which takes JPEG files much less work. None asks for all
             pixels.
         reserve: Holds the bytes that decoding takes, and is told the work, in pixels of about 30
-            ns, and whether it may take megabytes more; may refuse by raising.
+            ns, and the bytes that it may take beside; may refuse by raising.
 
     Raises:
         UnsupportedMediaType: None of the accepted formats, or of a kind that is not decoded.
@@ -190,8 +190,8 @@ def _load(
         return _to_pixels(image, file, draft_side), ends_grey
 
 
-def _cost_of(image: Image.Image, file: ImageFile, side: int | None) -> tuple[int, int, bool]:
-    """Estimates the bytes that decoding takes at its peak, its work in pixels, and the doubt."""
+def _cost_of(image: Image.Image, file: ImageFile, side: int | None) -> tuple[int, int, int]:
+    """Estimates the bytes that decoding takes, its work, and bytes that it seldom takes beside."""
     pixels = image.width * image.height
     made = pixels // _factor(image, side) ** 2
     more_bytes, work = FORMAT_COSTS.get(image.format or "", (0, 1.0))
@@ -199,7 +199,7 @@ def _cost_of(image: Image.Image, file: ImageFile, side: int | None) -> tuple[int
     codes = min(MAX_CODES, pixels // 16, 8 * len(file.data) // 20) if file.is_lossless_webp else 0
     worked = file.work + int(work * pixels) + (3 * made // 4 if file.profile else 0)
     needed = len(file.data) + file.work_bytes + stored + 2 * 3 * made
-    return needed, worked + CODE_WORK * codes, CODE_BYTES * codes > needed
+    return needed, worked, CODE_BYTES * codes
 
 
 def peek_size(data: bytes) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any, TypeVar, cast
 
 from ferserve.errors import DeadlineExceeded, NotReady, QueueFull, TooManyImages, TooManyPixels
@@ -23,6 +23,9 @@ MARGIN = 0.8
 
 CLOSING_SECONDS = 0.005
 """Between looks at work that ends."""
+
+PIXEL_SECONDS = 30e-9
+"""The unit of work."""
 
 SMALL_BYTES = MEBI
 """Up to here memory is not counted: the number of threads bounds it."""
@@ -56,38 +59,41 @@ class DecodeMemory:
         self,
         count: int,
         work: int = 0,
-        alone: bool = False,
+        doubt: int = 0,
         share: Share | None = None,
         deadline: float = math.inf,
     ) -> Iterator[None]:
         """Holds bytes; TooManyPixels where they can never come free, QueueFull where too late.
 
-        What may take more than is known is decoded ``alone``. Waits for most of the time until
-        ``deadline``, on the clock of ``time.monotonic``.
+        Waits for most of the time until ``deadline``, on the clock of ``time.monotonic``. For those
+        in ``doubt`` it waits, too, but never asks for more than there are; and such an image's
+        share is what its decoding really took.
         """
         if share:
             share.take(work)
-        if count <= SMALL_BYTES and not alone:
-            yield
-            return
         if count > self._max_bytes:
             raise TooManyPixels(
                 f"decoding the image would take {-(-count // MEBI)} MiB; "
                 f"FERSERVE_DECODE_MEMORY_BYTES allows {self._max_bytes // MEBI} MiB"
             )
-        if alone:
-            count = self._max_bytes
+        count = min(count + doubt, self._max_bytes)
+        count = count if count > SMALL_BYTES else 0
         patience = min(MARGIN * (deadline - monotonic()), threading.TIMEOUT_MAX)
         with self._changed:
-            if not self._changed.wait_for(lambda: self._held + count <= self._max_bytes, patience):
+            free = self._changed.wait_for
+            if count and not free(lambda: self._held + count <= self._max_bytes, patience):
                 raise QueueFull("other images use the memory for decoding")
             self._held += count
+        begun = thread_time()
         try:
             yield
         finally:
             with self._changed:
                 self._held -= count
                 self._changed.notify_all()
+            if share and doubt:
+                took = int((thread_time() - begun) / PIXEL_SECONDS)
+                share.take(max(0, took - work), begun=True)
 
 
 class WorkPool:

@@ -149,8 +149,10 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         deadline = self._deadline(seconds)
         at_once, turn = asyncio.Semaphore(2 * self._cpus), asyncio.Semaphore(self._cpus)
         share = Share(IMAGE_WORK * self.settings.max_images)
-        # Its images do not fill the queue of faces for each other.
-        room = asyncio.Semaphore(self.settings.max_queue // self._pick_max_faces(options.max_faces))
+        # Images of several faces do not fill the queue for each other; beside them there is room
+        # for one face of each of the others.
+        most = self.settings.max_queue - 2 * self._cpus
+        room = asyncio.Semaphore(max(1, most // self._pick_max_faces(options.max_faces)))
 
         async def answer_one(data: bytes) -> Recognition | Exception:
             async with at_once:
@@ -242,7 +244,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         )
         if share:
             share.take(len(prepared.faces) * served.face_work, begun=True)
-        async with room or contextlib.nullcontext():
+        crowded = room if len(prepared.faces) > 1 else None
+        async with crowded or contextlib.nullcontext():
             answers = await served.batcher.submit([face.crop for face in prepared.faces], deadline)
         card = served.model.card
         faces = [

@@ -125,8 +125,8 @@ class Settings(BaseSettings):
     """Largest image, width × height; at most 178,956,970."""
 
     decode_memory_bytes: int = Field(default=144 * MEBI, ge=2 * MEBI)
-    """Most memory for all images being decoded; an image that needs more by itself gets 413 ([what
-    is decoded](security.md#hostile-images))."""
+    """Most memory for all images being decoded, except lossless WebP; an image that needs more by
+    itself gets 413 ([what is decoded](security.md#hostile-images))."""
 
     max_faces: int = Field(default=32, ge=1)
     """Most faces answered per image."""

@@ -13,3 +13,24 @@ def test_a_run_of_an_earlier_version_that_described_less_resumes(tmp_path: Path)
     folder.open({"seed": 0, "backbone_weights": "imagenet"}, resume=True)
     with pytest.raises(TrainingError, match="was started with another seed"):
         folder.open({"seed": 1, "backbone_weights": "imagenet"}, resume=True)
+
+
+def test_a_first_checkpoint_that_was_cut_short_is_left_out(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.open({"seed": 0}, resume=False)
+    folder.checkpoint.mkdir()
+    (folder.checkpoint / "latest.weights.h5").write_bytes(b"half of it")
+    folder.open({"seed": 0}, resume=True)
+    assert not folder.checkpoint.exists()
+    folder.checkpoint.mkdir()
+    folder.history.write_text("epoch,loss\n1,2.0\n")
+    folder.open({"seed": 0}, resume=True)
+    assert folder.checkpoint.exists()
+
+
+def test_a_new_run_takes_nobody_elses_checkpoint(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.checkpoint.mkdir()
+    with pytest.raises(TrainingError, match="is there already"):
+        folder.open({"seed": 0}, resume=False)
+    assert not folder.description.exists()

@@ -137,8 +137,6 @@ def test_custom_cnn_is_distilled_from_a_run_and_a_model(
     small_zip: Path, tensorflow_run: Path, tmp_path: Path
 ):
     folder = tmp_path / "run"
-    (folder / "checkpoint").mkdir(parents=True)
-    (folder / "checkpoint" / "latest.weights.h5").write_bytes(b"of a run that was killed")
     teachers = ("--teacher", tensorflow_run, "--teacher", MODELS / "light.onnx")
     arguments = ("--data", small_zip, "--out", folder, "--epochs", 1, "--limit", 70, *teachers)
     result = train_process("custom_cnn", *arguments)

@@ -262,7 +262,7 @@ def work_of(data: bytes) -> int:
     """What decoding is said to take before it begins."""
     told = []
 
-    def refuse(_count: int, work: int, _alone: bool) -> NoReturn:
+    def refuse(_count: int, work: int, _doubt: int) -> NoReturn:
         told.append(work)
         raise TooManyPixels("it need not begin")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from time import monotonic
+from time import monotonic, thread_time
 
 import pytest
 from ferserve.errors import (
@@ -145,12 +145,12 @@ async def test_a_thread_that_runs_on_after_its_caller_left_keeps_its_place(heard
 
 
 async def test_while_every_thread_is_overdue_work_is_refused_at_once(heard, gate):
-    pool = WorkPool(2, 100, heard, longest=0.3)
+    pool = WorkPool(2, 100, heard, longest=2)
     tasks = [await started(pool, gate.wait, monotonic() + 0.5) for _ in range(2)]
     assert not pool.overdue
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded, DeadlineExceeded]
-    assert pool.overdue
+    await until(lambda: pool.overdue)
     with pytest.raises(QueueFull):
         await pool.run(lambda: None, soon())
     gate.set()
@@ -226,6 +226,26 @@ def test_more_memory_than_there_ever_is_is_too_many_pixels():
     words = "take 11 MiB; FERSERVE_DECODE_MEMORY_BYTES allows 10 MiB"
     with pytest.raises(TooManyPixels, match=words), memory.reserve(10 * MEBI + 1):
         pass
+
+
+def test_memory_in_doubt_is_waited_for_but_never_too_much():
+    memory, late = DecodeMemory(10 * MEBI), monotonic() + 0.1
+    with memory.reserve(2 * MEBI, doubt=50 * MEBI), pytest.raises(QueueFull):
+        memory.reserve(2 * MEBI, deadline=late).__enter__()
+    with memory.reserve(2 * MEBI), pytest.raises(QueueFull):
+        memory.reserve(2 * MEBI, doubt=50 * MEBI, deadline=late).__enter__()
+
+
+def test_work_in_doubt_is_what_it_took():
+    memory, share = DecodeMemory(MEBI), Share(100_000)  # 3 ms
+    with memory.reserve(1, 1, share=share):
+        pass
+    with memory.reserve(1, 1, doubt=1, share=share):
+        begun = thread_time()
+        while thread_time() - begun < 0.01:
+            pass
+    with pytest.raises(TooManyImages):
+        share.take(1)
 
 
 def test_small_pictures_never_wait():

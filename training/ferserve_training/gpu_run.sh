@@ -62,7 +62,7 @@ train() {  # FOLDER MODEL [OPTION...]
     # $extra is a list of options.
     # shellcheck disable=SC2086
     # Before the command's own end, so that what was reached is carried.
-    timeout 9.3m "$python" -m ferserve train "$model" --data "$data" --out "$out/$folder" \
+    timeout --foreground 9.3m "$python" -m ferserve train "$model" --data "$data" --out "$out/$folder" \
         --max-minutes "${minutes[$folder]}" --holdout "$holdout" "${resume[@]}" "$@" $extra \
         >>"$out/$folder.log" 2>&1 || status=1
     carry "$folder" || status=1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,6 +41,8 @@ class RunFolder:
         if resume and not started:
             raise TrainingError(f"{self.root} holds no run to resume")
         if not resume:
+            if self.checkpoint.exists():
+                raise TrainingError(f"{self.checkpoint} is there already; give another --out")
             self.root.mkdir(parents=True, exist_ok=True)
             text = json.dumps(description, indent=2)
             self.description.write_text(text + "\n", encoding="utf-8")
@@ -50,6 +53,8 @@ class RunFolder:
         changed = [key for key in now if now[key] != earlier.get(key, now[key])]
         if changed:
             raise TrainingError(f"{self.root} was started with another {', '.join(changed)}")
+        if not self.read_history():  # Keras cannot read a first checkpoint that was cut short
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
 
     def read_description(self) -> dict[str, Any]:
         """Reads what :meth:`open` wrote."""

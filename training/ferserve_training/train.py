@@ -1,7 +1,6 @@
 """One training run: data in, best weights and history out."""
 
 import math
-import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -78,7 +77,11 @@ def train(
     keras.config.set_dtype_policy(recipe.precision)
     fitted, holdout = split_training(dataset.train, holdout_share, limit, seed)
     models = [*([start_from] if start_from else []), *teachers]
-    seen_by = [path.name for path in models if has_seen(path, holdout)]
+    seen_by = [
+        path.parent.name if path.suffix == ".h5" else path.name
+        for path in models
+        if has_seen(path, holdout)
+    ]
     if seen_by:
         names = ", ".join(seen_by)
         warnings.warn(f"{names} learned from the hold-out: its figures will flatter", stacklevel=2)
@@ -103,11 +106,9 @@ def train(
     if recipe.fine_tuning:
         backbone.prepare_backbone(network, backbone_weights, recipe.fine_tuning)
     past = folder.read_history()
-    if start_from and not past:
+    if start_from and not (past and folder.checkpoint.exists()):
         load_start(network, start_from, some)
     folder.open(description, resume)
-    if not past:  # Keras cannot read the rest of a first checkpoint that was cut short
-        shutil.rmtree(folder.checkpoint, ignore_errors=True)
     fitted = _whole_batches(fitted, recipe.batch_size)
     answers = recipe.distillation and mean_answers(
         taught_by, "FER2013 labels", fitted.faces, recipe.distillation.temperature

@@ -29,7 +29,7 @@ SLICE_BYTES = 16 * 1024
 """Bytes that are parsed between counts of messages."""
 
 STALL_SECONDS = 60.0
-"""How long a client may take nothing of what waits for it, some 50 kB."""
+"""How long a client may take nothing of what waits for it."""
 
 CLOSE_SECONDS = 2.0
 """How long a client may take to answer a close."""
@@ -50,7 +50,7 @@ class _Impatient:
 
     def pause_writing(self) -> None:
         super().pause_writing()  # type: ignore[misc]
-        self._stalled = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+        self._wait(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         super().resume_writing()  # type: ignore[misc]
@@ -59,6 +59,16 @@ class _Impatient:
     def connection_lost(self, exc: Exception | None) -> None:
         self._relax()
         super().connection_lost(exc)  # type: ignore[misc]
+
+    def _wait(self, left: int) -> None:
+        self._stalled = self.loop.call_later(STALL_SECONDS, self._look, left)
+
+    def _look(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left < before:
+            self._wait(left)
+        else:
+            self.transport.abort()
 
     def _relax(self) -> None:
         if self._stalled:

@@ -58,7 +58,7 @@ def read_votes(path: Path, dataset: Fer2013) -> Votes:
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             rows = csv.DictReader(file)
-            names = rows.fieldnames or ()
+            names = [name for name in rows.fieldnames or () if name.strip()]
             found = {name.strip(): name for name in names}
             if len(found) < len(names):
                 raise DatasetError(f"{path}: two columns have one name")

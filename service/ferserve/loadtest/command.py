@@ -131,7 +131,9 @@ def _answering(url: str, timeout: float) -> str:
         address = httpx.URL(url)
         if address.path == "/":
             address = address.copy_with(path=DEFAULT_PATH)
-        httpx.head(address, timeout=timeout, trust_env=False)  # as the load: through no proxy
+        # As the load: through no proxy, with the certificates that the environment names.
+        verify = httpx.create_ssl_context()
+        httpx.head(address, timeout=timeout, trust_env=False, verify=verify)
     except (httpx.InvalidURL, httpx.TransportError) as error:
         fail(f"{url}: {error}")
     return str(address)

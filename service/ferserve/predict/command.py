@@ -1,6 +1,7 @@
 """The command ``ferserve predict``. Heavy imports are inside, so that ``--help`` is quick."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -64,8 +65,10 @@ def predict_command(
     if not search.sources:
         _report(search)
         fail("there are no images or videos in the folders")
-    if output and output.resolve() in {source.path.resolve() for source in search.sources}:
-        fail(f"{output}: is one of the inputs", status=2)
+    for source in search.sources:
+        with suppress(OSError):  # one of them does not exist
+            if output and output.samefile(source.path):
+                fail(f"{output}: is one of the inputs", status=2)
     kind = "json" if as_json else output_format
     failed = bool(search.unreadable)
 

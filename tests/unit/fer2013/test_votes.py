@@ -209,6 +209,12 @@ def test_columns_of_one_name_are_refused(path: Path, dataset: Fer2013):
     assert refusal(path, dataset) == "two columns have one name"
 
 
+def test_columns_without_a_name_are_passed_over(path: Path, dataset: Fer2013):
+    row = ",".join(map(str, TEN))
+    path.write_text(f"{','.join(('image', *CHOICES))},,\nPrivateTest_0,{row},,\n")
+    assert read_votes(path, dataset).of(dataset.private).sum() == sum(TEN)
+
+
 def test_a_field_without_end_is_refused(path: Path, dataset: Fer2013):
     path.write_text(f"{','.join(('image', *CHOICES))}\n{'x' * 200_000}\n")
     assert "field larger than field limit" in refusal(path, dataset)

@@ -350,6 +350,9 @@ def test_output_takes_no_input_and_empties_no_file_in_vain(ferserve, folder, tmp
     before = photo.read_bytes()
     refused = ferserve(photo, "--output", folder / "deep" / ".." / "b.jpg")
     assert (refused.exit_code, photo.read_bytes()) == (2, before)
+    twin = folder / "twin.csv"
+    twin.hardlink_to(photo)
+    assert ferserve(photo, "--output", twin).exit_code == 2
     earlier = tmp_path / "faces.csv"
     earlier.write_text("earlier answers")
     assert ferserve(photo, "--output", earlier, "--model", "third").exit_code == 1
