@@ -133,5 +133,6 @@ def confidence_threshold(
     order = np.argsort(-confidence)
     right = agreement(probabilities, targets)[order]
     rates = np.cumsum(right) / np.arange(1, len(right) + 1)
-    reached = np.flatnonzero(rates >= precision)
+    ends = np.append(np.diff(confidence[order]) != 0, True)  # the last of equal confidences
+    reached = np.flatnonzero((rates >= precision) & ends)
     return float(confidence[order][reached[-1]]) if len(reached) else 1.0

@@ -161,6 +161,7 @@ class Batcher(Generic[Item, Result]):
                     self._process(batch)
                     ended = monotonic()
                     expected, until = len(batch), ended + self._linger * (ended - started)
+                    batch = []  # an idle worker would keep its faces and their scores
             except BaseException:
                 self._recover(batch)
 

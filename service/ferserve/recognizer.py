@@ -84,9 +84,11 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
     async def start(self) -> None:  # noqa: D102 - as AsyncInterface says
         for served in self._models.values():
             await asyncio.to_thread(served.model.warm_up)
-            served.batcher.start()
         await asyncio.to_thread(self._preparer.warm_up)
-        self._state = "ready"
+        if self._state == "starting":  # not closed meanwhile
+            for served in self._models.values():
+                served.batcher.start()
+            self._state = "ready"
 
     def begin_drain(self) -> None:
         """Turns readiness off; work is still done until ``close``."""

@@ -23,8 +23,8 @@ def installed_models() -> Path:
 
 
 def _long_enough(key: SecretStr) -> SecretStr:
-    if len(key) < 16:
-        raise ValueError("each key in FERSERVE_API_KEYS needs at least 16 characters")
+    if len(key) < 16 or not key.get_secret_value().isascii():
+        raise ValueError("each key in FERSERVE_API_KEYS needs at least 16 characters, all ASCII")
     return key
 
 

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from ferserve.budget import UploadBudget
-from ferserve.errors import MalformedRequest, NotReady, QueueFull
+from ferserve.errors import MalformedRequest, NotReady, QueueFull, without_frames
 from ferserve.metrics import Metrics
 from ferserve.schemas import Box, Recognition, StreamCounts
 from ferserve.tracking import FaceTracker
@@ -186,6 +186,7 @@ class FrameStream:
                     if frame is None:
                         return End.FINISHED
                     self._frames.put(frame)
+                    del frame  # or it would stay until the next one comes
             except ConnectionError:
                 return End.CLIENT_LEFT
             except MalformedRequest:
@@ -206,6 +207,7 @@ class FrameStream:
             begin, due = due, max(due, monotonic()) + 1 / MAX_FPS
             try:
                 await self._answer(frame, send, begin)
+                del frame
             except ConnectionError:
                 self.stop(End.CLIENT_LEFT)
                 break
@@ -245,7 +247,7 @@ class FrameStream:
             seen = await self._recognize(frame.data, self._tracker.near(frame.arrived))
             outcome = self._tracker.track_faces(seen, frame.arrived)
         except Exception as error:
-            outcome = error
+            outcome = without_frames(error)
         return FrameAnswer(frame.number, dropped, outcome)
 
 

@@ -112,6 +112,12 @@ def test_a_network_that_is_never_right_gets_a_threshold_of_one():
     assert confidence_threshold(np.eye(7)[[0, 0]], np.eye(7)[[1, 2]], 0.8) == 1.0
 
 
+def test_equal_confidences_are_over_the_threshold_together():
+    probabilities = np.tile([0.9, 0.1], (10, 1))
+    labels = np.eye(2)[[0] * 5 + [1] * 5]
+    assert confidence_threshold(probabilities, labels, 0.8) == 1.0
+
+
 def test_a_network_that_is_right_often_enough_warns_only_below_its_least_confidence():
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1]])
     assert confidence_threshold(probabilities, np.eye(2)[[0, 0]], 0.8) == 0.6

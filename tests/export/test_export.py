@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import keras
@@ -216,6 +217,16 @@ def test_calibration_and_threshold_are_those_of_the_hold_out(
     assert np.log(rows[chosen]).mean() == pytest.approx(np.log(best[chosen]).mean(), abs=1e-3)
     expected = confidence_threshold(rows, targets)
     assert card.low_confidence_threshold == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_graph_that_answers_no_numbers_passes_no_check(network, faces):
+    model = convert(serving(network, temperature=math.nan))
+    with pytest.raises(ExportError, match="differ by nan"):
+        verify_parity(serving(network), model, faces)
+    none = lambda faces: np.full((len(faces), 7), np.nan, np.float32)  # noqa: E731
+    some = lambda faces: np.full((len(faces), 7), 1 / 7, np.float32)  # noqa: E731
+    with pytest.raises(ExportError, match="moves a probability by nan"):
+        verify_compression(some, none, faces, np.zeros(len(faces), int))
 
 
 def test_compression_that_changes_the_answers_is_refused(models, faces):

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -75,6 +76,19 @@ async def test_a_lone_item_is_answered():
     assert answer.queue_seconds >= 0
     assert answer.inference_seconds >= 0
     assert run.batches == [[21]]
+
+
+class Crop:
+    """Something that can be watched."""
+
+
+async def test_an_idle_worker_keeps_nothing_of_its_last_batch():
+    crop = Crop()
+    kept = weakref.ref(crop)
+    async with batching(lambda items: [None] * len(items)) as batcher:
+        await batcher.submit([crop], soon())
+        del crop
+        await until(lambda: kept() is None)
 
 
 async def test_nothing_is_answered_with_nothing():

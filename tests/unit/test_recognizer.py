@@ -207,6 +207,20 @@ async def test_it_is_not_ready_while_every_decoder_is_past_its_time(
         await until(lambda: recognizer.not_ready_reason is None)
 
 
+async def test_what_is_closed_while_it_starts_does_not_become_ready(standin_models, monkeypatch):
+    recognizer = AsyncRecognizer(Settings(models_dir=standin_models))
+    warm, begun = threading.Event(), threading.Event()
+    monkeypatch.setattr("ferserve.models.Model.warm_up", lambda _: begun.set() or warm.wait(30))
+    starting = asyncio.create_task(recognizer.start())
+    await until(begun.is_set)
+    await recognizer.close()
+    warm.set()
+    await starting
+    assert recognizer.not_ready_reason == "the service is stopped"
+    with pytest.raises(NotReady):
+        await recognizer.answer(grey(48, 48), EmotionOptions())
+
+
 async def test_images_together_are_answered_as_alone(recognizer, photo):
     sides = range(200, 520, 20)
     images = [photo("astronaut", size=(side, side)) for side in sides]

@@ -1,11 +1,13 @@
 """The loop that answers a stream's frames, without HTTP and without a model."""
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import Callable, Sequence
 
 import pytest
 from ferserve import streaming
-from ferserve.errors import MalformedRequest, NotReady, QueueFull
+from ferserve.errors import MalformedRequest, NotReady, QueueFull, UndecodableImage
 from ferserve.metrics import Metrics
 from ferserve.schemas import (
     Box,
@@ -120,6 +122,8 @@ class Client:
         await self.work.wait()
         if data == b"bad":
             raise ValueError("bad")
+        if data.startswith(b"refused"):
+            raise UndecodableImage("refused")
         return recognition()
 
     async def _send(self, answer: FrameAnswer) -> None:
@@ -191,6 +195,26 @@ async def test_a_bad_frame_costs_neither_the_others_nor_the_track():
     assert [answer.outcome.faces[0].track for answer in (first, third)] == [1, 1]
     assert client.observer.refused == 1
     client.assert_counts_add_up()
+
+
+@pytest.mark.parametrize("kind", [b"answered", b"refused"])
+async def test_an_open_stream_keeps_no_frame_after_its_answer(kind):
+    client = Client(Memory(10_000_000))
+    gc.collect()
+    gc.disable()  # nothing may wait for it
+    tracemalloc.start()
+    try:
+        for number in range(1, 6):
+            await client.send(kind.ljust(1_000_000))
+            await until(lambda number=number: len(client.answers) == number)
+            await asyncio.sleep(0)
+            client.begun.clear()
+            assert tracemalloc.get_traced_memory()[0] < 900_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    await client.send(None)
+    await client.ended()
 
 
 async def test_a_frame_without_room_is_answered_in_its_turn():

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
@@ -16,7 +17,7 @@ from ferserve.benchmark.run import Benchmarks
 from ferserve.budget import UploadBudget
 from ferserve.metrics import Metrics
 from ferserve.recognizer import AsyncRecognizer
-from ferserve.settings import Settings
+from ferserve.settings import Settings, usable_cpus
 from ferserve.streaming import Streams
 
 DESCRIPTION = """\
@@ -51,6 +52,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # Parsing holds Python's lock: more at a time are no faster, and hold all their objects.
+        current_default_thread_limiter().total_tokens = 2 * usable_cpus()
         await recognizer.start()
         yield
         streams.begin_close()

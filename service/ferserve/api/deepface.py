@@ -191,9 +191,12 @@ async def _read(request: Request, max_bytes: int, take: Take) -> dict[str, Any]:
     """Reads the fields of a request; the image of a form is bytes, that of a document any value."""
     kind = media_type(request)
     if kind == FORM:
+        parts = await read_form(request, max_bytes, take)
+        encoded = [part for name, part in parts if name in NAMES and part[:5].lower() == b"data:"]
+        take(JSON_COPIES * sum(map(len, encoded)))
         return once(
             (name, content if name in NAMES else read_text(name, content))
-            for name, content in await read_form(request, max_bytes, take)
+            for name, content in parts
         )
     if kind == JSON:
         return await run_in_threadpool(_parse, await read_json(request, max_bytes, take))

@@ -257,6 +257,8 @@ def _faces(tensor: RequestInput, max_faces: int) -> NDArray[np.uint8]:
     is_flat = isinstance(tensor.data, list) and len(tensor.data) == count
     values = _flatten(tensor.data, [count] if is_flat else tensor.shape)
     try:
+        if bool in set(map(type, values)):
+            raise TypeError
         pixels = bytes(values)
     except (TypeError, ValueError):
         raise InvalidParameter("data: must be whole numbers from 0 to 255") from None

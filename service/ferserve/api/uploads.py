@@ -142,15 +142,16 @@ async def read_form(
         delimiters += chunk.count(b"\r\n--" + boundary)  # those, too, that begin no part
         if delimiters > MAX_PARTS + 1:
             raise MalformedRequest(f"the multipart body has more than {MAX_PARTS} parts")
-        form.parser.write(chunk)
+        parser.write(chunk)
 
+    form = _Form()
     try:
-        form = _Form(boundary)
+        parser = form.parser(boundary)
         await _read(request, max_bytes, take, write, seconds)
-        form.parser.finalize()
+        parser.finalize()
     except FormParserError as error:
         raise MalformedRequest("the multipart body is broken") from error
-    if form.parser.state is not MultipartState.END:
+    if parser.state is not MultipartState.END:
         raise MalformedRequest("the multipart body ends early")
     parts = form.parts[1:]
 
@@ -250,9 +251,12 @@ class _Part:
 class _Form:
     """Collects the parts of a multipart body; its parser bounds the headers of a part itself."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self) -> None:
         self.parts: list[_Part] = []
         self._header_name = self._header_value = b""
+
+    def parser(self, boundary: bytes) -> MultipartParser:
+        """Returns the parser, which holds the form: a cycle would keep its body in memory."""
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
@@ -260,10 +264,11 @@ class _Form:
             "on_header_end": self._on_header_end,
             "on_part_data": self._on_part_data,
         }
-        self.parser = MultipartParser(boundary, callbacks)
+        parser = MultipartParser(boundary, callbacks)
         # RFC 2046 allows a preamble, and blanks after the boundary. The parser takes neither at the
         # first boundary, so it gets one more before, whose part is whatever precedes the form.
-        self.parser.write(b"--" + boundary + b"\r\n\r\n\r\n")
+        parser.write(b"--" + boundary + b"\r\n\r\n\r\n")
+        return parser
 
     def _on_part_begin(self) -> None:
         if len(self.parts) > MAX_PARTS:

@@ -40,7 +40,9 @@ def predict_command(
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Video frames to look at per second; by default all."),
+        typer.Option(
+            min=0.01, max=1000, help="Video frames to look at per second; by default all."
+        ),
     ] = None,
     models_dir: ModelsDir = None,
 ) -> None:

@@ -83,8 +83,9 @@ class Item:
 
 
 def shown(path: Path) -> str:
-    r"""Returns a path to print: bytes that are not UTF-8 stand as ``\xe9``."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""Returns a path to print: bytes that are not UTF-8, and control characters, as ``\xe9``."""
+    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def refusal_of_file(error: Exception) -> Refusal:

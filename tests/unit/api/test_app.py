@@ -20,11 +20,12 @@ import httpx
 import numpy as np
 import pytest
 from ferserve.api.app import create_app
-from ferserve.api.uploads import decode_base64
+from ferserve.api.uploads import decode_base64, read_form
 from ferserve.inputs import as_bytes
 from ferserve.settings import Settings
 from in_process import serving
 from PIL import Image
+from starlette.requests import Request
 from waiting import until
 
 MAX_UPLOAD = 2 * 1024 * 1024
@@ -364,6 +365,28 @@ async def test_half_a_character_in_json_is_refused_without_being_repeated(client
     headers = {"Content-Type": "application/json"}
     refused = await client.post("/analyze", content=body, headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+
+
+async def test_a_form_that_was_read_leaves_nothing_for_the_collector():
+    body = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + bytes(1_000_000)
+    body += b"\r\n--x--\r\n"
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", BOUNDARY.encode())]}
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            ((name, content),) = await read_form(Request(scope, receive), 2**21, lambda _: None)
+            assert (name, len(content)) == ("file", 1_000_000)
+            del content
+        assert tracemalloc.get_traced_memory()[0] < 900_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 async def test_content_decides_not_the_name(client, photo):

@@ -259,6 +259,7 @@ WRONG_TENSORS = {
     "fractions": ({"data": [0.5] * 2304}, "whole numbers from 0 to 255"),
     "words": ({"data": ["1"] * 2304}, "whole numbers from 0 to 255"),
     "nulls": ({"data": [None] * 2304}, "whole numbers from 0 to 255"),
+    "truths": ({"data": [True] * 2304}, "whole numbers from 0 to 255"),
     "nested deeper": ({"data": [[0]] * 2304}, "whole numbers from 0 to 255"),
     "shared memory": ({"data": None, "parameters": {"shared_memory_region": "r"}}, "parameters"),
     "binary": ({"data": None, "parameters": {"binary_data_size": 2304}}, "parameters"),

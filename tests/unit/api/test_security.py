@@ -8,6 +8,7 @@ from ferserve.api.security import Guard
 from ferserve.errors import ForbiddenOrigin, QueueFull, RateLimited
 from ferserve.settings import Settings
 from in_process import serving
+from limits.aio.storage import MemoryStorage
 from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 
@@ -97,7 +98,7 @@ def test_a_wrong_setting_shows_no_key():
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("keys", ["short", f"{KEY},short"])
+@pytest.mark.parametrize("keys", ["short", f"{KEY},short", f"{KEY},geheim-schlüssel-ß"])
 def test_a_key_that_could_be_guessed_is_refused_at_the_start(keys):
     with pytest.raises(ValidationError, match="FERSERVE_API_KEYS needs at least 16 characters"):
         Settings(api_keys=keys)
@@ -148,6 +149,19 @@ async def test_who_guesses_keys_is_counted_by_address(standin_models):
         ]
         assert codes == [401, 401, 429]
         assert (await client.get("/v1/models", headers={"X-API-Key": KEY})).status_code == 200
+
+
+async def test_counts_that_have_ended_are_looked_for_once_a_second(monkeypatch):
+    looks = []
+
+    async def look(_self: MemoryStorage) -> None:
+        looks.append(1)
+
+    monkeypatch.setattr(MemoryStorage, "_MemoryStorage__schedule_expiry", look)
+    guard = Guard(Settings(rate_limit="100/hour"))
+    for number in range(20):
+        await guard.count(f"address {number}")
+    assert 1 <= len(looks) <= 2
 
 
 async def test_several_limits_all_hold(standin_models):
