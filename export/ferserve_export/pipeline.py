@@ -58,21 +58,8 @@ def export_run(
 ) -> ModelCard:
     """Exports a run's best weights, checks them against Keras and measures every split.
 
-    Args:
-        name: The model, a key of :data:`DESCRIPTIONS`.
-        run: The run's folder.
-        dataset: FER2013.
-        out: Where ``<name>.onnx`` and ``<name>.json`` go.
-        version: Goes into the card.
-        mirror: Average each face with its mirror image.
-        int8: Store the weights as int8.
-        votes: FER+ votes; ``crowd`` is calibrated on them, and every model is measured against
-            them too.
-        calibration_run: A run of the same recipe, on whose hold-out temperature, power scaling
-            and threshold are fitted; for a run that was fitted to all of Training.
-        train_faces: Score only this many of the Training images; all if None.
-        results: Where figures and a page of plots go, as ``ferserve evaluate`` writes them.
-        log: Takes a line a step.
+    The command ``ferserve export`` describes the arguments. ``crowd`` is calibrated on the votes, and
+    every model is measured against them too. ``log`` takes a line a step.
 
     Raises:
         TrainingError: The run has no weights that fit its network, or learned from no votes.
