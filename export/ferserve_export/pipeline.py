@@ -58,8 +58,8 @@ def export_run(
 ) -> ModelCard:
     """Exports a run's best weights, checks them against Keras and measures every split.
 
-    The command ``ferserve export`` describes the arguments. ``crowd`` is calibrated on the votes, and
-    every model is measured against them too. ``log`` takes a line a step.
+    The command ``ferserve export`` describes the arguments. ``crowd`` is calibrated on the votes,
+    and every model is measured against them too. ``log`` takes a line a step.
 
     Raises:
         TrainingError: The run has no weights that fit its network, or learned from no votes.

@@ -53,6 +53,7 @@ class DecodeMemory:
         self._max_bytes = max_bytes
         self._held = 0
         self._changed = threading.Condition()
+        self._turn = threading.Lock()
 
     @contextmanager
     def reserve(
@@ -66,8 +67,8 @@ class DecodeMemory:
         """Holds bytes; TooManyPixels where they can never come free, QueueFull where too late.
 
         Waits for most of the time until ``deadline``, on the clock of ``time.monotonic``. For those
-        in ``doubt`` it waits, too, but never asks for more than there are; and such an image's
-        share is what its decoding really took.
+        in ``doubt`` it waits, too, but never asks for more than there are; such an image's share is
+        at least what its decoding took.
         """
         if share:
             share.take(work)
@@ -79,11 +80,19 @@ class DecodeMemory:
         count = min(count + doubt, self._max_bytes)
         count = count if count > SMALL_BYTES else 0
         patience = min(MARGIN * (deadline - monotonic()), threading.TIMEOUT_MAX)
-        with self._changed:
-            free = self._changed.wait_for
-            if count and not free(lambda: self._held + count <= self._max_bytes, patience):
-                raise QueueFull("other images use the memory for decoding")
-            self._held += count
+        # In turn: who waits for much would be overtaken for ever by those who need little.
+        if count and not self._turn.acquire(timeout=max(0.0, patience)):
+            raise QueueFull("other images wait for the memory for decoding")
+        try:
+            patience = min(MARGIN * (deadline - monotonic()), threading.TIMEOUT_MAX)
+            with self._changed:
+                free = self._changed.wait_for
+                if count and not free(lambda: self._held + count <= self._max_bytes, patience):
+                    raise QueueFull("other images use the memory for decoding")
+                self._held += count
+        finally:
+            if count:
+                self._turn.release()
         begun = thread_time()
         try:
             yield

@@ -82,6 +82,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         return f"a worker died: {', '.join(dead)}" if dead else None
 
     async def start(self) -> None:  # noqa: D102 - as AsyncInterface says
+        if self._state != "starting":
+            raise NotReady(f"the service is {self._state}")  # it starts once
         for served in self._models.values():
             await asyncio.to_thread(served.model.warm_up)
         await asyncio.to_thread(self._preparer.warm_up)
@@ -151,15 +153,18 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         deadline = self._deadline(seconds)
         at_once, turn = asyncio.Semaphore(2 * self._cpus), asyncio.Semaphore(self._cpus)
         share = Share(IMAGE_WORK * self.settings.max_images)
-        # Images of several faces do not fill the queue for each other; beside them there is room
-        # for one face of each of the others.
-        most = self.settings.max_queue - 2 * self._cpus
-        room = asyncio.Semaphore(max(1, most // self._pick_max_faces(options.max_faces)))
+        # Its images do not fill the queue of faces for each other: as many have room at a time as
+        # could have all their faces in it. Those of one face need none where that leaves a place
+        # for each.
+        most, places = self._pick_max_faces(options.max_faces), self.settings.max_queue
+        free = places - min(2 * self._cpus, len(images)) + 1
+        room = asyncio.Semaphore((free if free >= most else places) // most)
+        alone = 1 if free >= most else 0
 
         async def answer_one(data: bytes) -> Recognition | Exception:
             async with at_once:
                 try:
-                    return await self._answer(data, options, deadline, (), turn, room, share)
+                    return await self._answer(data, options, deadline, (), turn, room, alone, share)
                 except Exception as error:
                     return without_frames(error)
 
@@ -229,6 +234,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         near: Sequence[Box] = (),
         turn: asyncio.Semaphore | None = None,
         room: asyncio.Semaphore | None = None,
+        alone: int = 0,
         share: Share | None = None,
     ) -> Recognition:
         started = monotonic()
@@ -246,7 +252,7 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         )
         if share:
             share.take(len(prepared.faces) * served.face_work, begun=True)
-        crowded = room if len(prepared.faces) > 1 else None
+        crowded = room if len(prepared.faces) > alone else None
         async with crowded or contextlib.nullcontext():
             answers = await served.batcher.submit([face.crop for face in prepared.faces], deadline)
         card = served.model.card

@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     """Largest image, width × height; at most 178,956,970."""
 
     decode_memory_bytes: int = Field(default=144 * MEBI, ge=2 * MEBI)
-    """Most memory for all images being decoded, except lossless WebP; an image that needs more by
+    """Most memory for all images being decoded, except some WebP; an image that needs more by
     itself gets 413 ([what is decoded](security.md#hostile-images))."""
 
     max_faces: int = Field(default=32, ge=1)
@@ -147,8 +147,8 @@ class Settings(BaseSettings):
     """Largest zip to benchmark on; its files may have eight times as many bytes, unpacked."""
 
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
-    """Keys that callers may use, comma-separated, of at least 16 characters; by default everyone
-    may call ([security](security.md))."""
+    """Keys that callers may use, comma-separated, of at least 16 ASCII characters; by default
+    everyone may call ([security](security.md))."""
 
     rate_limit: str | None = None
     """Most requests to `/v1`, `/v2` and `/analyze` and stream frames for each key, or each address

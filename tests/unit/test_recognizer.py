@@ -218,6 +218,8 @@ async def test_what_is_closed_while_it_starts_does_not_become_ready(standin_mode
     await starting
     assert recognizer.not_ready_reason == "the service is stopped"
     with pytest.raises(NotReady):
+        await recognizer.start()
+    with pytest.raises(NotReady):
         await recognizer.answer(grey(48, 48), EmotionOptions())
 
 

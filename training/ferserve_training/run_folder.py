@@ -49,7 +49,8 @@ class RunFolder:
             return
         earlier = self.read_description()
         now = json.loads(json.dumps(description))
-        # Earlier versions did not describe all of it.
+        # Earlier versions did not describe all of it; and a card may learn who has seen what.
+        now.pop("holdout_seen_by", None)
         changed = [key for key in now if now[key] != earlier.get(key, now[key])]
         if changed:
             raise TrainingError(f"{self.root} was started with another {', '.join(changed)}")

@@ -78,7 +78,7 @@ def train(
     fitted, holdout = split_training(dataset.train, holdout_share, limit, seed)
     models = [*([start_from] if start_from else []), *teachers]
     seen_by = [
-        path.parent.name if path.suffix == ".h5" else path.name
+        path.resolve().parent.name if path.suffix == ".h5" else path.name
         for path in models
         if has_seen(path, holdout)
     ]

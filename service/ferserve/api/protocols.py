@@ -29,7 +29,7 @@ SLICE_BYTES = 16 * 1024
 """Bytes that are parsed between counts of messages."""
 
 STALL_SECONDS = 60.0
-"""How long a client may take nothing of what waits for it."""
+"""How long the system may accept nothing more for a client; its buffers hide some megabytes."""
 
 CLOSE_SECONDS = 2.0
 """How long a client may take to answer a close."""
@@ -110,6 +110,13 @@ class BoundedHttp(_Impatient, HttpToolsProtocol):
             self._close_after(self.timeout_keep_alive)
         elif self._framing > CHUNK_OVERHEAD:
             self.send_400_response("Invalid HTTP request received: its chunks are too small.")
+
+    def handle_websocket_upgrade(self) -> None:
+        """Refuses to upgrade during an answer, whose end nobody would be told of."""
+        if self.flow.write_paused or (self.cycle and not self.cycle.response_complete):
+            self.send_400_response("Invalid HTTP request received: an answer is under way.")
+        else:
+            super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
         """Notes that a head begins."""

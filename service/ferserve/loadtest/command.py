@@ -134,7 +134,7 @@ def _answering(url: str, timeout: float) -> str:
         # As the load: through no proxy, with the certificates that the environment names.
         verify = httpx.create_ssl_context()
         httpx.head(address, timeout=timeout, trust_env=False, verify=verify)
-    except (httpx.InvalidURL, httpx.TransportError) as error:
+    except (httpx.InvalidURL, httpx.TransportError, OSError) as error:
         fail(f"{url}: {error}")
     return str(address)
 

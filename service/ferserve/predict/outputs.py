@@ -83,9 +83,8 @@ class Item:
 
 
 def shown(path: Path) -> str:
-    r"""Returns a path to print: bytes that are not UTF-8, and control characters, as ``\xe9``."""
-    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+    r"""Returns a path to print: bytes that are not UTF-8 stand as ``\xe9``."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def refusal_of_file(error: Exception) -> Refusal:
@@ -171,6 +170,8 @@ async def write_table(items: AsyncIterator[Item], file: TextIO) -> None:
     tracks: dict[int, list[tuple[float, list[float]]]] = defaultdict(list)
 
     def add(file: str, *row: str) -> None:
+        # Nor are its control characters the terminal's.
+        file = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", file)
         table.add_row(file if len(file) <= room else f"…{file[1 - room :]}", *row)
 
     def end_video() -> None:

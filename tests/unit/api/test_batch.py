@@ -172,6 +172,17 @@ async def test_the_faces_of_a_batch_do_not_crowd_each_other_out(standin_models, 
     assert faces == [8] * 6
 
 
+async def test_nor_do_those_of_one_face(standin_models, photo):
+    pair = Image.new("RGB", (400, 200))
+    person = Image.open(io.BytesIO(photo("astronaut", size=(200, 200))))
+    pair.paste(person)
+    pair.paste(person, (200, 0))
+    images = [as_bytes(pair), photo("astronaut", size=(200, 200))] * 5
+    async with serving(standin_models, max_queue=2, max_faces=2, max_wait_ms=100) as client:
+        response = await client.post("/v1/emotion/batch", files=files(*images))
+    assert [len(item["result"]["faces"]) for item in response.json()["items"]] == [2, 1] * 5
+
+
 async def test_a_batch_of_which_nothing_was_answered_in_time_is_504(standin_models, photo):
     async with serving(standin_models, request_timeout_ms=0.01) as client:
         response = await client.post("/v1/emotion/batch", files=files(*[photo("astronaut")] * 3))

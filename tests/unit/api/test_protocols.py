@@ -44,6 +44,45 @@ async def test_a_client_that_takes_no_answer_is_given_up(monkeypatch):
         writer.close()
 
 
+async def test_a_client_that_takes_some_is_waited_for(monkeypatch):
+    monkeypatch.setattr(protocols, "STALL_SECONDS", 0.05)
+    aborted, looks = asyncio.Event(), []
+
+    class Transport:
+        left = iter((100, 90, 80, 80))
+
+        def get_write_buffer_size(self) -> int:
+            looks.append(1)
+            return next(self.left)
+
+        abort = aborted.set
+
+    class Protocol(protocols._Impatient, asyncio.Protocol):
+        transport, loop = Transport(), asyncio.get_running_loop()
+
+    Protocol().pause_writing()
+    await aborted.wait()
+    assert len(looks) == 4
+
+
+async def test_no_connection_is_upgraded_during_an_answer():
+    async with serving() as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readexactly(15)
+        (connection,) = server.server_state.connections
+        writer.write(HANDSHAKE.format(target="/", header="X: y").encode())
+        await until(connection.transport.is_closing)
+        assert isinstance(connection, protocols.BoundedHttp)
+        writer.close()
+
+
+HANDSHAKE = (
+    "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {22 * 'A'}==\r\n{{header}}\r\n\r\n"
+)
+
+
 @pytest.mark.parametrize(
     ("target", "header", "status"),
     [
@@ -54,13 +93,9 @@ async def test_a_client_that_takes_no_answer_is_given_up(monkeypatch):
     ids=["cookie", "query", "body"],
 )
 async def test_a_handshake_that_websockets_refuses_is_answered_and_closed(target, header, status):
-    head = (
-        f"GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {22 * 'A'}==\r\n{header}\r\n\r\n"
-    )
     async with serving() as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(head.encode())
+        writer.write(HANDSHAKE.format(target=target, header=header).encode())
         answer = await asyncio.wait_for(reader.read(), 10)
         assert answer.startswith(status)
         writer.close()

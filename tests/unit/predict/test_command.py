@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from ferserve.cli import app
 from ferserve.fer2013.labels import EMOTIONS
-from ferserve.predict.outputs import shown
 from ferserve.predict.run import in_order
 from ferserve.predict.sources import find_sources
 from PIL import Image
@@ -346,8 +345,10 @@ def test_csv_has_a_row_for_each_face_and_for_what_has_none(ferserve, folder, tmp
     assert text["problem"] == "unsupported_media_type"
 
 
-def test_control_characters_of_a_name_do_not_reach_the_terminal():
-    assert shown(Path("a\x1b[31m\n.jpg")) == r"a\x1b[31m\x0a.jpg"
+def test_control_characters_of_a_name_stand_in_answers_but_not_in_tables(ferserve, tmp_path):
+    name = tmp_path / "a\x1b[31m\n.jpg"
+    assert r"a\x1b[31m\x0a.jpg" in ferserve(name).stdout
+    assert json.loads(ferserve(name, "--json").stdout)[0]["file"] == str(name)
 
 
 def test_output_takes_no_input_and_empties_no_file_in_vain(ferserve, folder, tmp_path):
