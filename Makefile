@@ -27,7 +27,7 @@ test: $(VENV)/.dev-$(RUNTIME)  ## The tests for every day, in about five minutes
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(VENV)/.dev-$(RUNTIME)  ## The rest: trainings, big networks, browser, load, fuzz, hostile input
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(TESTS)
 
 test-all: test test-slow test-cluster
 

@@ -242,7 +242,7 @@ def test_the_camera_needs_consent_and_says_what_is_sent_where(page, server):
     start = page.get_by_role("button", name="Start the camera")
     assert start.is_disabled()
     notice = page.locator("#consent").inner_text()
-    for words in (f"127.0.0.1:{server.port}", "never stored", "not a feeling"):
+    for words in (f"127.0.0.1:{server.port}", "then gone", "not a feeling"):
         assert words in notice
     assert page.locator("#consent a").get_attribute("href") == "v1/policy"
     assert page.evaluate("document.querySelector('video').srcObject") is None
