@@ -91,7 +91,7 @@ def predict_command(
             progress = Progress(
                 console=terminal,
                 transient=True,
-                redirect_stdout=False,  # Rich would write to stderr what is meant for stdout
+                redirect_stdout=False,  # or Rich would send it to stderr
                 disable=lines_appear or not terminal.is_terminal,
             )
             videos = any(source.is_video for source in search.sources)  # of how many frames?
