@@ -161,8 +161,11 @@ def test_what_cannot_be_served_is_refused_at_the_start(settings, message):
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="the machine has no IPv6")
-def test_two_colons_listen_on_both_families(start_server, tmp_path):
-    with start_server(tmp_path / "log", host="::") as server:
-        for address in ("127.0.0.1", "[::1]"):
-            assert httpx.get(f"http://{address}:{server.port}/livez").status_code == 200
+def test_two_colons_listen_on_both_families(start_server, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")  # as such, not as ::ffff:127.0.0.1
+    with start_server(tmp_path / "log", host="::", rate_limit="1/year") as server:
+        assert httpx.get(f"http://[::1]:{server.port}/livez").status_code == 200
+        for caller in ("192.0.2.1", "192.0.2.2"):
+            headers = {"X-Forwarded-For": caller}
+            assert httpx.get(f"{server.base_url}/v1/models", headers=headers).status_code == 200
         assert server.terminate() == 0

@@ -92,7 +92,8 @@ def run(settings: Settings) -> None:
     max_connections = CONNECTIONS_BESIDE_STREAMS + settings.max_streams
     config = uvicorn.Config(
         app,
-        host=settings.host,
+        # Two sockets: one for both families would hide addresses of IPv4 from FORWARDED_ALLOW_IPS.
+        host="" if settings.host == "::" else settings.host,
         port=settings.port,
         # uvicorn calls them as classes
         http=cast(Any, partial(BoundedHttp, max_connections=max_connections)),
@@ -107,7 +108,5 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     server = DrainingServer(config, begin_drain, min(NOTICE_SECONDS, settings.drain_seconds))
-    # asyncio would take only IPv6 from "::".
-    sockets = [config.bind_socket()] if settings.host == "::" else None
     with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets)
+        server.run()
