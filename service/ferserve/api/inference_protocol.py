@@ -68,7 +68,7 @@ class RequestedOutput(BaseModel):
 
     name: str = Field(description=f"`{OUTPUT}`.", examples=[OUTPUT])
     parameters: Parameters = Field(
-        default={}, description="Ignored, except `classification`, which is refused."
+        default={}, description="Ignored; `classification` and shared memory are refused."
     )
 
 
@@ -198,19 +198,14 @@ async def infer(
         "inference": 1000 * max(answer.inference_seconds for answer in answers),
     }
     response.headers.update(private(timing))
-    probabilities = {
+    output = {
         "name": OUTPUT,
         "datatype": "FP32",
         "shape": [len(answers), len(EMOTIONS)],
         "data": np.concatenate([answer.value for answer in answers]).tolist(),
     }
     known = {} if asked.id is None else {"id": asked.id}
-    return {
-        "model_name": card.name,
-        "model_version": card.version,
-        **known,
-        "outputs": [probabilities],
-    }
+    return {"model_name": card.name, "model_version": card.version, **known, "outputs": [output]}
 
 
 def read_request(body: bytes, max_faces: int) -> tuple[InferenceRequest, NDArray[np.uint8]]:
@@ -237,8 +232,9 @@ def read_request(body: bytes, max_faces: int) -> tuple[InferenceRequest, NDArray
     for output in request.outputs:
         if output.name != OUTPUT:
             raise InvalidParameter(f"outputs: the only one is {OUTPUT!r}")
-        if output.parameters.get("classification"):
-            raise InvalidParameter("outputs: the parameter 'classification' is not supported")
+        for extension in ("classification", "shared_memory_region"):
+            if output.parameters.get(extension):
+                raise InvalidParameter(f"outputs: the parameter {extension!r} is not supported")
     if [tensor.name for tensor in request.inputs] != [INPUT]:
         raise InvalidParameter(f"inputs: there must be one, {INPUT!r}")
     return request, _faces(request.inputs[0], max_faces)

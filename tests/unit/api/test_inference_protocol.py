@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 KEY = "a-key-of-the-first-caller"
 MODEL = "/v2/models/first"
+OUTPUT = {"name": "probabilities"}
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ async def test_the_id_comes_back(client):
     "changes",
     [
         {"outputs": []},
-        {"outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]},
+        {"outputs": [OUTPUT | {"parameters": {"binary_data": True}}]},
         {"parameters": {"binary_data_output": True, "priority": 1, "trace": "on"}},
         {"more": "members of a later protocol"},
     ],
@@ -278,12 +279,10 @@ async def test_a_wrong_tensor_is_refused_and_the_answer_says_why(client, changes
         ({"inputs": []}, "inputs"),
         ({"inputs": [tensor(ONE), tensor(ONE)]}, "inputs"),
         ({"outputs": [{"name": "logits"}]}, "the only one is 'probabilities'"),
-        (
-            {"outputs": [{"name": "probabilities", "parameters": {"classification": 3}}]},
-            "classification",
-        ),
+        ({"outputs": [OUTPUT | {"parameters": {"classification": 3}}]}, "classification"),
+        ({"outputs": [OUTPUT | {"parameters": {"shared_memory_region": "r"}}]}, "shared_memory"),
     ],
-    ids=["no input", "two inputs", "another output", "classification"],
+    ids=["no input", "two inputs", "another output", "classification", "shared memory"],
 )
 async def test_what_the_models_do_not_have_is_refused(client, changes, says):
     response = await client.post(f"{MODEL}/infer", json=document(ONE, **changes))
