@@ -89,3 +89,4 @@ def test_a_probe_beside_the_proxy_needs_no_prefix(start_server, tmp_path):
     with start_server(tmp_path / "log", root_path=PREFIX) as server:
         for path in ("/livez", f"{PREFIX}/livez"):
             assert httpx.get(server.base_url + path).status_code == 200
+        assert "WARNING" not in server.log.read_text()

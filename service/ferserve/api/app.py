@@ -68,9 +68,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         exception_handlers=dict.fromkeys(HANDLED, handle),
         docs_url=None,
         redoc_url=None,
-        root_path=settings.root_path,
         redirect_slashes=False,  # the middleware takes the slash away
     )
+    app.root_path = settings.root_path  # FastAPI warns of the argument: it wants the server's
     app.router.routes.extend(DOCUMENTATION.routes)
     app.state.recognizer = recognizer
     app.state.benchmarks = benchmarks
