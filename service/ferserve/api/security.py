@@ -56,7 +56,7 @@ class Guard:
     def __init__(self, settings: Settings) -> None:
         self._digests = [_digest(key.get_secret_value()) for key in settings.api_keys]
         self._origins = frozenset(settings.cors_origins)
-        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+        self._hosts = frozenset(host.lower().partition(":")[0] for host in settings.allowed_hosts)
         rate = settings.rate_limit
         self._limits: list[RateLimitItem] = parse_many(rate) if rate else []
         self._strategy = SlidingWindowCounterRateLimiter(_Counters())

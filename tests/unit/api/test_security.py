@@ -290,7 +290,7 @@ async def test_a_browser_may_not_be_made_to_post_for_a_strangers_page(
         ("app.localhost", 200),
         ("127.0.0.1:8000", 200),
         ("[::1]:8000", 200),
-        ("faces.example", 200),
+        ("faces.example:8443", 200),
         ("rebound.example", 403),
         ("localhost.evil.example", 403),
         ("127.0.0.1.evil.example:8000", 403),
@@ -298,7 +298,7 @@ async def test_a_browser_may_not_be_made_to_post_for_a_strangers_page(
     ],
 )
 async def test_only_names_of_this_host_are_answered(standin_models, host, status):
-    async with serving(standin_models, allowed_hosts="Faces.Example") as client:
+    async with serving(standin_models, allowed_hosts="Faces.Example:8443") as client:
         assert (await client.get("/livez", headers={"Host": host})).status_code == status
 
 
