@@ -16,7 +16,7 @@ import pytest
 import skimage.data
 from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 KEY = "~~a-key-of-the-stream??"
 
@@ -206,6 +206,9 @@ async def test_the_log_has_a_line_for_a_stream_without_query_and_address(server)
     identity = socket.response.headers["X-Request-ID"]
     (line,) = [line for line in server.log_lines(identity) if "WS " in line]
     assert json.loads(line)["message"].startswith("WS /v1/emotion/stream 1000 ")
+    with pytest.raises(InvalidStatus, match="403"):
+        await connect(f"ws://127.0.0.1:{server.port}/v1/emotion/streams")
+    assert server.log_lines("WS /v1/emotion/streams 403 ")
     log = server.log.read_text()
     assert "max_faces=3" not in log
     assert "secret-in-the-query" not in log

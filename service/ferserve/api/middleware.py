@@ -163,7 +163,7 @@ class RequestContext:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
                 accepted = True
             elif message["type"] == "websocket.close":
-                code = message.get("code", 1000)
+                code = message.get("code", 1000) if accepted else 403  # as servers answer then
             await send(message)
 
         try:
