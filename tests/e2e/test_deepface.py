@@ -75,6 +75,8 @@ def test_an_image_without_a_face_is_an_error_or_one_face(client, photo):
     assert problem["error"] == problem["detail"]
     assert "Face could not be detected" in problem["error"]
     answer = client.post("/analyze", json={"img": uri(cat), "enforce_detection": False})
+    spent = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
+    assert float(spent["total"]) > float(spent["detect"]) > 3, "both looks, the detector's first"
     (face,) = answer.json()["results"]
     assert face["face_confidence"] == 0
     assert face["region"] == {

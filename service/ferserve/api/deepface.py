@@ -175,6 +175,7 @@ async def analyze(
         end = monotonic() + min(read_seconds(request) or longest, longest)
         data = await run_in_threadpool(read_image, [img for img in sent if img])
         seen = await while_connected(request, recognizer.answer(data, asked, end - monotonic()))
+        timing = dict(seen.timing_ms)
         if not seen.faces:
             if options.enforce_detection:
                 raise errors.NoFace(  # DeepFace's own words: clients look for them
@@ -183,7 +184,8 @@ async def analyze(
                 )
             whole = asked.model_copy(update={"detect": "false"})
             seen = await while_connected(request, recognizer.answer(data, whole, end - monotonic()))
-    response.headers.update(private(dict(seen.timing_ms)))
+            timing = {stage: timing[stage] + spent for stage, spent in seen.timing_ms}
+    response.headers.update(private(timing))
     return AnalyzeResponse(results=[analyzed(face) for face in seen.faces])
 
 
@@ -248,11 +250,8 @@ def read_image(sent: list[Any]) -> bytes:
 def analyzed(face: FaceEmotion) -> AnalyzedFace:
     """Says in DeepFace's words what was seen."""
     # Ours are left and right as in the picture, DeepFace's as the person has them.
-    right, left = (
-        [(round(point.x), round(point.y)) for point in face.landmarks[:2]]
-        if face.landmarks
-        else (None, None)
-    )
+    eyes = [(round(point.x), round(point.y)) for point in (face.landmarks or [])[:2]]
+    right, left = eyes or (None, None)
     box = face.box
     return AnalyzedFace(
         emotion={name: 100 * value for name, value in face.emotions.items()},
