@@ -113,10 +113,8 @@ def _allowed_methods(request: Request) -> list[str]:
     routes = request.app.router.routes
     allowed = [
         method
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-        if any(
-            route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes
-        )
+        for method in ("GET", "POST", "DELETE")
+        if any(r.matches({**request.scope, "method": method})[0] == Match.FULL for r in routes)
     ]
     # No route matches below a mount, which has files.
     return ["GET", "HEAD", *allowed[1:]] if not allowed or "GET" in allowed else allowed
