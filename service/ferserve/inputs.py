@@ -15,7 +15,7 @@ ImageInput = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
 ``[height, width, 3]`` (RGB)."""
 
 OTHER_MODES = {"YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB", "RGBX": "RGB", "PA": "RGBA",
-               "RGBa": "RGBA", "La": "LA"}  # fmt: skip
+               "RGBa": "RGBA", "La": "LA", "I": "I;16"}  # fmt: skip
 """Pillow's modes that no file keeps, and those that show the same."""
 
 

@@ -4,8 +4,6 @@ The blocking classes run the asynchronous ones on an event loop in a thread of t
 """
 
 import asyncio
-import atexit
-import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import (
@@ -15,15 +13,18 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Sized,
+    Iterator,
 )
-from contextlib import ExitStack
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from functools import partial, wraps
-from threading import Event, current_thread
+from operator import length_hint
+from threading import Event, Thread, current_thread
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from anyio import to_thread
-from anyio.from_thread import start_blocking_portal
+from numpy import ndarray
+from PIL.Image import Image
 
 from ferserve.errors import without_frames
 from ferserve.inputs import ImageInput, as_bytes
@@ -101,7 +102,7 @@ class AsyncInterface(ABC, Generic[Seen]):
                 known; from the event loop's thread.
             options: As for ``recognize``.
         """
-        total = len(images) if isinstance(images, Sized) else None
+        total = length_hint(images) or None  # len() fails where tqdm wraps a generator
         places = asyncio.Semaphore(max(1, concurrency))
         done = 0
 
@@ -115,16 +116,21 @@ class AsyncInterface(ABC, Generic[Seen]):
                 places.release()
                 done += 1
                 if progress:
-                    progress(done, total)
+                    with _exits_packed():
+                        progress(done, total)
 
         tasks = []
         try:
             async with asyncio.TaskGroup() as group:
                 async for image in each(images):
                     await places.acquire()
+                    if isinstance(image, Image | ndarray):  # sources may reuse it for the next one
+                        with suppress(Exception):  # to be told in its turn
+                            image = await asyncio.to_thread(image.copy)
                     tasks.append(group.create_task(answer(image)))
-        except ExceptionGroup as errors:  # of the caller's iterable, or of progress
-            raise errors.exceptions[0] from None
+        except BaseExceptionGroup as errors:  # of the caller's iterable, or of progress
+            error = errors.exceptions[0]
+            raise error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error from None
         return [task.result() for task in tasks]
 
 
@@ -154,15 +160,14 @@ class Interface(Generic[Asynchronous]):
 
     def __init__(self, asynchronous: Asynchronous) -> None:
         self._asynchronous = asynchronous
-        with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal(name="ferserve"))
-            stack.enter_context(portal.wrap_async_context_manager(asynchronous))
-            self._loop = portal.call(asyncio.get_running_loop)
-            self._thread = portal.call(current_thread)
-            self._stack = stack.pop_all()
-        self._process = os.getpid()
-        # Once the interpreter has stopped the loop's thread, nothing could end it.
-        atexit.register(_close, weakref.ref(self))
+        started: Future[asyncio.AbstractEventLoop] = Future()
+        over = asyncio.Event()
+        life = _live(asynchronous, started, over)
+        self._thread = Thread(target=asyncio.run, args=[life], name="ferserve", daemon=True)
+        self._thread.start()
+        self._loop = started.result()
+        # An object that is dropped ends, too, and all do before the interpreter stops the thread.
+        self._end = weakref.finalize(self, _end, self._loop, over, self._thread)
 
     def __enter__(self) -> Self:
         return self
@@ -172,8 +177,7 @@ class Interface(Generic[Asynchronous]):
 
     def close(self) -> None:
         """Lets go of everything; ``with`` does so."""
-        if os.getpid() == self._process:  # after a fork the thread is not in this process
-            self._stack.close()
+        self._end()
 
     models = waits(AsyncInterface.models)
     recognize = waits(AsyncInterface.recognize)
@@ -182,13 +186,14 @@ class Interface(Generic[Asynchronous]):
     def _wait(self, work: Callable[[], Awaitable[T]]) -> T:
         if current_thread() is self._thread:  # the loop would wait for itself
             raise RuntimeError("a blocking call from a callback of the same object")
-        if os.getpid() != self._process:
-            raise RuntimeError("made before a fork: each process needs an object of its own")
+        if not self._thread.is_alive():
+            raise RuntimeError("made before a fork, or closed: each process needs its own object")
         ended = Event()
         tasks: list[asyncio.Task[T]] = []
 
         async def run() -> T:
-            return await work()
+            with _exits_packed():
+                return await work()
 
         def begin() -> None:
             tasks.append(self._loop.create_task(run()))
@@ -206,13 +211,40 @@ class Interface(Generic[Asynchronous]):
             raise RuntimeError("closed by another thread during the call")
         try:
             return task.result()
+        except BaseExceptionGroup as packed:
+            raise packed.exceptions[0] from None
         finally:
             del task  # an error holds this frame, which would hold the task and so the error
 
 
-def _close(interface: "weakref.ref[Interface[Any]]") -> None:
-    if found := interface():
-        found.close()
+@contextmanager
+def _exits_packed() -> Iterator[None]:
+    """Packs what ends a program, such as SystemExit: raised in a task it ends the loop, too."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        raise BaseExceptionGroup("the program is to end", [leaving]) from None
+
+
+async def _live(
+    asynchronous: AsyncInterface[Any],
+    started: Future[asyncio.AbstractEventLoop],
+    over: asyncio.Event,
+) -> None:
+    try:
+        async with asynchronous:
+            started.set_result(asyncio.get_running_loop())
+            await over.wait()
+    except Exception as error:
+        if started.done():
+            raise
+        started.set_exception(error)
+
+
+def _end(loop: asyncio.AbstractEventLoop, over: asyncio.Event, thread: Thread) -> None:
+    if thread.is_alive():  # after a fork it is not in this process
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
 
 
 async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ferserve
 import httpx
+import numpy as np
 import pytest
 from ferserve import AsyncClient, Client, Refusal
 from ferserve.api.problems import problem_of
 from ferserve.client import Retries
 from ferserve.errors import RateLimited, UndecodableImage
+from ferserve.inputs import as_bytes
 from ferserve.interface import AsyncInterface, Interface, each
 from ferserve.schemas import ProblemDetails
 from in_process import queued
@@ -75,6 +77,63 @@ async def test_an_error_of_the_images_is_raised_as_it_is():
     with pytest.raises(FileNotFoundError, match=r"photo\.jpg"):
         await waiting.recognize_many(images())
     assert waiting.cleaned_up
+
+
+class Echo(Waiting):
+    """Answers with the bytes it was given."""
+
+    async def _recognize_file(self, data, options):
+        return data
+
+
+async def test_a_source_may_reuse_a_picture_for_the_next_one():
+    class Camera(list):  # a collection is asked for all that may be under way at once
+        def __iter__(self):
+            frame = np.empty((8, 8), np.uint8)
+            for level in range(3):
+                frame[:] = level
+                yield frame
+
+    expected = [as_bytes(np.full((8, 8), level, np.uint8)) for level in range(3)]
+    assert await Echo().recognize_many(Camera()) == expected
+
+
+async def test_images_of_an_unknown_number_may_say_that_they_have_a_length():
+    class Wrapped:  # a generator, by tqdm
+        def __iter__(self):
+            return iter([b"", b""])
+
+        def __len__(self):
+            return None
+
+    told = []
+    await Echo().recognize_many(Wrapped(), progress=lambda *numbers: told.append(numbers))
+    assert told == [(1, None), (2, None)]
+
+
+@pytest.mark.parametrize("place", ["images", "progress"])
+def test_the_program_can_be_ended_from_the_images_and_from_progress(place):
+    def images():
+        yield b""
+        if place == "images":
+            sys.exit("enough")
+
+    def progress(*_):
+        if place == "progress":
+            sys.exit("enough")
+
+    with Interface(Echo()) as blocking:
+        with pytest.raises(SystemExit, match="enough"):
+            blocking.recognize_many(images(), progress=progress)
+        assert blocking.recognize(b"still there") == b"still there"
+    with pytest.raises(RuntimeError, match="closed"):
+        blocking.recognize(b"")
+
+
+def test_an_object_that_is_dropped_is_closed():
+    echo = Echo()
+    Interface(echo)
+    assert echo.closed
 
 
 async def test_the_errors_of_many_images_hold_no_image():

@@ -92,7 +92,7 @@ def test_pixels_arrive_as_they_are(shape):
     assert (decoded(as_bytes(Image.fromarray(pixels))) == pixels).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA", "CMYK", "I;16", "I", "F"])
 def test_pillow_images_arrive_in_their_mode(mode):
     image = Image.new(mode, (12, 9))
     arrived = Image.open(io.BytesIO(as_bytes(image)))
