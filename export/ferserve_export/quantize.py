@@ -6,9 +6,10 @@ from typing import Literal
 
 import onnx
 from ferserve.card import ModelCard
+from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013
-from ferserve.models import read_card
-from ferserve.sessions import ModelError
+from ferserve.models import load_model
+from ferserve.sessions import ModelError, Runtime
 from ferserve_training.evaluate import evaluate, open_onnx, remembering, sample
 from ferserve_training.multiply_adds import multiply_adds
 
@@ -34,14 +35,16 @@ def quantize(
     Reads the model from ``folder`` and writes there; ``log`` takes a line a step.
 
     Raises:
-        ExportError: There is no such model, or it cannot be converted.
+        ExportError: There is no such model, it cannot be served, or it cannot be converted.
     """
     try:
-        card = read_card(folder, name)
+        card = load_model(folder, name, Runtime("cpu")).card
     except ModelError as error:
         raise ExportError(str(error)) from error
     if card.precision:
         raise ExportError(f"{name} computes in {card.precision} already")
+    if card.labels != list(EMOTIONS):
+        raise ExportError(f"{name}: its labels have to be in the order {', '.join(EMOTIONS)}")
     is_int8 = precision == "int8"
     try:
         content = (folder / f"{name}.onnx").read_bytes()

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from ferserve.cli import app
+from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score, score_votes
 from ferserve.models import load_model, read_card
@@ -126,6 +127,17 @@ def test_models_come_from_the_folder_of_the_settings_and_a_quantized_one_is_refu
     assert (folder / "first_int8.onnx").is_file()
     again = quantize("first_int8", "--data", data)
     assert (again.exit_code, "computes in int8 already" in again.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("labels", "said"), [(EMOTIONS, "sha256"), (EMOTIONS[::-1], "order")])
+def test_a_file_of_another_card_or_order_is_refused(folder, data, write_standin, labels, said):
+    path = write_standin(folder, "other", labels=labels)
+    card = read_card(folder, "other").model_copy(update={"labels": list(labels)})
+    if said == "sha256":
+        path.write_bytes((folder / "first.onnx").read_bytes())
+    card.write(folder / "other.json")
+    result = quantize("other", "--data", data, "--out", folder)
+    assert (result.exit_code, said in result.stderr) == (1, True)
 
 
 def test_a_model_that_is_not_there_is_an_error(folder, data):
