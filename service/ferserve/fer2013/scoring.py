@@ -51,7 +51,7 @@ class Scores:
     Attributes:
         n: Number of images.
         accuracy: Share of images whose most probable emotion is the label, 0..1.
-        macro_f1: Unweighted mean of the seven F1 scores, 0..1.
+        macro_f1: Unweighted mean of the F1 scores of the emotions that are a label or an answer.
         ece: Expected calibration error over 15 equal-width bins, 0..1.
         per_class: Scores by emotion, in the order of ``EMOTIONS``.
         confusion: int64 ``[7, 7]``; row = label, column = prediction.
@@ -93,7 +93,7 @@ def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Scor
     return Scores(
         n=len(labels),
         accuracy=float(np.mean(predictions == labels)),
-        macro_f1=float(f1.mean()),
+        macro_f1=float(f1[support + predicted > 0].mean()),
         ece=expected_calibration_error(probabilities.max(axis=1), predictions == labels),
         per_class={name: ClassScores(*shares) for name, *shares in columns},
         confusion=confusion,
