@@ -129,8 +129,7 @@ class AsyncInterface(ABC, Generic[Seen]):
                             image = await asyncio.to_thread(image.copy)
                     tasks.append(group.create_task(answer(image)))
         except BaseExceptionGroup as errors:  # of the caller's iterable, or of progress
-            error = errors.exceptions[0]
-            raise error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error from None
+            raise _first(errors) from None
         return [task.result() for task in tasks]
 
 
@@ -212,7 +211,7 @@ class Interface(Generic[Asynchronous]):
         try:
             return task.result()
         except BaseExceptionGroup as packed:
-            raise packed.exceptions[0] from None
+            raise _first(packed) from None
         finally:
             del task  # an error holds this frame, which would hold the task and so the error
 
@@ -224,6 +223,11 @@ def _exits_packed() -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit) as leaving:
         raise BaseExceptionGroup("the program is to end", [leaving]) from None
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _live(
