@@ -161,12 +161,25 @@ class Interface(Generic[Asynchronous]):
         self._asynchronous = asynchronous
         started: Future[asyncio.AbstractEventLoop] = Future()
         over = asyncio.Event()
-        life = _live(asynchronous, started, over)
-        self._thread = Thread(target=asyncio.run, args=[life], name="ferserve", daemon=True)
-        self._thread.start()
-        self._loop = started.result()
-        # An object that is dropped ends, too, and all do before the interpreter stops the thread.
-        self._end = weakref.finalize(self, _end, self._loop, over, self._thread)
+
+        async def live() -> None:
+            try:
+                async with asynchronous:
+                    started.set_result(asyncio.get_running_loop())
+                    await over.wait()
+            except Exception as error:
+                started.set_exception(error)  # which raises where it had started, and shows both
+
+        def end() -> None:
+            if thread.is_alive():  # after a fork it is not in this process
+                loop.call_soon_threadsafe(over.set)
+                thread.join()
+
+        self._thread = thread = Thread(target=lambda: asyncio.run(live()), daemon=True)
+        thread.start()
+        self._loop = loop = started.result()
+        # What is dropped ends, too; and all does before the interpreter stops the thread.
+        self._end = weakref.finalize(self, end)
 
     def __enter__(self) -> Self:
         return self
@@ -228,27 +241,6 @@ def _exits_packed() -> Iterator[None]:
 def _first(group: BaseExceptionGroup) -> BaseException:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-async def _live(
-    asynchronous: AsyncInterface[Any],
-    started: Future[asyncio.AbstractEventLoop],
-    over: asyncio.Event,
-) -> None:
-    try:
-        async with asynchronous:
-            started.set_result(asyncio.get_running_loop())
-            await over.wait()
-    except Exception as error:
-        if started.done():
-            raise
-        started.set_exception(error)
-
-
-def _end(loop: asyncio.AbstractEventLoop, over: asyncio.Event, thread: Thread) -> None:
-    if thread.is_alive():  # after a fork it is not in this process
-        loop.call_soon_threadsafe(over.set)
-        thread.join()
 
 
 async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:

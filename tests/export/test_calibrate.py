@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from ferserve.card import PowerScaling
-from ferserve.fer2013.scoring import agreement, expected_calibration_error
+from ferserve.fer2013.scoring import agreement, cross_entropy, expected_calibration_error
 from ferserve_export.calibrate import (
     EXPONENTS,
     SCALES,
@@ -12,6 +12,7 @@ from ferserve_export.calibrate import (
     mean_probabilities,
 )
 from power_scaling import apply_power_scaling
+from scipy.special import softmax
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +22,6 @@ def calibrated() -> tuple[np.ndarray, np.ndarray]:
     logits = rng.normal(0, 2, (20_000, 7))
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     return logits, np.eye(7)[labels]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    odds = np.exp(logits)
-    return odds / odds.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -53,13 +49,9 @@ def draw(probabilities: np.ndarray) -> np.ndarray:
     return np.eye(7)[(np.log(probabilities) + noise).argmax(axis=1)]
 
 
-def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    return -float((labels * np.log(probabilities)).sum(axis=1).mean())
-
-
 @pytest.mark.parametrize(("scale", "exponent"), [(0.4, 1.7), (1.0, 1.0), (1.5, 0.7)])
 def test_the_power_scaling_that_is_wanting_is_found(calibrated, scale: float, exponent: float):
-    probabilities = softmax(calibrated[0])
+    probabilities = softmax(calibrated[0], axis=1)
     wanting = PowerScaling(scale=scale, exponent=exponent)
     found = fit_power_scaling(probabilities, draw(apply_power_scaling(probabilities, wanting)))
     assert (found.scale, found.exponent) == pytest.approx((scale, exponent), rel=0.05)
@@ -75,13 +67,13 @@ def test_a_few_answers_that_are_all_right_are_not_made_infinitely_sure():
 def test_power_scaling_mends_what_a_temperature_cannot(calibrated, mirror: bool):
     logits, labels = calibrated
     # What label smoothing teaches: every emotion keeps a share.
-    smoothed = np.log(0.8 * softmax(logits) + 0.2 / 7)
+    smoothed = np.log(0.8 * softmax(logits, axis=1) + 0.2 / 7)
     views = [smoothed.astype(np.float32)] * 2
     found = fit(views, labels, mirror=mirror)
     assert found.power_scaling.exponent > 1
     tempered = mean_probabilities(views, found.temperature)
     served = apply_power_scaling(tempered, found.power_scaling)
-    assert negative_log_likelihood(served, labels) < negative_log_likelihood(tempered, labels)
+    assert cross_entropy(served, labels).mean() < cross_entropy(tempered, labels).mean()
     assert found.calibration.ece_after == pytest.approx(error(served, labels), abs=1e-6)
     assert found.calibration.ece_after < error(tempered, labels)
     assert found.low_confidence_threshold == pytest.approx(confidence_threshold(served, labels))
@@ -100,7 +92,7 @@ def test_what_mirroring_gains_is_said_even_if_it_is_not_served(calibrated):
 
 def test_answers_over_the_threshold_are_right_at_the_stated_rate(calibrated):
     logits, labels = calibrated
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=1)
     threshold = confidence_threshold(probabilities, labels, 0.8)
     sure = probabilities.max(axis=1) >= threshold
     right = agreement(probabilities, labels)
@@ -125,7 +117,7 @@ def test_a_network_that_is_right_often_enough_warns_only_below_its_least_confide
 
 def test_shares_of_people_are_as_good_a_target_as_labels(calibrated):
     logits, _ = calibrated
-    shares = softmax(logits)
+    shares = softmax(logits, axis=1)
     found = fit([3 * logits], shares)
     assert found.temperature == pytest.approx(3, rel=1e-3)
     assert found.calibration.accuracy == pytest.approx(shares.max(axis=1).mean())

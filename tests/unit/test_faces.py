@@ -1,6 +1,5 @@
 """Finding faces in photos."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import skimage.data
 from ferserve.crops import crop_face
 from ferserve.faces import Face, FaceDetector, load_face_detector
-from ferserve.images import decode_image
 from ferserve.sessions import ModelError
 from numpy.typing import NDArray
 from PIL import Image
@@ -84,26 +82,11 @@ class TestDetection:
         moved = (x + width - 512, y + height - 512, face_width, face_height)
         assert overlap(face, moved) > 0.85
 
-    def test_a_sideways_photo_is_found_upright(self, detector: FaceDetector) -> None:
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        buffer = io.BytesIO()
-        Image.fromarray(ASTRONAUT).transpose(Image.Transpose.ROTATE_90).save(
-            buffer, "JPEG", exif=exif
-        )
-        (face,) = detector.detect(decode_image(buffer.getvalue(), 1_000_000).rgb)
-        assert overlap(face, FACE_BOX) > 0.85
-
     def test_an_enlarged_face_that_fills_the_frame_is_found(self, detector: FaceDetector) -> None:
         face = ASTRONAUT[50:190, 165:285]
         blurred = resized(resized(face, 24, 28), 1200, 1400)
         (found,) = detector.detect(blurred)
         assert overlap(found, (160, 80, 880, 1200)) > 0.7
-
-    def test_grey_images_are_fine(self, detector: FaceDetector) -> None:
-        grey = Image.fromarray(ASTRONAUT).convert("L").convert("RGB")
-        (face,) = detector.detect(np.asarray(grey))
-        assert overlap(face, FACE_BOX) > 0.85
 
     @pytest.mark.parametrize("shape", [(8, 8, 3), (8, 3000, 3), (3000, 8, 3)])
     def test_odd_shapes_hold_no_face_and_no_error(
@@ -143,12 +126,8 @@ class TestManyFaces:
         faces = detector.detect(two, min_confidence=0.0, max_faces=1000)
         assert len(faces) > 2
         for box in (face.box for face in faces):
-            assert box.x >= 0
-            assert box.y >= 0
-            assert box.width > 0
-            assert box.height > 0
-            assert box.x + box.width <= 1000
-            assert box.y + box.height <= 600
+            assert 0 <= box.x < box.x + box.width <= 1000
+            assert 0 <= box.y < box.y + box.height <= 600
 
 
 class TestClipped:

@@ -63,10 +63,7 @@ def test_where_a_face_has_to_be_found_nothing_is_quick(preparer):
     [
         pytest.param(encoded(65), id="more pixels"),
         pytest.param(encoded(48, "BMP"), id="another format"),
-        pytest.param(
-            encoded(48, icc_profile=PROFILE),
-            id="with a colour profile",
-        ),
+        pytest.param(encoded(48, icc_profile=PROFILE), id="with a colour profile"),
         pytest.param(profiled_behind_its_pixels(48), id="with one behind its pixels"),
         pytest.param(showing_another_size(65), id="that shows another size"),
         pytest.param(encoded(48)[:20], id="damaged"),

@@ -164,14 +164,6 @@ async def test_a_face_at_the_border_carries_a_warning(recognizer, photo):
     assert seen.faces[0].warnings == ["clipped_face"]
 
 
-async def test_no_image_and_too_large_an_image_are_refused(standin_models, photo):
-    async with running(standin_models, max_pixels=512 * 512 - 1) as recognizer:
-        with pytest.raises(UnsupportedMediaType):
-            await recognizer.answer(b"hello", EmotionOptions())
-        with pytest.raises(TooManyPixels):
-            await recognizer.answer(photo("astronaut"), EmotionOptions())
-
-
 async def test_an_image_over_the_memory_for_decoding_is_refused(standin_models):
     file = io.BytesIO()
     Image.new("RGB", (1000, 1000)).save(file, "PNG")
