@@ -37,6 +37,7 @@ def test_every_split_is_scored_with_its_interval(small_zip: Path):
     assert low < 1 / 7 < high
     assert report["private"]["per_class"]["happy"]["recall"] == 1
     assert np.sum(report["train"]["confusion"]) == 140
+    assert "votes" not in report["private"]
 
 
 def test_training_can_be_scored_on_a_sample(small_zip: Path):
@@ -90,11 +91,6 @@ def test_votes_add_their_figures_to_every_split(small_zip: Path):
     assert figures["private"]["reliability"][-1]["accuracy"] == pytest.approx(0.8)
     assert figures["public"]["accuracy"] is None
     json.dumps(report, allow_nan=False)
-
-
-def test_without_votes_there_are_no_figures_of_votes(small_zip: Path):
-    report = evaluate(always(3), read_fer2013(small_zip), ["private"])
-    assert "votes" not in report["private"]
 
 
 @pytest.fixture(scope="module")
