@@ -97,10 +97,9 @@ class TestWholeFace:
         np.testing.assert_array_equal(cut(grey), cut(np.repeat(grey[:, :, None], 3, axis=2)))
 
     def test_a_square_image_is_scaled(self) -> None:
-        expected = (
-            Image.fromarray(ASTRONAUT).convert("L").resize((48, 48), Image.Resampling.LANCZOS)
-        )
-        np.testing.assert_array_equal(whole_face(ASTRONAUT), np.asarray(expected))
+        grey = Image.fromarray(ASTRONAUT).convert("L")
+        expected = np.asarray(grey.resize((48, 48), Image.Resampling.LANCZOS))
+        np.testing.assert_array_equal(whole_face(ASTRONAUT), expected)
 
     @pytest.mark.parametrize("turned", [False, True])
     def test_the_shorter_side_is_filled_by_its_edges(self, turned: bool) -> None:
