@@ -53,7 +53,7 @@ def quantize(
         predict = remembering(open_onnx(converted.SerializeToString(), int8=is_int8))
     except Exception as error:  # the converters assert and index; no class tells their failures
         raise ExportError(f"{name}: cannot be converted to {precision}: {error!r}") from error
-    splits = [split for split in dataset.evaluation_splits() if split != "train"]
+    splits = [k for k, faces in dataset.evaluation_splits().items() if k != "train" and len(faces)]
     report = evaluate(predict, dataset, splits)
     measured = {"sha256", "robustness", "calibration", "votes"}
     fields = card.model_dump(exclude=measured, exclude_none=True)

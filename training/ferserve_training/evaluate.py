@@ -82,7 +82,7 @@ def evaluate(
     Args:
         predict: The model; it is asked about a whole split at once, so see :func:`remembering`.
         dataset: FER2013.
-        splits: Names of the splits; all five by default.
+        splits: Names of the splits; by default all that have images.
         train_faces: Score only this many of Training, drawn by :func:`sample`; all if None.
         votes: FER+ votes, to score the model against people's answers too.
 
@@ -95,7 +95,7 @@ def evaluate(
     if train_faces is not None:
         available["train"] = sample(available["train"], train_faces)
     report = {}
-    for name in splits or available:
+    for name in splits or [name for name, split in available.items() if len(split)]:
         split = available[name]
         probabilities = predict(split.faces)
         scores = score(probabilities, split.labels)
