@@ -252,8 +252,7 @@ async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
         for item in items:
             yield item
     else:
-        end = object()
-        iterator = iter(items)
+        iterator, end = iter(items), object()
         # A caller that leaves need not wait for a silent source.
         ask = partial(to_thread.run_sync, next, iterator, end, abandon_on_cancel=True)
         while (found := await ask()) is not end:
