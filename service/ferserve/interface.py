@@ -173,7 +173,8 @@ class Interface(Generic[Asynchronous]):
         def end() -> None:
             if thread.is_alive():  # after a fork it is not in this process
                 loop.call_soon_threadsafe(over.set)
-                thread.join()
+                if thread is not current_thread():  # whose garbage collection may end it
+                    thread.join()
 
         self._thread = thread = Thread(target=lambda: asyncio.run(live()), daemon=True)
         thread.start()

@@ -133,7 +133,7 @@ def test_the_program_can_be_ended_from_the_images_and_from_progress(place):
 def test_an_object_that_is_dropped_leaves_no_thread(standin_models):
     before = threading.active_count()
     ferserve.Recognizer(ferserve.Settings(models_dir=standin_models))
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 async def test_the_errors_of_many_images_hold_no_image():

@@ -14,6 +14,7 @@ from ferserve.errors import (
     NotReady,
     QueueFull,
     TooManyPixels,
+    UnknownModel,
     UnsupportedMediaType,
 )
 from ferserve.fer2013.labels import EMOTIONS
@@ -99,6 +100,11 @@ async def test_the_model_can_be_chosen(recognizer, grey_crop):
     assert first.faces[0].emotions != second.faces[0].emotions
 
 
+async def test_an_unknown_model_is_refused_with_those_there_are(recognizer, grey_crop):
+    with pytest.raises(UnknownModel, match="first, second"):
+        await recognizer.answer(grey_crop, EmotionOptions(model="third"))
+
+
 async def test_landmarks_are_there_only_when_asked_for(recognizer, photo):
     data = photo("astronaut")
     asked = await recognizer.answer(data, EmotionOptions(landmarks=True))
@@ -158,6 +164,14 @@ async def test_an_image_over_the_memory_for_decoding_is_refused(standin_models):
     async with running(standin_models, decode_memory_bytes=4_000_000) as recognizer:
         with pytest.raises(TooManyPixels, match="decoding the image would take"):
             await recognizer.answer(file.getvalue(), EmotionOptions())
+
+
+async def test_no_image_and_too_large_an_image_are_refused(standin_models, photo):
+    async with running(standin_models, max_pixels=512 * 512 - 1) as recognizer:
+        with pytest.raises(UnsupportedMediaType):
+            await recognizer.answer(b"hello", EmotionOptions())
+        with pytest.raises(TooManyPixels):
+            await recognizer.answer(photo("astronaut"), EmotionOptions())
 
 
 @pytest.fixture

@@ -100,11 +100,22 @@ def test_published_votes_follow_the_rows_of_the_original_csv(path: Path, origina
         assert votes.of(split).tolist() == [[number, *TEN[1:]] for number in numbers]
 
 
+def test_published_votes_are_read_with_a_byte_order_mark_too(path: Path, original: Fer2013):
+    write_published_votes(path, [TEN])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_votes(path, original).counts["row-1"].tolist() == list(TEN)
+
+
 def test_published_votes_do_not_fit_faces_that_have_file_names(path: Path, dataset: Fer2013):
     message = refusal(write_published_votes(path, [TEN]), dataset)
     assert message == (
         "row 1: the data set has no image 'row-1'; expected names such as 'Training_0'"
     )
+
+
+def test_more_published_votes_than_faces_are_refused(path: Path, original: Fer2013):
+    message = refusal(write_published_votes(path, [TEN] * 29), original)
+    assert message.startswith("row 29: the data set has no image 'row-29'; expected names such as")
 
 
 def test_the_hash_depends_on_the_votes_alone(path: Path, original: Fer2013):
