@@ -30,6 +30,9 @@ from ferserve.errors import without_frames
 from ferserve.inputs import ImageInput, as_bytes
 from ferserve.schemas import ModelList, Recognition, RecognizeOptions
 
+LOOK_SECONDS = 1.0
+"""Between looks at the loop's thread."""
+
 CLEAN_UP_SECONDS = 5.0
 """How long an interrupted call may take to end what it began, such as a benchmark."""
 
@@ -214,14 +217,15 @@ class Interface(Generic[Asynchronous]):
 
         try:
             self._loop.call_soon_threadsafe(begin)
-            ended.wait()
+            while not ended.wait(LOOK_SECONDS) and self._thread.is_alive():
+                pass  # the loop drops what comes as it ends
         except KeyboardInterrupt:  # perhaps before the call above has returned
             self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
             ended.wait(CLEAN_UP_SECONDS)
             raise
-        task = tasks.pop()
-        if task.cancelled():
+        if not tasks or not tasks[0].done() or tasks[0].cancelled():
             raise RuntimeError("closed by another thread during the call")
+        task = tasks.pop()
         try:
             return task.result()
         except BaseExceptionGroup as packed:

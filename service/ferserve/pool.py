@@ -156,10 +156,10 @@ class WorkPool:
         if self.under_way >= self._max_queue or self._mean_seconds * turns_before > MARGIN * left:
             self._metrics.image_dropped("rejected")
             raise QueueFull(f"{self.under_way} images are waiting to be decoded")
-        self.under_way += 1
         slot = [work]  # emptied below: otherwise a cancelled call keeps an upload in memory
         loop = asyncio.get_running_loop()
-        future = self._executor.submit(self._work, slot)
+        future = self._executor.submit(self._work, slot)  # raises as the interpreter ends
+        self.under_way += 1
         # Not when the caller stops waiting: a thread that runs on still has the place.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free_place))
         try:

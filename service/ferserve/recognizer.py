@@ -98,10 +98,9 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
 
     async def close(self) -> None:
         """Answers what was taken, for at most ``drain_seconds``, and stops all threads."""
-        self.begin_drain()
+        self._state = "stopped"  # takes no more: while others ask, it would never be idle
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), self.settings.drain_seconds)
-        self._state = "stopped"
         await asyncio.gather(*(served.batcher.close() for served in self._models.values()))
         await self._pool.close()
 

@@ -185,6 +185,15 @@ async def test_once_it_closes_work_is_not_ready_rather_than_lost(heard, gate):
     assert pool.under_way == 0
 
 
+async def test_it_closes_though_the_interpreter_ended_its_threads(heard):
+    pool = WorkPool(1, 3, heard, PATIENCE)
+    pool._executor.shutdown()
+    with pytest.raises(RuntimeError):
+        await pool.run(lambda: None, soon())
+    async with asyncio.timeout(1):
+        await pool.close()
+
+
 MEBI = 1024 * 1024
 
 

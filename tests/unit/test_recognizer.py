@@ -4,7 +4,7 @@ import asyncio
 import io
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
@@ -274,6 +274,23 @@ async def test_closing_answers_what_was_taken(standin_models, photo):
     await asyncio.sleep(0)
     await recognizer.close()
     assert len((await work).faces) == 1
+
+
+async def test_it_closes_though_others_go_on_asking(standin_models, photo):
+    recognizer = AsyncRecognizer(Settings(models_dir=standin_models))
+    await recognizer.start()
+    data = photo("astronaut", size=(128, 128))
+
+    async def ask() -> None:
+        with suppress(NotReady):
+            while True:
+                await recognizer.answer(data, EmotionOptions(detect="false"))
+
+    asking = [asyncio.create_task(ask()) for _ in range(2)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await recognizer.close()
+    await asyncio.gather(*asking)
 
 
 async def test_a_folder_without_models_is_refused(tmp_path, standin_models):
