@@ -53,6 +53,20 @@ def test_requests_under_way_are_answered_before_the_end(start_server, tmp_path, 
     assert [response.status_code for response in responses] == [200]
 
 
+def test_a_request_that_outlasts_the_end_is_told(start_server, tmp_path):
+    with start_server(tmp_path / "log", notice_seconds=0, drain_seconds=1) as server:
+        with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
+            connection.sendall(
+                b"POST /v1/emotion HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+            )
+            server.process.send_signal(signal.SIGTERM)
+            head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+        assert server.process.wait(30) == 0
+        assert "Traceback" not in server.log.read_text()
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(body)["code"] == "not_ready"
+
+
 def test_readiness_goes_off_before_connections_are_refused(start_server, tmp_path):
     with start_server(tmp_path / "log", notice_seconds=NOTICE_SECONDS) as server:
         server.process.send_signal(signal.SIGTERM)

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from ferserve.api.problems import handle
 from ferserve.api.security import Guard
+from ferserve.errors import NotReady
 from ferserve.logs import REQUEST_ID
 from ferserve.metrics import Metrics
 
@@ -90,10 +91,13 @@ class AnswerFaults:
             await self.app(scope, receive, send_noticed)
         except ClientDisconnect:
             pass  # nobody is left to answer
-        except Exception as error:
-            if answering:
+        except (Exception, asyncio.CancelledError) as error:
+            fault: BaseException = error
+            if isinstance(error, asyncio.CancelledError) and scope["app"].state.recognizer.draining:
+                fault = NotReady("the service is stopped")  # the server waits no longer
+            if answering or not isinstance(fault, Exception):
                 raise
-            response = await handle(Request(scope), error)
+            response = await handle(Request(scope), fault)
             await response(scope, receive, send)
 
 
@@ -213,7 +217,7 @@ class DrainBody:
         await self.app(scope, receive_noticed, send_without_end)
         if ended:
             left = DRAIN_BYTES
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(DRAIN_SECONDS):
                     while unread and left > 0:
                         left -= len((await receive_noticed()).get("body", b""))
