@@ -45,6 +45,13 @@ def test_the_astronaut_is_happy(client, photo):
     assert math.isclose(sum(face["emotions"].values()), 1, abs_tol=1e-5)
 
 
+def test_clients_may_ask_for_http_2(client, photo):
+    offered = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": ""}
+    for _ in range(2):  # over one connection
+        response = client.post("/v1/emotion", content=photo("astronaut"), headers=offered)
+        assert len(response.json()["faces"]) == 1
+
+
 @pytest.mark.parametrize("name", ["chelsea", "coffee"])
 def test_a_photo_without_a_face_is_answered_with_none(client, photo, name):
     response = client.post("/v1/emotion", files={"file": photo(name)})

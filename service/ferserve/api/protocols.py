@@ -1,8 +1,10 @@
 """uvicorn's protocols, with bounds on what a connection holds before the application sees it."""
 
 import asyncio
-from typing import Any
+import sys
+from typing import Any, cast
 
+from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
@@ -85,6 +87,7 @@ class BoundedHttp(_Impatient, HttpToolsProtocol):
         self._head_bytes = 0
         self._head_until = 0.0
         self._framing = 0
+        self._parsed = b""
 
     def connection_made(self, transport: Any) -> None:
         """Takes a connection, if need be for the one that would next be closed as idle or slow."""
@@ -97,7 +100,9 @@ class BoundedHttp(_Impatient, HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parses what came, then looks at what is not complete."""
         self._framing += len(data)
+        self._parsed = data
         super().data_received(data)
+        self._parsed = b""
         if self not in self.connections or self.transport.is_closing():
             return  # a WebSocket now, or refused
         if self._reads_head:
@@ -110,6 +115,20 @@ class BoundedHttp(_Impatient, HttpToolsProtocol):
             self._close_after(self.timeout_keep_alive)
         elif self._framing > CHUNK_OVERHEAD:
             self.send_400_response("Invalid HTTP request received: its chunks are too small.")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Parses the request again without its ``Upgrade``: this parser would skip its body.
+
+        Java's ``HttpClient`` asks for HTTP/2 so, and ``curl --http2``.
+        """
+        stopped = cast(HttpParserUpgrade, sys.exception())
+        head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        head += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.data_received(b"".join([*head, b"\r\n", self._parsed[stopped.args[0] :]]))
+
+    def _ignores_upgrade(self) -> bool:
+        upgrades = self.parser.should_upgrade()
+        return upgrades and bool(self._get_upgrade()) and not self._should_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
         """Refuses to upgrade during an answer, whose end nobody would be told of."""
@@ -136,12 +155,18 @@ class BoundedHttp(_Impatient, HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError("too many requests are pipelined")
         self._reads_head, self._framing = False, 0
-        super().on_headers_complete()
+        if not self._ignores_upgrade():
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Takes a part of a body."""
         self._framing -= len(body) + len(body) // 2
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Ends a request, but for one that is parsed again."""
+        if not self._ignores_upgrade():
+            super().on_message_complete()
 
     def _close_after(self, seconds: float) -> None:
         self._unset_keepalive_if_required()
