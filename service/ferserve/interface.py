@@ -30,9 +30,6 @@ from ferserve.errors import without_frames
 from ferserve.inputs import ImageInput, as_bytes
 from ferserve.schemas import ModelList, Recognition, RecognizeOptions
 
-LOOK_SECONDS = 1.0
-"""Between looks at the loop's thread."""
-
 CLEAN_UP_SECONDS = 5.0
 """How long an interrupted call may take to end what it began, such as a benchmark."""
 
@@ -217,8 +214,8 @@ class Interface(Generic[Asynchronous]):
 
         try:
             self._loop.call_soon_threadsafe(begin)
-            while not ended.wait(LOOK_SECONDS) and self._thread.is_alive():
-                pass  # the loop drops what comes as it ends
+            while not ended.wait(1) and self._thread.is_alive():
+                pass  # a loop that ends drops what comes last
         except KeyboardInterrupt:  # perhaps before the call above has returned
             self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
             ended.wait(CLEAN_UP_SECONDS)

@@ -52,19 +52,6 @@ def test_clients_may_ask_for_http_2(client, photo):
         assert len(response.json()["faces"]) == 1
 
 
-@pytest.mark.parametrize("name", ["chelsea", "coffee"])
-def test_a_photo_without_a_face_is_answered_with_none(client, photo, name):
-    response = client.post("/v1/emotion", files={"file": photo(name)})
-    assert response.status_code == 200
-    assert response.json()["faces"] == []
-
-
-def test_a_grey_crop_is_one_face(client, grey_crop):
-    (face,) = client.post("/v1/emotion", content=grey_crop).json()["faces"]
-    assert face["face_confidence"] is None
-    assert face["box"] == {"x": 0, "y": 0, "width": 48, "height": 48}
-
-
 def test_the_three_forms_of_upload_give_the_same_answer(client, photo):
     data = photo("astronaut", format="JPEG")
     answers = [

@@ -131,11 +131,12 @@ async def test_more_than_a_batch_is_spread_over_several_and_answered_in_order():
     assert run.batches == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
-async def test_free_workers_share_what_waits():
+@pytest.mark.parametrize("lane", Lane)
+async def test_free_workers_share_what_waits(lane):
     run = Recorder()
     async with batching(run, workers=2) as batcher:
         run.gate.clear()
-        task = await submitted(batcher, [1, 2, 3, 4])
+        task = await submitted(batcher, [1, 2, 3, 4], math.inf, lane)
         await run.until_entered()
         await run.until_entered()
         run.gate.set()
@@ -307,18 +308,6 @@ async def test_a_dead_worker_is_replaced_and_items_are_taken_again(monkeypatch, 
     assert "was restarted" in caplog.text
 
 
-async def test_a_batcher_whose_worker_died_can_be_closed_at_once():
-    def deadly(items: list[int]) -> list[int]:
-        raise SystemExit
-
-    batcher = Batcher(deadly)
-    batcher.start()
-    with pytest.raises(NotReady):
-        await batcher.submit([1], soon())
-    await batcher.close()
-    assert not batcher.healthy
-
-
 async def test_closing_ends_the_running_batch_and_fails_the_waiting():
     run = Recorder()
     batcher = Batcher(run)
@@ -326,10 +315,11 @@ async def test_closing_ends_the_running_batch_and_fails_the_waiting():
     run.gate.clear()
     running = await submitted(batcher, [1])
     await run.until_entered()
-    waiting = await submitted(batcher, [2])
+    waiting = [await submitted(batcher, [2], lane=lane) for lane in Lane]
     closing = asyncio.create_task(batcher.close())
-    with pytest.raises(NotReady):
-        await waiting
+    for task in waiting:
+        with pytest.raises(NotReady):
+            await task
     run.gate.set()
     await closing
     assert values(await running) == [2]
@@ -394,38 +384,6 @@ async def test_an_opted_in_delay_holds_the_background_back_but_never_delays_it_a
         second = await submitted(batcher, [2])
         assert [values(await t) for t in (first, second, background)] == [[2], [4], [22]]
     assert run.batches == [[10], [1, 2], [11]]
-
-
-async def test_free_workers_share_the_background_too():
-    run = Recorder()
-    async with batching(run, workers=2) as batcher:
-        run.gate.clear()
-        task = await submitted(batcher, [1, 2, 3, 4], lane=Lane.BACKGROUND)
-        await run.until_entered()
-        await run.until_entered()
-        run.gate.set()
-        assert values(await task) == [2, 4, 6, 8]
-
-
-async def test_a_background_item_may_have_no_deadline():
-    async with batching(Recorder()) as batcher:
-        assert values(await batcher.submit([1], math.inf, Lane.BACKGROUND)) == [2]
-
-
-async def test_closing_fails_what_waits_in_the_background():
-    run = Recorder()
-    batcher = Batcher(run)
-    batcher.start()
-    run.gate.clear()
-    running = await submitted(batcher, [1])
-    await run.until_entered()
-    waiting = await submitted(batcher, [2], lane=Lane.BACKGROUND)
-    closing = asyncio.create_task(batcher.close())
-    with pytest.raises(NotReady):
-        await waiting
-    run.gate.set()
-    await closing
-    assert values(await running) == [2]
 
 
 async def test_a_batcher_that_was_not_started_takes_nothing():

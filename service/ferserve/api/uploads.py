@@ -196,7 +196,7 @@ async def _read(
         )
     too_large = PayloadTooLarge(f"the request body may have at most {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
+    if declared.isdecimal() and float(declared) > max_bytes:
         raise too_large
     total = 0
     try:

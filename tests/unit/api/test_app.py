@@ -88,11 +88,6 @@ async def test_an_answer_has_exactly_the_fields_of_the_contract(client, photo):
     ]  # fmt: skip
 
 
-async def test_a_face_that_needed_no_detector_has_a_null_confidence(client, grey_crop):
-    (face,) = scores(await client.post("/v1/emotion", files={"file": grey_crop}))
-    assert face["face_confidence"] is None
-
-
 async def test_the_three_forms_of_upload_give_the_same_answer(client, photo):
     data = photo("astronaut", format="JPEG")
     encoded = base64.b64encode(data).decode()
