@@ -178,11 +178,7 @@ def measure_peer(
 
 
 def check(service: Service, peer: Peer, model: Path) -> None:
-    """Checks that a service answers a face as the bare runtime does, or alone as happy.
-
-    Raises:
-        ServiceFailed: It does not.
-    """
+    """Checks a service's answer: that of the bare runtime, or happy; else ServiceFailed."""
     sent = peer.body(photo() if peer.brings_model else face())
     headers = {"Content-Type": sent.content_type}
     answer = service.client.post(peer.path, content=sent.data, headers=headers)

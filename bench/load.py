@@ -79,11 +79,7 @@ class Service:
         return {labels.removeprefix(name): float(value) for labels, value in found}
 
     def until_ready(self, path: str = "/readyz") -> None:
-        """Waits until a path answers 200.
-
-        Raises:
-            ServiceFailed: It ended, or was not ready in time.
-        """
+        """Waits until a path answers 200; ServiceFailed where it ended or takes too long."""
         deadline = time.monotonic() + START_UP_SECONDS
         while self.process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):

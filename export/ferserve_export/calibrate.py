@@ -76,8 +76,7 @@ def fit(views: list[np.ndarray], targets: np.ndarray, *, mirror: bool = False) -
 def mean_probabilities(views: list[np.ndarray], temperature: float) -> np.ndarray:
     """Averages the probabilities, float64 ``[N, 7]``, of several views' logits."""
     exact = np.asarray(views, np.float64)  # float32 has steps larger than the minimiser's
-    rows: np.ndarray = softmax(exact / temperature, axis=2).mean(axis=0)
-    return rows
+    return softmax(exact / temperature, axis=2).mean(axis=0)
 
 
 def fit_temperature(views: list[np.ndarray], targets: np.ndarray) -> float:

@@ -22,8 +22,7 @@ def export_command(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the training run.",
-            show_default="runs/MODEL; for crowd runs/light",
+            help="Folder of the training run.", show_default="runs/MODEL; for crowd runs/light"
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for both files.")] = Path("models"),

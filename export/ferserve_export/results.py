@@ -43,11 +43,7 @@ BEGIN, END = "<!-- made by `make results`: -->", "<!-- until here -->"
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """Returns the contents that the pages in a repository should have.
-
-    Raises:
-        ExportError: A report in ``docs/results`` is of another model than its card's.
-    """
+    """Returns what the pages should contain; ExportError where a report is of another model."""
     cards = sorted(
         (ModelCard.read(path) for path in (root / "models").glob("*.json")),
         key=lambda card: ([*TITLES, card.name].index(card.name), card.name),

@@ -264,8 +264,7 @@ def _overlaps(box: Found, others: Found) -> NDArray[np.float32]:
     common = np.prod(np.clip(np.minimum(box[2:4], others[:, 2:4]) - low, 0, None), axis=1)
     areas = np.prod(others[:, 2:4] - others[:, :2], axis=1)
     union = np.prod(box[2:4] - box[:2]) + areas - common
-    overlaps: NDArray[np.float32] = common / np.maximum(union, 1e-6)
-    return overlaps
+    return np.asarray(common / np.maximum(union, 1e-6))
 
 
 def _as_faces(found: Found, height: int, width: int) -> list[Face]:

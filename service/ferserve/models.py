@@ -80,9 +80,7 @@ def load_model(folder: Path, name: str, runtime: Runtime | None = None) -> Model
     _check_contract(session, card, path)
 
     def run(faces: Faces) -> Scores:
-        (rows,) = session.run([OUTPUT], {INPUT: faces})
-        scores: Scores = rows
-        return scores
+        return np.asarray(session.run([OUTPUT], {INPUT: faces})[0])
 
     if provider == CPU:  # which keeps nothing by shape
         return Model(card, provider, (1,), run)
@@ -156,8 +154,7 @@ def _check_contract(session: ort.InferenceSession, card: ModelCard, path: Path) 
 
 
 def _shown(tensors: list[Any]) -> str:
-    shapes = [[n if isinstance(n, int) else "N" for n in tensor.shape] for tensor in tensors]
-    return ", ".join(
-        f"{tensor.name}: {tensor.type} [{', '.join(map(str, shape))}]"
-        for tensor, shape in zip(tensors, shapes, strict=True)
-    )
+    def shape(tensor: Any) -> str:
+        return ", ".join(str(n) if isinstance(n, int) else "N" for n in tensor.shape)
+
+    return ", ".join(f"{tensor.name}: {tensor.type} [{shape(tensor)}]" for tensor in tensors)

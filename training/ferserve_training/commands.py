@@ -92,8 +92,7 @@ def train_command(
         str, typer.Option(help="What vgg16 and resnet50v2 start from: imagenet, a file, or none.")
     ] = "imagenet",
     start_from: Annotated[
-        Path | None,
-        typer.Option(help="Go on from a released model, or a run's best.weights.h5."),
+        Path | None, typer.Option(help="Go on from a released model, or a run's best.weights.h5.")
     ] = None,
     teacher: Annotated[
         list[Path] | None,

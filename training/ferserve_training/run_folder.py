@@ -28,11 +28,7 @@ class RunFolder:
         self.checkpoint = root / "checkpoint"
 
     def open(self, description: dict[str, Any], resume: bool) -> None:
-        """Starts the folder, or checks that the run in it is the one described.
-
-        Raises:
-            TrainingError: It is not as ``resume`` says, or was started with other settings.
-        """
+        """Starts the folder, or goes on with its run; TrainingError where that is another one."""
         started = self.description.exists()
         if started and not resume:
             raise TrainingError(

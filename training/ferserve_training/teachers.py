@@ -29,11 +29,7 @@ class Teacher:
 
 
 def find_teacher(path: Path) -> Teacher:
-    """Looks at a run's folder, or at an ONNX file with its card beside it.
-
-    Raises:
-        TrainingError: There is neither.
-    """
+    """Looks at a run's folder, or at an ONNX file with its card; TrainingError without either."""
     if path.suffix != ".onnx":
         run = RunFolder(path)
         weights = sha256(run.weights)  # says what is missing

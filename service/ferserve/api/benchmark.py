@@ -117,11 +117,7 @@ async def start_benchmark(
 
 
 async def get_job(job_id: str, request: Request, benchmarks: BenchmarksDependency) -> Job:
-    """Returns a job of the caller's.
-
-    Raises:
-        NotFound: There is none of this id, or it belongs to another key.
-    """
+    """Returns a job of the caller's; NotFound where there is none, or it is another key's."""
     job = benchmarks.queue.get(job_id)
     if job.owner != request.state.owner:  # the key's name; without keys all jobs are everyone's
         raise errors.NotFound("you have no benchmark with this id")

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from ferserve.benchmark.run import Benchmarks
 from ferserve.budget import UploadBudget
 from ferserve.card import ModelCard
-from ferserve.errors import NotFound
+from ferserve.errors import NotFound, UnknownModel
 from ferserve.recognizer import AsyncRecognizer
 
 T = TypeVar("T")
@@ -33,10 +33,10 @@ BudgetDependency = Annotated[UploadBudget, _part("upload_budget")]
 
 async def get_card(name: str, recognizer: RecognizerDependency) -> ModelCard:
     """Returns the card of the model that the path names; NotFound where it is not served."""
-    cards = {card.name: card for card in recognizer.cards}
-    if name not in cards:
-        raise NotFound(f"there is no model {name!r}; the models are: {', '.join(cards)}")
-    return cards[name]
+    try:
+        return recognizer.served(name).model.card
+    except UnknownModel as unknown:
+        raise NotFound(unknown.detail) from None
 
 
 CardDependency = Annotated[ModelCard, Depends(get_card)]
@@ -49,13 +49,10 @@ def private(milliseconds: Mapping[str, float]) -> dict[str, str]:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Awaits ``work``, but cancels it when the client leaves.
+    """Awaits ``work``, but cancels it and raises ClientDisconnect when the client leaves.
 
     The caller's own task does the work: handing it to another takes a part of what a small
     request takes in all.
-
-    Raises:
-        ClientDisconnect: The client left.
     """
     caller = asyncio.current_task()
     assert caller  # noqa: S101 - a coroutine runs in a task

@@ -90,11 +90,7 @@ class AnalyzeOptions(BaseModel):
     silent: bool = Field(default=False, description=_NO_EFFECT)
 
     def emotion_options(self) -> EmotionOptions:
-        """Returns the options of our own API.
-
-        Raises:
-            InvalidParameter: They ask for more than the emotions.
-        """
+        """Returns our own API's options; InvalidParameter if they ask for more than emotions."""
         others = sorted(set(self.actions) - {"emotion"})
         if others or not self.actions:
             raise InvalidParameter(
@@ -155,10 +151,7 @@ _BODY = {
     openapi_extra=_BODY | describe_parameters(),
 )
 async def analyze(
-    request: Request,
-    response: Response,
-    recognizer: RecognizerDependency,
-    budget: BudgetDependency,
+    request: Request, response: Response, recognizer: RecognizerDependency, budget: BudgetDependency
 ) -> AnalyzeResponse:
     """Answers as DeepFace's `/analyze` does for `actions=["emotion"]`, with the default model.
 

@@ -22,13 +22,7 @@ from ferserve.api.calls import (
     private,
     while_connected,
 )
-from ferserve.api.openapi import (
-    GUARDED,
-    SERVER_TIMING,
-    UPLOADS,
-    inline_schema,
-    openapi_responses,
-)
+from ferserve.api.openapi import GUARDED, SERVER_TIMING, UPLOADS, inline_schema, openapi_responses
 from ferserve.api.parameters import describe_parameters, read_seconds
 from ferserve.api.uploads import JSON, JSON_COPIES, read_body
 from ferserve.errors import ForbiddenOrigin, InvalidParameter, MalformedRequest, NotReady

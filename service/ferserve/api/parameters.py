@@ -58,11 +58,7 @@ def read_options(
 
 
 def once(fields: Iterable[tuple[str, Any]], place: str = "body") -> dict[str, Any]:
-    """Returns fields by name.
-
-    Raises:
-        MalformedRequest: A name comes twice.
-    """
+    """Returns fields by name; MalformedRequest where a name comes twice."""
     found: dict[str, Any] = {}
     for name, value in fields:
         if name in found:
@@ -72,11 +68,7 @@ def once(fields: Iterable[tuple[str, Any]], place: str = "body") -> dict[str, An
 
 
 def read_seconds(connection: HTTPConnection) -> float | None:
-    """Returns the time that a caller has: the header ``X-Request-Timeout-Ms``, in seconds.
-
-    Raises:
-        InvalidParameter: It is not as described.
-    """
+    """Returns the seconds of ``X-Request-Timeout-Ms``; InvalidParameter where it is wrong."""
     sent = connection.headers.get(TIMEOUT)
     if sent is None:
         return None

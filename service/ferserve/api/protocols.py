@@ -143,11 +143,7 @@ class BoundedHttp(_Impatient, HttpToolsProtocol):
         self._head_until = self.loop.time() + HEAD_SECONDS
 
     def on_headers_complete(self) -> None:
-        """Starts a request.
-
-        Raises:
-            ValueError: Its head is too large, or too many wait; uvicorn answers 400.
-        """
+        """Starts a request; where its head is too large or too many wait, uvicorn answers 400."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             raise ValueError("the head is too large")

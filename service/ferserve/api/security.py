@@ -103,11 +103,7 @@ class Guard:
         return f"key {matches.index(True)}" if any(matches) else None
 
     async def count(self, caller: str) -> None:
-        """Counts one request, or one frame of a stream, in this process.
-
-        Raises:
-            RateLimited: It is one too many; the header ``Retry-After`` says when to come back.
-        """
+        """Counts a request, or a frame of a stream; RateLimited where it is one too many."""
         for limit in self._limits:
             if not await self._strategy.hit(limit, caller):
                 stats = await self._strategy.get_window_stats(limit, caller)
@@ -116,11 +112,7 @@ class Guard:
 
     @contextmanager
     def stream(self, caller: str) -> Iterator[None]:
-        """Holds a caller's place for a stream.
-
-        Raises:
-            QueueFull: The caller has its share of them.
-        """
+        """Holds a caller's place for a stream; QueueFull where the caller has its share of them."""
         if self._streams[caller] >= self._max_streams:
             raise QueueFull(f"one caller may have at most {self._max_streams} streams")
         self._streams[caller] += 1

@@ -69,10 +69,8 @@ class DrainingServer(uvicorn.Server):
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, both of which end the process with status 0.
 
-    A second signal ends it at once, with status 128 + the signal's number.
-
-    Raises:
-        SystemExit: With status 0 after SIGTERM, 1 or 3 when start-up failed; the log says why.
+    A second signal ends it at once, with status 128 + the signal's number. Status 1 or 3 means
+    that start-up failed; the log says why.
     """
     give_back_large_blocks()
     # uvicorn raises the signal anew when it is done, to end as an unprepared process would.

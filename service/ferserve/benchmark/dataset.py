@@ -50,11 +50,7 @@ class OperatorDataset:
         self._lock = threading.Lock()
 
     def select(self, request: BenchmarkRequest) -> LabelledFaces:
-        """Returns the faces of a split, or a sample of them.
-
-        Raises:
-            Refusal: The files cannot be read, or people do not agree on a single face.
-        """
+        """Returns the faces of a split or a sample of them; Refusal where nothing can be scored."""
         try:
             with self._lock:  # a cancelled job may still be reading
                 _, splits, digest = self._dataset
@@ -97,10 +93,9 @@ def uploaded_faces(
     files: Sequence[LabelledFile],
     crops: Sequence[NDArray[np.uint8] | str],
 ) -> LabelledFaces:
-    """Returns the faces of files of an archive: of each uint8 ``[48, 48]``, or why it has none.
+    """Puts together the faces of files of an archive; Refusal where there is none.
 
-    Raises:
-        Refusal: There is no face.
+    ``crops`` has for each file its face, uint8 ``[48, 48]``, or why it has none.
     """
     faces, labels, skipped = [], [], []
     for file, crop in zip(files, crops, strict=True):

@@ -37,9 +37,8 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, selection: NDArray[np.bool_] | NDArray[np.int64]) -> "Split":
-        """Returns the faces that a boolean mask or an index array ``[M]`` selects."""
-        rows = np.flatnonzero(selection) if selection.dtype == np.bool_ else selection
+    def take(self, rows: NDArray[np.int64]) -> "Split":
+        """Returns the faces at these places ``[M]``, in this order."""
         return Split(self.faces[rows], self.labels[rows], tuple(self.ids[i] for i in rows))
 
     def sha256(self) -> str:
@@ -70,11 +69,12 @@ class Fer2013:
         ``leak_free`` are the test images that are not, pixel for pixel, training images too.
         """
         test = self.test
+        leak_free = np.flatnonzero(leak_free_mask(test.faces, self.train.faces))
         return {
             "all": test,
             "public": self.public,
             "private": self.private,
-            "leak_free": test.take(leak_free_mask(test.faces, self.train.faces)),
+            "leak_free": test.take(leak_free),
             "train": self.train,
         }
 

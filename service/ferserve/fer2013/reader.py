@@ -16,15 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ferserve.fer2013.containers import MAX_READ, Files, open_container
-from ferserve.fer2013.dataset import (
-    COLUMNS,
-    EXPECTED,
-    LAYOUT,
-    USAGES,
-    DatasetError,
-    Fer2013,
-    Split,
-)
+from ferserve.fer2013.dataset import COLUMNS, EXPECTED, LAYOUT, USAGES, DatasetError, Fer2013, Split
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 
 __all__ = ["DatasetError", "Fer2013", "Split", "read_fer2013"]

@@ -30,8 +30,7 @@ def loadtest_command(
         ),
     ],
     rate: Annotated[
-        float | None,
-        typer.Option(help="Open loop: requests per second, Poisson arrivals."),
+        float | None, typer.Option(help="Open loop: requests per second, Poisson arrivals.")
     ] = None,
     sweep: Annotated[
         str | None, typer.Option(help="Several such rates in turn, comma-separated: 10,20,40.")
@@ -56,8 +55,7 @@ def loadtest_command(
         ),
     ] = None,
     slo_ms: Annotated[
-        float | None,
-        typer.Option(help="Answers within this many milliseconds count as goodput."),
+        float | None, typer.Option(help="Answers within this many milliseconds count as goodput.")
     ] = None,
     max_lag_ms: Annotated[
         float,

@@ -87,11 +87,7 @@ def poisson_arrivals(
 
 
 def read_images(folder: Path) -> tuple[Payload, ...]:
-    """Reads all image files below a folder.
-
-    Raises:
-        ValueError: There is none.
-    """
+    """Reads all image files below a folder; ValueError where there is none."""
     files = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file()
     )

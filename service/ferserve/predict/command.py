@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 def predict_command(
     inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT...", help="Images, videos, or folders of them."),
+        list[Path], typer.Argument(metavar="INPUT...", help="Images, videos, or folders of them.")
     ],
     model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
     detect: Detect = "auto",

@@ -88,11 +88,7 @@ def shown(path: Path) -> str:
 
 
 def refusal_of_file(error: Exception) -> Refusal:
-    """Says what is wrong with a file.
-
-    Raises:
-        Exception: ``error`` itself, where it is a fault of ours.
-    """
+    """Says what is wrong with a file; raises ``error`` itself where it is a fault of ours."""
     if isinstance(error, OSError):
         why = error.strerror or str(error)
         if ADDRESS.match(str(error.filename)):
@@ -105,11 +101,7 @@ def refusal_of_file(error: Exception) -> Refusal:
 
 @contextmanager
 def opened(path: Path | None) -> Iterator[TextIO]:
-    """Opens a file for the answers, in UTF-8; without a path, standard output.
-
-    Raises:
-        OSError: It cannot be opened, or takes no more.
-    """
+    """Opens a file for the answers, in UTF-8; without a path, standard output. Raises OSError."""
     if path:
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file

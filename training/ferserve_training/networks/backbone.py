@@ -78,11 +78,7 @@ def freeze(backbone: keras.Model, settings: FineTuning) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file.
-
-    Raises:
-        TrainingError: There is no such file.
-    """
+    """Returns the hash of a file; TrainingError where there is none."""
     if not path.is_file():
         raise TrainingError(f"{path}: no such file")
     with path.open("rb") as file:
