@@ -15,7 +15,6 @@ from ferserve.fer2013.labels import EMOTIONS
 from ferserve.fer2013.reader import Fer2013, Split
 from ferserve.fer2013.scoring import VoteScores, score, score_votes
 from ferserve.fer2013.votes import Votes
-from ferserve.settings import usable_cpus
 
 from ferserve_training import TrainingError
 
@@ -40,6 +39,7 @@ def open_model(path: Path, answers: Answers = "FER2013 labels") -> Predict:
     if path.suffix == ".onnx" and path.is_file():
         from ferserve.models import load_model
         from ferserve.sessions import ModelError, Runtime
+        from ferserve.settings import usable_cpus
 
         try:
             runtime = Runtime("cpu", intra_op_threads=usable_cpus())
@@ -125,6 +125,7 @@ def open_onnx(model: bytes, *, int8: bool = False) -> Predict:
     """Opens an ONNX file's bytes on the CPU as the service does, with all processors."""
     from ferserve.models import INPUT, OUTPUT
     from ferserve.sessions import Runtime, open_session
+    from ferserve.settings import usable_cpus
 
     runtime = Runtime("cpu", intra_op_threads=usable_cpus())
     session, _ = open_session(model, "the model", runtime, int8=int8)
