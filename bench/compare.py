@@ -178,7 +178,7 @@ def measure_peer(
 
 
 def check(service: Service, peer: Peer, model: Path) -> None:
-    """Checks a service's answer: that of the bare runtime, or happy; else ServiceFailed."""
+    """Raises ServiceFailed unless a service answers as the bare runtime, or alone as happy."""
     sent = peer.body(photo() if peer.brings_model else face())
     headers = {"Content-Type": sent.content_type}
     answer = service.client.post(peer.path, content=sent.data, headers=headers)

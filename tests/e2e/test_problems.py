@@ -97,6 +97,14 @@ def test_a_declared_gigabyte_is_refused_before_a_byte_of_it_is_sent(server):
         assert (status, problem["code"]) == (413, "payload_too_large")
 
 
+def test_a_tunnel_is_refused(server):
+    offer = b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    status, problem = answer_to(
+        server.port, b"CONNECT /livez HTTP/1.1\r\nHost: localhost\r\n" + offer
+    )
+    assert (status, problem["code"]) == (405, "method_not_allowed")
+
+
 def test_an_endless_body_is_refused_at_the_limit(server):
     head = b"POST /v1/emotion HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"100000\r\n" + bytes(0x100000) + b"\r\n"

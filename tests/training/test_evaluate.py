@@ -192,14 +192,13 @@ def test_a_file_that_cannot_be_served_ends_the_command(
     result = run(tmp_path / "cut.onnx", "--data", small_zip)
     assert result.exit_code == 1
     assert "the file is damaged or belongs to another card" in result.stderr
+    assert isinstance(result.exception, SystemExit)
 
 
 def test_no_training_faces_are_too_few(small_zip: Path):
     result = run("custom_cnn", "--data", small_zip, "--train-faces", 0)
     assert result.exit_code == 2
     assert "--train-faces" in result.stderr
-
-    assert isinstance(result.exception, SystemExit)
 
 
 def test_a_page_with_the_run_s_history_has_its_learning_curve(small_zip: Path, tmp_path: Path):

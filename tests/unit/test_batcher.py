@@ -308,6 +308,18 @@ async def test_a_dead_worker_is_replaced_and_items_are_taken_again(monkeypatch, 
     assert "was restarted" in caplog.text
 
 
+async def test_a_batcher_whose_worker_died_can_be_closed_at_once():
+    def deadly(items: list[int]) -> list[int]:
+        raise SystemExit
+
+    batcher = Batcher(deadly)
+    batcher.start()
+    with pytest.raises(NotReady):
+        await batcher.submit([1], soon())
+    await batcher.close()
+    assert not batcher.healthy
+
+
 async def test_closing_ends_the_running_batch_and_fails_the_waiting():
     run = Recorder()
     batcher = Batcher(run)

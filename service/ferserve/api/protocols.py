@@ -120,14 +120,16 @@ class BoundedHttp(_Impatient, HttpToolsProtocol):
 
         Java's ``HttpClient`` asks for HTTP/2 so, and ``curl --http2``.
         """
+        if not self._ignores_upgrade():  # CONNECT, which would come back here
+            return
         stopped = cast(Any, sys.exception())  # its argument is where the head ends
         head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
         head += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         self.data_received(b"".join([*head, b"\r\n", self._parsed[stopped.args[0] :]]))
 
     def _ignores_upgrade(self) -> bool:
-        upgrades = self.parser.should_upgrade()
-        return upgrades and bool(self._get_upgrade()) and not self._should_upgrade()
+        offered = any(name == b"upgrade" for name, _ in self.headers)
+        return offered and self.parser.should_upgrade() and not self._should_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
         """Refuses to upgrade during an answer, whose end nobody would be told of."""
