@@ -46,35 +46,27 @@ def test_only_a_better_epoch_replaces_the_saved_weights(data, tmp_path):
     path = tmp_path / "best.weights.h5"
     seen: list[dict[str, float]] = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: seen.append(dict(logs)))
-    averaged = AveragedWeights(model, path, data[0], 8, holdout=data, best=math.inf)
+    averaged = AveragedWeights(model, path, data[0], 8, holdout=data, best=0.0)
     model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged, watch], verbose=0)
     assert not path.exists()
     assert 0 <= seen[0]["val_accuracy"] <= 1
-    averaged.best = 0.0
+    averaged.best = math.inf
     model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged], verbose=0)
     assert path.exists()
-    assert averaged.best > 0
+    assert averaged.best < math.inf
 
 
-def test_weights_without_a_single_right_answer_are_saved_too(data, tmp_path, monkeypatch):
+def test_the_epoch_with_the_least_loss_is_best(data, tmp_path, monkeypatch):
     model, path = dense_model(), tmp_path / "best.weights.h5"
-    monkeypatch.setattr(model, "evaluate", lambda *_, **__: {"accuracy": 0.0})
-    averaged = AveragedWeights(model, path, data[0], 8, holdout=data)
-    model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged], verbose=0)
-    assert path.exists()
-
-
-def test_the_monitored_metric_decides_which_epoch_is_best(data, tmp_path, monkeypatch):
-    model, path = dense_model(), tmp_path / "best.weights.h5"
-    scores = iter([(0.5, 0.6), (0.9, 0.4), (0.1, 0.7)])
+    scores = iter([(1.2, 0.0), (1.3, 0.9), (1.1, 0.1)])
     monkeypatch.setattr(
         model,
         "evaluate",
-        lambda *_, **__: dict(zip(("accuracy", "votes_accuracy"), next(scores), strict=True)),
+        lambda *_, **__: dict(zip(("loss", "accuracy"), next(scores), strict=True)),
     )
     saved: list[bytes] = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: saved.append(path.read_bytes()))
-    averaged = AveragedWeights(model, path, data[0], 8, holdout=data, monitor="votes_accuracy")
+    averaged = AveragedWeights(model, path, data[0], 8, holdout=data)
     model.fit(*data, batch_size=8, epochs=3, callbacks=[averaged, watch], verbose=0)
     first, second, third = saved
     assert first == second != third

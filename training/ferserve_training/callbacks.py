@@ -1,6 +1,7 @@
 """What happens around the training steps: checkpoints, averaged weights, history."""
 
 import csv
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ def checkpoint(folder: Path) -> keras.callbacks.Callback:
 class AveragedWeights(keras.callbacks.Callback):
     """Scores the averaged weights on the hold-out after each epoch and saves the best of them.
 
+    The best have the least loss, which takes labels and votes into account, and how sure the
+    answers are: a run that goes on from a trained model may well begin with its highest accuracy.
     Without a hold-out the newest are saved. The network itself goes on with its own weights.
 
     Args:
@@ -34,8 +37,7 @@ class AveragedWeights(keras.callbacks.Callback):
             statistics are estimated.
         batch_size: Of that estimate, and of scoring.
         holdout: What ``evaluate`` takes, inputs and labels, or None.
-        best: Hold-out accuracy that earlier epochs of a resumed run reached.
-        monitor: The metric that decides which epoch is best.
+        best: Least hold-out loss that earlier epochs of a resumed run reached.
     """
 
     def __init__(
@@ -45,12 +47,11 @@ class AveragedWeights(keras.callbacks.Callback):
         faces: np.ndarray,
         batch_size: int,
         holdout: tuple[Any, np.ndarray] | None,
-        best: float = -1.0,
-        monitor: str = "accuracy",
+        best: float = math.inf,
     ) -> None:
         super().__init__()
         self.network, self.path, self.holdout, self.best = network, path, holdout, best
-        self.faces, self.batch_size, self.monitor = faces, batch_size, monitor
+        self.faces, self.batch_size = faces, batch_size
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Adds ``val_loss`` and ``val_accuracy`` to the epoch's logs."""
@@ -62,8 +63,8 @@ class AveragedWeights(keras.callbacks.Callback):
                 *self.holdout, batch_size=self.batch_size, verbose=0, return_dict=True
             )
             logs |= {f"val_{name}": value for name, value in scores.items()}
-            if scores[self.monitor] > self.best:
-                self.best = scores[self.monitor]
+            if scores["loss"] < self.best:
+                self.best = scores["loss"]
                 self._save()
 
     @contextmanager

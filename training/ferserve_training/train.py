@@ -127,7 +127,6 @@ def train(
         max_seconds=max_minutes * 60 if max_minutes else math.inf,
         spent_seconds=sum(float(row["seconds"]) for row in past),
     )
-    monitor = "votes_accuracy" if recipe.votes > 0.5 else "accuracy"
     averaged = AveragedWeights(
         network,
         folder.weights,
@@ -141,8 +140,7 @@ def train(
         )
         if len(holdout)
         else None,
-        best=max((float(row.get(f"val_{monitor}", 0)) for row in past), default=-1.0),
-        monitor=monitor,
+        best=min((float(row.get("val_loss", math.inf)) for row in past), default=math.inf),
     )
     model.fit(
         *_inputs(fitted, answers, people),
