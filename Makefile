@@ -61,7 +61,7 @@ results: $(VENV)/.dev-$(RUNTIME)  ## README.md's table, docs/results.md, docs/mo
 	$(BIN)/python -m ferserve_export.results
 
 robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, rotation, blur, light, JPEG: docs/robustness.md
-	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) --models-dir models
+	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) $(if $(wildcard $(VOTES)),--votes $(VOTES)) --models-dir models
 
 # A script ends with status 1 where a goal was missed, which does not keep the others from running.
 bench: $(VENV)/.dev-$(RUNTIME)  ## The benchmarks of the service, on a machine that does nothing else: under 40 minutes

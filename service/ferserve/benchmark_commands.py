@@ -114,6 +114,9 @@ def benchmark_command(
 def robustness_command(
     models: Annotated[list[str], typer.Argument(help="Names of models.")],
     data: Annotated[Path, typer.Option(help="FER2013: Kaggle zip, its folder, or fer2013.csv.")],
+    votes: Annotated[
+        Path | None, typer.Option(help="FER+ votes; models that answer with votes need them.")
+    ] = None,
     models_dir: ModelsDir = None,
     out: Annotated[Path, typer.Option(dir_okay=False, help="File for the page.")] = Path(
         "docs/robustness.md"
@@ -121,13 +124,15 @@ def robustness_command(
 ) -> None:
     """Measure what other crops, rotation, blur, light and compression cost in accuracy.
 
-    The figures go into the models' cards, and the figures of all cards onto a page.
+    A model that answers with FER+ votes is measured against people's majority. The figures go
+    into the models' cards, and the figures of all cards onto a page.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from ferserve.benchmark import robustness
     from ferserve.fer2013.reader import DatasetError, read_fer2013
+    from ferserve.fer2013.votes import read_votes, with_majority
     from ferserve.models import available_models, load_model, read_card
     from ferserve.sessions import ModelError, Runtime
 
@@ -135,14 +140,22 @@ def robustness_command(
         fail(f"{out.parent}: no such folder; --out FILE says where the page goes", status=2)
     folder = settings_of(models_dir=models_dir).models_dir
     try:
-        test = read_fer2013(data).test
+        dataset = read_fer2013(data)
+        right = {"FER2013 labels": dataset.test}
+        if votes:
+            counts = read_votes(votes, dataset).of(dataset.test)
+            right["FER+ votes"] = with_majority(dataset.test, counts)
         runtime = Runtime(max_batch=robustness.BATCH)
         loaded = {name: load_model(folder, name, runtime) for name in models}
+        for name, model in loaded.items():
+            if model.card.answers not in right:
+                fail(f"{name} answers as people would: it needs --votes PATH")
         with Progress(console=Console(stderr=True), transient=True) as progress:
             for name, model in loaded.items():
-                bar = progress.add_task(name, total=len(robustness.PERTURBATIONS) * len(test))
+                faces = right[model.card.answers]
+                bar = progress.add_task(name, total=len(robustness.PERTURBATIONS) * len(faces))
                 advance = partial(progress.advance, bar)
-                model.card.robustness = robustness.measure(model, test, advance)
+                model.card.robustness = robustness.measure(model, faces, advance)
                 model.card.write(folder / f"{name}.json")
         page = robustness.page(read_card(folder, name) for name in available_models(folder))
         out.write_text(page, encoding="utf-8")

@@ -71,10 +71,10 @@ PERTURBATIONS: dict[str, Callable[[Picture], Picture]] = {
 INTRODUCTION = """\
 # Robustness
 
-Accuracy against the labels, %, on all FER2013 test images, changed to imitate other crops, cameras
-and light, with the difference in points. No model was trained or chosen on these figures. Pixels
-from outside a picture repeat its edge, as in the service's own crops. `make robustness` makes this
-page.
+Accuracy, %, on all FER2013 test images, changed to imitate other crops, cameras and light, with the
+difference in points: against the labels, or against people's majority (FER+) where there is one.
+No model was trained or chosen on these figures. Pixels from outside a picture repeat its edge, as
+in the service's own crops. `make robustness` makes this page.
 """
 
 
@@ -106,7 +106,12 @@ def measure(model: Model, faces: Split, advance: Callable[[int], object]) -> dic
 
 def page(cards: Iterable[ModelCard]) -> str:
     """Returns the robustness card in Markdown, a column for each model that was measured."""
-    measured = {f"{card.name} {card.version}": card.robustness for card in cards if card.robustness}
+    against = {"FER2013 labels": "labels", "FER+ votes": "majority"}
+    measured = {
+        f"{card.name} {card.version}, {against[card.answers]}": card.robustness
+        for card in cards
+        if card.robustness
+    }
     lines = [f"| | {' | '.join(measured)} |", "|---|" + "---:|" * len(measured)]
     for condition in PERTURBATIONS:
         cells = []

@@ -12,7 +12,7 @@ import csv
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +116,13 @@ def majority(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     most = counts.max(axis=1, keepdims=True)
     is_clear = ((counts == most).sum(axis=1) == 1) & (first < len(EMOTIONS))
     return np.where(is_clear, first, -1)
+
+
+def with_majority(split: Split, counts: NDArray[np.int64]) -> Split:
+    """Returns the faces whose votes ``[N, 10]`` have a majority, which takes the labels' place."""
+    labels = majority(counts)
+    rows = np.flatnonzero(labels >= 0)
+    return replace(split.take(rows), labels=labels[rows])
 
 
 def _columns(path: Path, found: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from ferserve.cli import app
 from ferserve.fer2013.reader import read_fer2013
 from ferserve.fer2013.scoring import score
 from PIL import Image
-from synthetic_fer2013 import face
+from synthetic_fer2013 import face, write_votes
 from typer.testing import CliRunner
 
 
@@ -115,11 +115,30 @@ def test_the_card_holds_what_bare_onnx_runtime_gives(robustness, small_zip):
     assert card.model_copy(update={"robustness": None}) == before
 
 
+def test_a_model_of_the_votes_is_measured_against_the_majority(robustness, small_zip, tmp_path):
+    path = robustness.models / "first.json"
+    ModelCard.read(path).model_copy(update={"answers": "FER+ votes"}).write(path)
+    test = read_fer2013(small_zip).test
+    clear, level = [0, 1, 0, 9, 0, 0, 0, 0, 0, 0], [0, 5, 0, 5, 0, 0, 0, 0, 0, 0]
+    names = [name.removesuffix(".jpg") for name in test.ids]
+    rows = {name: level if number % 3 else clear for number, name in enumerate(names)}
+    votes = write_votes(tmp_path / "ferplus.csv", rows)
+    result = robustness("first", "--votes", str(votes))
+    assert result.exit_code == 0, result.output
+    session = onnxruntime.InferenceSession(robustness.models / "first.onnx")
+    answers = session.run(None, {"faces": test.faces[::3]})[0].argmax(axis=1)
+    assert ModelCard.read(path).robustness["original"] == np.mean(answers == 3)
+    assert re.search(r"^\| \| first \S+, majority \|$", robustness.page.read_text(), re.M)
+    without = robustness("first")
+    assert without.exit_code == 1
+    assert "--votes" in without.stderr
+
+
 def test_models_stand_side_by_side_even_if_measured_one_after_another(robustness):
     robustness("first")
     robustness("second")
     page = robustness.page.read_text()
-    assert re.search(r"^\| \| first \S+ \| second \S+ \|$", page, re.M)
+    assert re.search(r"^\| \| first \S+, labels \| second \S+, labels \|$", page, re.M)
     for condition in PERTURBATIONS:
         assert re.search(rf"^\| {re.escape(condition)} \| .+ \| .+ \|$", page, re.M)
 
