@@ -22,6 +22,7 @@ from ferserve_export.calibrate import Fit, fit
 from ferserve_export.card import write_model
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert, serving
+from ferserve_export.sharpen import sharpened
 from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 
 DESCRIPTIONS = {
@@ -48,6 +49,7 @@ def export_run(
     out: Path,
     *,
     version: str,
+    sharpen: bool,
     mirror: bool,
     int8: bool,
     votes: Votes | None,
@@ -95,6 +97,7 @@ def export_run(
     found = Fit()
     if len(holdout):
         faces, targets = _targets(holdout, votes if name == CROWD else None)
+        faces = sharpened(faces).numpy() if sharpen else faces
         both = (faces, faces[:, :, ::-1])
         views = [calibrated.predict(view, batch_size=BATCH, verbose=0) for view in both]
         found = fit(views, targets, mirror=mirror)
@@ -103,7 +106,11 @@ def export_run(
         log(f"power scaling: {found.power_scaling}")
         log(f"hold-out: {found.calibration}")
     serve = serving(
-        network, temperature=found.temperature, mirror=mirror, power_scaling=found.power_scaling
+        network,
+        temperature=found.temperature,
+        sharpen=sharpen,
+        mirror=mirror,
+        power_scaling=found.power_scaling,
     )
     model = convert(serve)
     # Files are sorted by emotion: these are from all over.
@@ -128,6 +135,7 @@ def export_run(
         "answers": answers,
         "parameters": network.count_params(),
         "training": description,
+        "sharpening": sharpen,
         "mirror_averaging": mirror,
         **found.model_dump(exclude_none=True),
     }

@@ -143,6 +143,7 @@ def _details(card: ModelCard, shared_licences: list[str]) -> dict[str, str | flo
         "answers with": card.answers,
         "multiply-adds": card.multiply_adds and f"{card.multiply_adds / 1e6:,.1f} million a face",
         "trained on": _training(card),
+        "sharpening": "of blurred faces" if card.sharpening else None,
         "mirror averaging": None if card.mirror_averaging else "no",
         "temperature": f"{card.temperature:.3f}{fitted}",
         "power scaling": scaling

@@ -62,6 +62,7 @@ class ModelCard(BaseModel):
             ``train``.
         temperature: The logits are divided by it.
         power_scaling: Done to the probabilities last of all, after averaging.
+        sharpening: Whether the graph sharpens blurred faces before the network sees them.
         mirror_averaging: Whether the graph averages each face with its mirror image.
         sha256: Of the ONNX file.
         robustness: Accuracy, 0..1, by what was done to the faces; see ``docs/robustness.md``.
@@ -86,6 +87,7 @@ class ModelCard(BaseModel):
     temperature: float = Field(gt=0)
     power_scaling: PowerScaling | None = None
     low_confidence_threshold: float = Field(ge=0, le=1)
+    sharpening: bool = False
     mirror_averaging: bool
     licences: list[str]
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
