@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def export(name: str, run: RunFolder, dataset: Fer2013, out: Path, **options: Any) -> ModelCard:
     settings = {
-        "version": "1.0.0", "mirror": True, "int8": False,
+        "version": "1.0.0", "sharpen": False, "mirror": True, "int8": False,
         "votes": None, "calibration_run": None, "train_faces": None, "results": None, "log": print,
     }  # fmt: skip
     return export_run(name, run.root, dataset, out, **(settings | options))
