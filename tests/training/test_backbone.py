@@ -108,15 +108,20 @@ def test_upsampling_is_tensorflow_s_bilinear_resize(faces, side: int):
     assert np.allclose(bilinear_matrix(48, side).sum(axis=1), 1)
 
 
-def test_weights_trained_at_another_side_are_refused(tmp_path):
-    def network(side: int) -> keras.Model:
-        inputs = keras.Input((48, 48))
-        return keras.Model(inputs, Upsampling(side)(inputs))
+def test_weights_trained_at_one_side_fit_another(tmp_path):
+    trained, larger = vgg16.build(side=32), vgg16.build(side=48)
+    trained.save_weights(tmp_path / "a.weights.h5")
+    larger.load_weights(tmp_path / "a.weights.h5")
+    assert all(map(np.array_equal, trained.get_weights(), larger.get_weights()))
 
-    network(96).save_weights(tmp_path / "a.weights.h5")
-    network(96).load_weights(tmp_path / "a.weights.h5")
-    with pytest.raises(ValueError, match="side of 96 pixels, network for 224"):
-        network(224).load_weights(tmp_path / "a.weights.h5")
+
+def test_weights_of_earlier_versions_which_state_the_side_load(tmp_path):
+    inputs = keras.Input((48, 48))
+    network = keras.Model(inputs, Upsampling(64)(inputs))
+    network.save_weights(tmp_path / "a.weights.h5")
+    with h5py.File(tmp_path / "a.weights.h5", "r+") as file:
+        file.require_group("layers/upsampling/vars")["side"] = 96
+    network.load_weights(tmp_path / "a.weights.h5")
 
 
 def test_zero_border_is_zero_padding():

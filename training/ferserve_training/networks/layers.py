@@ -63,7 +63,7 @@ class Upsampling(keras.layers.Layer):
     Keras' own ``Resizing`` from 48 to 224 cannot be converted.
 
     Attributes:
-        side: Of the output; weight files carry it, and do not load into a layer with another.
+        side: Of the output.
         training_side: Of the output in training, for progressive resolution.
     """
 
@@ -79,15 +79,8 @@ class Upsampling(keras.layers.Layer):
         rows = keras.ops.matmul(matrix, faces)
         return keras.ops.matmul(rows, keras.ops.transpose(matrix))
 
-    def save_own_variables(self, store: Any) -> None:
-        """Writes the side beside the weights that were trained at it."""
-        store["side"] = np.array(self.side)
-
     def load_own_variables(self, store: Any) -> None:
-        """Refuses weights of another side: they would load, and be wrong in silence."""
-        side = int(np.asarray(store["side"]))
-        if side != self.side:
-            raise ValueError(f"weights for a side of {side} pixels, network for {self.side}")
+        """Reads nothing: earlier versions wrote the side, and weights fit every side."""
 
 
 def bilinear_matrix(size: int, side: int) -> np.ndarray:
