@@ -238,7 +238,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "vgg16": {
         "default": VGG16,
         "cpu": VGG16_CPU,
-        "continue": replace(VGG16_CPU, learning_rate=1e-4, sides=(48, 64), ema_momentum=0.995),
+        "continue": replace(
+            VGG16_CPU,
+            learning_rate=1e-4,
+            sides=(72,),
+            ema_momentum=0.995,
+            mixup=0.2,
+            augmentation=Augmentation(rotation=15.0, shift=0.1, scale=0.15, erasing=0.5),
+        ),
         "reference": _reference(VGG16),
     },
     "resnet50v2": {
