@@ -64,7 +64,7 @@ robustness: $(VENV)/.dev-$(RUNTIME)  ## Accuracy under crops, rotation, blur, li
 	$(BIN)/ferserve robustness $(MODEL) --data $(DATA) $(if $(wildcard $(VOTES)),--votes $(VOTES)) --models-dir models
 
 # A script ends with status 1 where a goal was missed, which does not keep the others from running.
-bench: $(VENV)/.dev-$(RUNTIME)  ## The benchmarks of the service, on a machine that does nothing else: under 40 minutes
+bench: $(VENV)/.dev-$(RUNTIME)  ## The benchmarks of the service, on a machine that does nothing else: about an hour
 	-for name in compare latency memory streams overload disconnects $(if $(wildcard $(DATA)),accuracy); do \
 		begun=$$(date +%s); data=; \
 		test $$name = accuracy && data="--data $(DATA) $(if $(wildcard $(VOTES)),--votes $(VOTES))"; \

@@ -8,7 +8,7 @@ where latency counts also with one client, at half of the service's own saturati
 ferserve's, so that all have the same load. Rounds go through everything: a machine that slows down
 does so for all.
 
-    python bench/compare.py                                                    # about 15 minutes
+    python bench/compare.py                                                    # about half an hour
     python bench/compare.py --services ferserve,ray --rounds 1 --seconds 3 --out /tmp/try
 
 Needs Linux, and PyPI at the first run for the peers' environments. On more than two processors the
@@ -78,7 +78,7 @@ ALONE, HALF_P99 = ("alone", "latency_ms", "p50"), ("half", "latency_ms", "p99")
 
 def main() -> None:
     names = [peer.name for peer in (FERSERVE, *PEERS)]
-    parser = command_line(__doc__, rounds=2, seconds=4.0, cores=2)
+    parser = command_line(__doc__, rounds=4, seconds=4.0, cores=2)
     parser.add_argument("--services", default=",".join(names), help="comma-separated")
     options = parser.parse_args()
     peers = [peer for peer in (FERSERVE, *PEERS) if peer.name in options.services.split(",")]
@@ -270,7 +270,7 @@ def goals(cases: dict[str, Any]) -> dict[str, bool]:
         "more requests a second than every peer": rate > max(rates, default=0.0),
         f"half load: p99 at most {P99_FACTOR:g} x the p50 of a lone request": p99
         <= P99_FACTOR * alone,
-        "half load: no peer has a lower p99": p99 <= min(p99s, default=math.inf),
+        "half or same load: no peer has a lower p99": p99 <= min(p99s, default=math.inf),
     }
 
 

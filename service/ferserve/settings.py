@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     """How long a face may wait, from its arrival, for others to fill its batch."""
 
     max_queue: int = Field(default=256, ge=1)
-    """Most faces waiting for a model, and most images being decoded; beyond it 429."""
+    """Most faces waiting for a model, and most images in or before decoding; beyond it 429."""
 
     request_timeout_ms: float = Field(default=10_000, gt=0)
     """Time from a complete upload to its answer; beyond it 504. A request may shorten it with the

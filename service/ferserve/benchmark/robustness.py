@@ -73,8 +73,8 @@ INTRODUCTION = """\
 
 Accuracy, %, on all FER2013 test images, changed to imitate other crops, cameras and light, with the
 difference in points: against the labels, or against people's majority (FER+) where there is one.
-No model was trained or chosen on these figures. Pixels from outside a picture repeat its edge, as
-in the service's own crops. `make robustness` makes this page.
+No model was trained on these pictures. Pixels from outside a picture repeat its edge, as
+in the service's own crops. `make robustness MODEL="crowd light"` makes this page.
 """
 
 
