@@ -91,9 +91,13 @@ def export_run(
         description["calibration_run"] = {"weights_sha256": sha256(other.weights)}
     share, limit = held_out.get("holdout_share", 0), held_out.get("limit")
     _, holdout = split_training(dataset.train, share, limit, held_out.get("seed", 0))
-    now = {"dataset_sha256": dataset.sha256(), "holdout_sha256": holdout.sha256()}
-    if len(holdout) and any(held_out.get(key, value) != value for key, value in now.items()):
-        raise ExportError(f"{calibration_run or run}: its hold-out is not that of --data")
+    now = {"dataset_sha256": dataset.sha256()}
+    if len(holdout):
+        now["holdout_sha256"] = holdout.sha256()
+    if any(held_out.get(key, value) != value for key, value in now.items()):
+        raise ExportError(f"{calibration_run or run}: its data are not those of --data")
+    if calibration_run and not len(holdout):
+        raise ExportError(f"{calibration_run}: it has no hold-out")
     found = Fit()
     if len(holdout):
         faces, targets = _targets(holdout, votes if name == CROWD else None)

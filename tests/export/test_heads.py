@@ -151,14 +151,24 @@ def test_a_run_without_a_hold_out_is_calibrated_by_another_of_its_recipe(
     shutil.copy(run.weights, other.weights)
     with pytest.raises(ExportError, match="a run of another recipe"):
         export("light", whole, dataset, tmp_path, calibration_run=other.root)
+    with pytest.raises(ExportError, match="it has no hold-out"):
+        export("light", whole, dataset, tmp_path, calibration_run=whole.root)
 
 
-@pytest.mark.parametrize("changed", ["dataset_sha256", "holdout_sha256"])
-def test_a_hold_out_of_other_data_does_not_calibrate(run, dataset, tmp_path: Path, changed: str):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"dataset_sha256": "0" * 64},
+        {"holdout_sha256": "0" * 64},
+        {"dataset_sha256": "0" * 64, "holdout_share": 0},
+    ],
+    ids=["dataset", "hold-out", "dataset, without a hold-out"],
+)
+def test_a_run_on_other_data_is_not_exported(run, dataset, tmp_path: Path, changed: dict):
     other = RunFolder(tmp_path / "run")
-    other.open(run.read_description() | {changed: "0" * 64}, resume=False)
+    other.open(run.read_description() | changed, resume=False)
     shutil.copy(run.weights, other.weights)
-    with pytest.raises(ExportError, match="its hold-out is not that of --data"):
+    with pytest.raises(ExportError, match="its data are not those of --data"):
         export("light", other, dataset, tmp_path)
 
 

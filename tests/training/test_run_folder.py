@@ -28,6 +28,14 @@ def test_a_first_checkpoint_that_was_cut_short_is_left_out(tmp_path: Path):
     assert folder.checkpoint.exists()
 
 
+def test_a_run_whose_checkpoint_is_gone_does_not_begin_anew(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.open({"seed": 0}, resume=False)
+    folder.history.write_text("epoch,loss\n1,2.0\n")
+    with pytest.raises(TrainingError, match="is gone: the run cannot go on"):
+        folder.open({"seed": 0}, resume=True)
+
+
 def test_a_new_run_takes_nobody_elses_checkpoint(tmp_path: Path):
     folder = RunFolder(tmp_path)
     folder.checkpoint.mkdir()

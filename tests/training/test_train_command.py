@@ -161,9 +161,18 @@ def test_custom_cnn_is_distilled_from_a_run_and_a_model(
         ("custom_cnn", {"teachers": [MODELS / "crowd.onnx"]}, "needs --votes"),
         ("light", {}, "learns from FER\\+ votes too"),
         ("vgg16", {"backbone_weights": "none.h5"}, r"none\.h5: no such file"),
+        ("custom_cnn", {"backbone_weights": "none.h5"}, "begins with no pretrained backbone"),
         ("vgg16", {"start_from": Path("none.onnx")}, r"none\.onnx: no such file"),
     ],
-    ids=["no-run", "no-teacher", "votes-unasked", "no-votes", "no-pretrained-weights", "no-start"],
+    ids=[
+        "no-run",
+        "no-teacher",
+        "votes-unasked",
+        "no-votes",
+        "no-pretrained-weights",
+        "no-backbone",
+        "no-start",
+    ],
 )
 def test_a_run_that_cannot_be_made_leaves_no_folder(
     small_zip: Path, tmp_path: Path, model: str, settings: dict, message: str

@@ -52,6 +52,8 @@ class RunFolder:
             raise TrainingError(f"{self.root} was started with another {', '.join(changed)}")
         if not self.read_history():  # Keras cannot read a first checkpoint that was cut short
             shutil.rmtree(self.checkpoint, ignore_errors=True)
+        elif not self.checkpoint.exists():  # it would begin anew, over the weights of this run
+            raise TrainingError(f"{self.checkpoint} is gone: the run cannot go on")
 
     def read_description(self) -> dict[str, Any]:
         """Reads what :meth:`open` wrote."""

@@ -59,7 +59,10 @@ def train(
     """
     if recipe.votes and votes is None:
         raise TrainingError("this recipe learns from FER+ votes too: it needs --votes PATH")
-    if not recipe.fine_tuning or start_from or backbone_weights == "none":
+    new_backbone = recipe.fine_tuning and not start_from
+    if backbone_weights not in ("imagenet", "none") and not new_backbone:
+        raise TrainingError("--backbone-weights: this run begins with no pretrained backbone")
+    if backbone_weights == "none" or not new_backbone:
         backbone_weights = ""
     taught_by = [find_teacher(path) for path in teachers]
     for teacher in taught_by:
@@ -106,7 +109,7 @@ def train(
     if recipe.fine_tuning:
         backbone.prepare_backbone(network, backbone_weights, recipe.fine_tuning)
     past = folder.read_history()
-    if start_from and not (past and folder.checkpoint.exists()):
+    if start_from and not past:
         load_start(network, start_from, some)
     folder.open(description, resume)
     fitted = _whole_batches(fitted, recipe.batch_size)
