@@ -43,7 +43,8 @@ _FACE = pa.struct(
 SCHEMA = pa.schema(
     dict.fromkeys(("id", "status", "problem_code", "problem_detail"), pa.string())
     | {"faces": pa.list_(_FACE)}
-    | dict.fromkeys(("detect", "model_name", "model_version", "model_sha256"), pa.string())
+    | dict.fromkeys(("input", "column", "detect"), pa.string())
+    | dict.fromkeys(("model_name", "model_version", "model_sha256"), pa.string())
 )
 """A row an image. ``status`` is ``ok`` or ``problem``; ``faces`` is null where there is a problem
 and empty where there is no face; boxes are as in the API."""
@@ -80,8 +81,9 @@ def score(
     settings = cluster.for_replica(settings.unhurried()).model_copy(update={"models": (name,)})
     card = read_card(settings.models_dir, name)
     model = {"name": name, "version": card.version, "sha256": card.sha256}
-    made_with = {f"model_{key}": value for key, value in model.items()} | {"detect": detect}
     filesystem, path = _locate(source)
+    made_with = {"input": path, "column": column, "detect": detect}
+    made_with |= {f"model_{key}": value for key, value in model.items()}
     items = list(_find(filesystem, path, column))
     output = _locate(target)
     if PurePosixPath(output[1]).is_relative_to(path):
@@ -190,7 +192,8 @@ def _scored_ids(filesystem: fs.FileSystem, path: str, made_with: dict[str, Any])
     ids, *makings = rows.to_pydict().values()
     if set(zip(*makings, strict=True)) - {tuple(made_with.values())}:
         raise ValueError(
-            f"{path}: has scores of another model or another --detect; choose an empty folder"
+            f"{path}: has scores of another input, --column, --detect or model; "
+            "choose an empty folder"
         )
     return set(ids)
 

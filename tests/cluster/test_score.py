@@ -117,10 +117,12 @@ def test_scores_of_different_makings_are_not_mixed(ray_machine, standin_models, 
     source, target = tmp_path / "in", tmp_path / "out"
     write_crops(source, 2)
     run(source, target, standin_models)
-    with pytest.raises(ValueError, match="another model"):
-        run(source, target, standin_models, model="second")
-    with pytest.raises(ValueError, match="another --detect"):
-        run(source, target, standin_models, detect="true")
+    shutil.copytree(source, tmp_path / "other")
+    for other in ({"model": "second"}, {"detect": "true"}, {"column": "face"}):
+        with pytest.raises(ValueError, match="another input, --column, --detect or model"):
+            run(source, target, standin_models, **other)
+    with pytest.raises(ValueError, match="another input, --column, --detect or model"):
+        run(tmp_path / "other", target, standin_models)
 
 
 def test_an_input_or_output_that_cannot_be_used_is_refused(standin_models, tmp_path):
