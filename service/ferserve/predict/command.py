@@ -62,7 +62,7 @@ def predict_command(
     from ferserve.schemas import EmotionOptions
     from ferserve.sessions import ModelError
 
-    search = find_sources(inputs)
+    search = find_sources(inputs, annotate)
     if not search.sources:
         _report(search)
         fail("there are no images or videos in the folders")

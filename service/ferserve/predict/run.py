@@ -16,7 +16,7 @@ from PIL import Image
 from ferserve.errors import Refusal
 from ferserve.images import decode_image
 from ferserve.predict.outputs import Item, draw_faces, refusal_of_file, shown
-from ferserve.predict.sources import IMAGES, Source, target_of
+from ferserve.predict.sources import Source, target_of
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions, Recognition, StreamOptions
 from ferserve.settings import usable_cpus
@@ -75,7 +75,7 @@ class Predictor:
 
     def _draw(self, folder: Path, source: Source, data: bytes, seen: Recognition) -> None:
         rgb = decode_image(data, self.recognizer.settings.max_pixels).rgb
-        draw_faces(rgb, seen.faces).save(target_of(source, folder, IMAGES, ".png"))
+        draw_faces(rgb, seen.faces).save(target_of(source, folder))
 
     async def _answer_video(self, source: Source) -> AsyncIterator[Item]:
         file = shown(source.path)
@@ -90,8 +90,7 @@ class Predictor:
                 pictures = files.enter_context(read_video(source.path, self.fps))
                 draw = None
                 if self.annotate:
-                    target = target_of(source, self.annotate, {".mp4"}, ".mp4")
-                    draw = files.enter_context(write_video(target))
+                    draw = files.enter_context(write_video(target_of(source, self.annotate)))
                 jobs = (partial(self._look_at, picture) for picture in pictures)
                 async for picture, outcome in in_order(jobs, AT_ONCE):
                     if isinstance(outcome, Recognition):
@@ -115,16 +114,25 @@ class Predictor:
 async def in_order(
     jobs: Iterable[Callable[[], Coroutine[Any, Any, T]]], at_once: int
 ) -> AsyncIterator[T]:
-    """Runs jobs, at most ``at_once`` of them begun and not yet yielded; yields in order."""
+    """Runs jobs, at most ``at_once`` of them begun and not yet yielded; yields in order.
+
+    Where ``jobs`` raises, it does so after all that it gave before.
+    """
     under_way: deque[asyncio.Task[T]] = deque()
+    fault: Exception | None = None
     try:
-        for job in jobs:
-            under_way.append(asyncio.create_task(job()))
-            await asyncio.sleep(0)  # lets it begin before the next one is made
-            if len(under_way) == at_once:
-                yield await under_way.popleft()
+        try:
+            for job in jobs:
+                under_way.append(asyncio.create_task(job()))
+                await asyncio.sleep(0)  # lets it begin before the next one is made
+                if len(under_way) == at_once:
+                    yield await under_way.popleft()
+        except Exception as error:
+            fault = error
         while under_way:
             yield await under_way.popleft()
+        if fault:
+            raise fault
     finally:
         for task in under_way:
             task.cancel()

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EEXIST
@@ -42,13 +42,19 @@ Kind = Literal["image", "video"]
 class Source:
     """A file to look at.
 
-    ``relative`` is its place below the folder that was named, or its name; no other source of one
-    command has the same.
+    ``relative`` is its place below the folder that was named, or its name.
     """
 
     path: Path
     relative: Path
     is_video: bool
+
+    @property
+    def drawing(self) -> Path:
+        """Place of its picture below another folder; no other source of one command has it."""
+        suffixes, other = ({".mp4"}, ".mp4") if self.is_video else (IMAGES, ".png")
+        kept = self.path.suffix.lower() in suffixes
+        return self.relative.with_name(self.relative.name + ("" if kept else other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,11 @@ class Search:
     unreadable: list[OSError] = field(default_factory=list)
 
 
-def find_sources(paths: Iterable[Path]) -> Search:
+def find_sources(paths: Iterable[Path], drawings: Path | None = None) -> Search:
     """Returns the files named and, in alphabetical order, those in the folders named.
 
-    Hidden files and what desktops leave behind are left out silently, and what is neither image
-    nor video is counted.
+    Hidden files, what desktops leave behind and a folder for ``drawings`` are left out silently,
+    and what is neither image nor video is counted.
     """
     search = Search()
     taken: set[Path] = set()
@@ -74,36 +80,39 @@ def find_sources(paths: Iterable[Path]) -> Search:
             is_folder = path.is_dir()
             kind = _told_by_content(path)
         if is_folder:
-            found = [(file, file.relative_to(path), kind) for file, kind in _files(path, search)]
+            files = _files(path, search, drawings and drawings.resolve())
+            found = [(file, file.relative_to(path), kind) for file, kind in files]
         else:
             found = [(path, Path(path.name), kind or _told_by_name(path))]
         for file, place, kind in sorted(found):
             names = (place.with_stem(f"{place.stem}-{number}") for number in count(2))
-            relative = next(name for name in chain([place], names) if name not in taken)
-            taken.add(relative)
-            search.sources.append(Source(file, relative, kind == "video"))
+            named = (Source(file, name, kind == "video") for name in chain([place], names))
+            source = next(source for source in named if source.drawing not in taken)
+            taken.add(source.drawing)
+            search.sources.append(source)
     return search
 
 
-def target_of(source: Source, folder: Path, suffixes: Container[str], other: str) -> Path:
-    """Returns where a picture of a source goes, and makes the folder.
-
-    Names with one of the ``suffixes`` stay as they are; to others, ``other`` is appended.
+def target_of(source: Source, folder: Path) -> Path:
+    """Returns where the picture of a source goes, and makes the folder.
 
     Raises:
         OSError: The folder cannot be made, or the picture would take the place of the source.
     """
-    kept = source.path.suffix.lower() in suffixes
-    target = folder / source.relative.with_name(source.relative.name + ("" if kept else other))
+    target = folder / source.drawing
     if target.resolve() == source.path.resolve():
         raise FileExistsError(EEXIST, "the picture would take the place of the file itself")
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
 
 
-def _files(folder: Path, search: Search) -> Iterator[tuple[Path, Kind]]:
+def _files(folder: Path, search: Search, drawings: Path | None) -> Iterator[tuple[Path, Kind]]:
     for place, folders, names in os.walk(folder, onerror=search.unreadable.append):
-        folders[:] = [name for name in folders if not is_litter(name)]
+        folders[:] = [
+            name
+            for name in folders
+            if not is_litter(name) and Path(place, name).resolve() != drawings
+        ]
         if links := sum(Path(place, name).is_symlink() for name in folders):
             search.left_out["links to folders"] += links
         for path in (Path(place, name) for name in names if not is_litter(name)):

@@ -60,6 +60,7 @@ def read_video(path: Path, fps: float | None = None) -> Iterator[Iterator[Pictur
 def _pictures(container: InputContainer, fps: float | None) -> Iterator[Picture]:
     stream = container.streams.video[0]
     rate = float(stream.average_rate or 25)
+    shape = stream.sample_aspect_ratio or 1  # of a pixel; those of DVDs are not square
     stream.thread_type = "AUTO"
     first: float | None = None
     seconds, last = 0.0, -1
@@ -73,8 +74,11 @@ def _pictures(container: InputContainer, fps: float | None) -> Iterator[Picture]
             interval = math.floor((seconds + EARLY) * fps) if fps else index
             if interval > last:
                 last = interval
-                rgb = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
+                square = frame.reformat(width=round(frame.width * shape), format="rgb24")
+                rgb = cast("NDArray[np.uint8]", square.to_ndarray())
                 yield Picture(index + 1, seconds, turned(rgb, frame.rotation))
+        if first is None:
+            raise Refusal("it has no pictures, only a track for them", code="undecodable_video")
     except av.FFmpegError as error:
         raise Refusal(
             f"the video is damaged: {error.strerror}", code="undecodable_video"

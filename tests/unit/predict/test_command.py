@@ -10,12 +10,15 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ferserve.cli import app
+from ferserve.errors import Refusal
 from ferserve.fer2013.labels import EMOTIONS
 from ferserve.predict.run import in_order
 from ferserve.predict.sources import find_sources
@@ -98,6 +101,13 @@ def test_a_folder_is_searched_for_images(folder):
 def test_files_of_one_name_are_told_apart(tmp_path):
     found = find_sources([tmp_path / "x" / "me.jpg", tmp_path / "y" / "me.jpg"]).sources
     assert [str(source.relative) for source in found] == ["me.jpg", "me-2.jpg"]
+
+
+def test_no_two_files_have_one_drawing(tmp_path, grey_crop):
+    for name in ("me", "me.png", "me-2.png"):
+        (tmp_path / name).write_bytes(grey_crop)
+    found = find_sources([tmp_path]).sources
+    assert sorted(str(source.drawing) for source in found) == ["me-2.png", "me-3.png", "me.png"]
 
 
 def test_a_folder_is_answered_in_order(ferserve, folder):
@@ -192,7 +202,7 @@ def test_what_cannot_be_read_is_told_and_fails_the_run(ferserve, grey_crop, monk
         finally:
             if root:
                 os.seteuid(0)
-        monkeypatch.setattr("ferserve.predict.sources.find_sources", lambda _: search)
+        monkeypatch.setattr("ferserve.predict.sources.find_sources", lambda *_: search)
         (top / "b.png").chmod(0o644)
         result = ferserve(top, "--json")
         (top / "secret").chmod(0o755)
@@ -382,6 +392,13 @@ def test_pictures_are_drawn_beside_and_never_over_the_files(ferserve, folder, tm
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_drawings_inside_the_folder_are_not_looked_at_the_next_time(ferserve, folder):
+    for _ in range(2):
+        result = ferserve(folder, "--annotate", folder / "drawn", "--json")
+        assert len(json.loads(result.stdout)) == 3
+    assert not (folder / "drawn" / "drawn").exists()
+
+
 # Videos
 
 
@@ -450,6 +467,18 @@ def test_odd_sides_lose_a_line(tmp_path):
         assert [picture.rgb.shape for picture in found] == [(48, 64, 3)] * 3
 
 
+def test_pixels_become_square(tmp_path):
+    path = tmp_path / "dvd.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        container.mux(stream.encode(av.VideoFrame(48, 64, "yuv420p")))
+        container.mux(stream.encode())
+    with read_video(path) as found:
+        assert [picture.rgb.shape for picture in found] == [(64, 64, 3)]
+
+
 def test_pictures_are_turned_against_the_clock():
     picture = np.arange(6, dtype=np.uint8).reshape(2, 3, 1).repeat(3, axis=2)
     assert turned(picture, 90)[:, :, 0].tolist() == [[2, 5], [1, 4], [0, 3]]
@@ -512,13 +541,29 @@ def test_a_bad_video_costs_only_its_place(ferserve, video, tmp_path):
     assert sum(item["file"] == str(video) for item in items) == 12
 
 
+def test_the_frames_before_the_damage_are_answered(ferserve, video):
+    with av.open(str(video)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        start, size = packets[8].pos, packets[8].size
+    content = bytearray(video.read_bytes())
+    content[start : start + size] = size * b"\xff"
+    video.write_bytes(content)
+    decoded = []
+    with suppress(Refusal), read_video(video) as found:
+        for picture in found:
+            decoded.append(picture.number)
+    *seen, last = json.loads(ferserve(video, "--json").stdout)
+    assert [item["frame"] for item in seen] == decoded != []
+    assert last["problem"]["code"] == "undecodable_video"
+
+
 def box(kind: bytes, content: bytes) -> bytes:
     """A box of an MP4 file (ISO/IEC 14496-12, section 4.2)."""
     return (8 + len(content)).to_bytes(4, "big") + kind + content
 
 
 def test_a_container_without_pictures_is_called_that(ferserve, tmp_path):
-    empty, sound = tmp_path / "empty.mp4", tmp_path / "sound.mp4"
+    empty, sound, cut = (tmp_path / f"{name}.mp4" for name in ("empty", "sound", "cut"))
     time_scale = bytes(12) + (1000).to_bytes(4, "big") + bytes(84)
     empty.write_bytes(box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", box(b"mvhd", time_scale)))
     with av.open(str(sound), "w") as container:
@@ -527,10 +572,14 @@ def test_a_container_without_pictures_is_called_that(ferserve, tmp_path):
         frame.rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    items = json.loads(ferserve(empty, sound, "--json").stdout)
+    with av.open(str(cut), "w", options={"movflags": "frag_keyframe+empty_moov"}) as container:
+        container.add_stream("libx264", rate=RATE).pix_fmt = "yuv420p"
+        container.start_encoding()
+    items = json.loads(ferserve(empty, sound, cut, "--json").stdout)
     assert [item["problem"]["detail"] for item in items] == [
         "it has no track: the container is empty",
         "it has no pictures, only audio",
+        "it has no pictures, only a track for them",
     ]
 
 
