@@ -3,6 +3,7 @@
 import asyncio
 import io
 import itertools
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -94,7 +95,8 @@ def test_the_same_faults_are_refused_in_the_same_words(client, recognizer, optio
 
 
 def test_options_reach_the_service(client, astronaut):
-    answer = client.recognize(astronaut, landmarks=True, detect="true", min_face_confidence=0.2)
+    options = {"landmarks": True, "detect": "true", "min_face_confidence": 0.2, "max_faces": None}
+    answer = client.recognize(astronaut, **options)
     assert len(answer.faces[0].landmarks) == 5
     assert answer.faces[0].dominant_emotion == "happy"
     assert client.recognize(astronaut, detect="false").faces[0].face_confidence is None
@@ -286,6 +288,16 @@ async def test_an_error_of_the_frames_is_raised(client, async_client, astronaut)
     with pytest.raises(LookupError, match="tore"):
         async for _ in async_client.stream(frames()):
             pass
+
+
+def test_frames_may_end_the_program(client, astronaut):
+    def frames() -> Iterator[bytes]:
+        yield astronaut
+        sys.exit("the camera is gone")
+
+    with pytest.raises(SystemExit, match="the camera is gone"):
+        list(client.stream(frames()))
+    assert client.models().models  # it can still be used
 
 
 async def test_a_stream_can_be_left(client, async_client, astronaut):

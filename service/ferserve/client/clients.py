@@ -2,13 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
@@ -35,6 +43,8 @@ from ferserve.schemas import (
     StreamProblem,
     StreamRefusal,
 )
+
+T = TypeVar("T", bound=BaseModel)
 
 POLL_SECONDS = 1.0
 """Pause between two looks at a benchmark."""
@@ -90,8 +100,8 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         await self._http.aclose()
 
     async def _recognize_file(self, data: bytes, options: RecognizeOptions) -> EmotionResponse:
-        body = await self._ask("POST", "/v1/emotion", params=options, content=data)
-        return EmotionResponse.model_validate_json(body)
+        request = {"params": _given(options), "content": data}
+        return await self._ask_for(EmotionResponse, "POST", "/v1/emotion", **request)
 
     async def stream(
         self,
@@ -116,7 +126,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
         """
         socket = await self._connect(stream_url(self._base_url, options))
         room = None if live else asyncio.Semaphore(WINDOW - 1)
-        fault: Exception | None = None
+        fault: BaseException | None = None
 
         async def send() -> None:
             nonlocal fault
@@ -128,7 +138,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
                 await socket.send(LAST_MESSAGE)
             except ConnectionClosed:
                 pass  # the receiver is told as well
-            except Exception as error:  # of the frames
+            except (Exception, KeyboardInterrupt, SystemExit) as error:  # of the frames
                 fault = error
                 await socket.close()
 
@@ -158,7 +168,7 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             await socket.close()
 
     async def models(self) -> ModelList:  # noqa: D102 - as AsyncInterface says
-        return ModelList.model_validate_json(await self._ask("GET", "/v1/models"))
+        return await self._ask_for(ModelList, "GET", "/v1/models")
 
     async def benchmark(
         self,
@@ -202,16 +212,17 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
                 upload = await asyncio.to_thread(Path(upload).read_bytes)
             body = {"data": choice | {"detect": detect}, "files": {"file": upload}}
         # Sent again, it could start a second benchmark.
-        started = await self._ask("POST", "/v1/benchmark", repeatable=False, **body)
-        path = f"/v1/benchmark/{BenchmarkJob.model_validate_json(started).id}"
+        started = await self._ask_for(
+            BenchmarkJob, "POST", "/v1/benchmark", repeatable=False, **body
+        )
+        path = f"/v1/benchmark/{started.id}"
         try:
             while True:
                 try:
-                    found = await self._ask("GET", path)
+                    job = await self._ask_for(BenchmarkDetails, "GET", path)
                 except RateLimited as busy:  # perhaps by these very requests
                     await asyncio.sleep(retry_after(busy.headers))
                     continue
-                job = BenchmarkDetails.model_validate_json(found)
                 if progress:
                     progress(job.progress)
                 if job.status == "succeeded":
@@ -235,6 +246,14 @@ class AsyncClient(AsyncInterface[EmotionResponse]):
             httpx.TransportError: The service could not be reached.
         """
         return (await self._ask("GET", f"/v1/benchmark/{job_id}/report")).decode()
+
+    async def _ask_for(self, kind: type[T], *request: Any, **more: Any) -> T:
+        """Returns what ``_ask`` brings, as ``kind``."""
+        body = await self._ask(*request, **more)
+        try:
+            return kind.model_validate_json(body)
+        except ValidationError:  # another server's, perhaps at a wrong port
+            raise refusal_of_answer(httpx.codes.OK, body, {}) from None
 
     async def _ask(
         self, method: str, path: str, *, repeatable: bool = True, **request: Any
@@ -284,9 +303,14 @@ def stream_url(base_url: str, options: StreamingOptions) -> str:
         base.copy_with(
             scheme="wss" if base.scheme == "https" else "ws",
             path=f"{base.path.rstrip('/')}/v1/emotion/stream",
-            params=options,
+            params=_given(options),
         )
     )
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that are not left to the service."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 class Client(Interface[AsyncClient]):

@@ -5,6 +5,7 @@ import io
 import httpx
 import numpy as np
 import pytest
+from ferserve import AsyncClient, Refusal
 from ferserve.client import Retries
 from ferserve.client.clients import stream_url
 from ferserve.client.failures import Attempts, refusal_of_answer, retry_after
@@ -156,7 +157,7 @@ def test_what_is_no_image_is_refused():
 )
 def test_the_stream_is_where_the_service_is(base, url):
     assert stream_url(base, {}) == url
-    assert stream_url(base, {"landmarks": True, "max_faces": 2}) == (
+    assert stream_url(base, {"landmarks": True, "max_faces": 2, "model": None}) == (
         url + "?landmarks=true&max_faces=2"
     )
 
@@ -165,3 +166,13 @@ def test_an_error_page_of_a_proxy_is_a_problem_too():
     problem = refusal_of_answer(502, b"<html>Bad Gateway</html>", {})
     assert (problem.status, problem.code, problem.request_id) == (502, "http_502", "")
     assert "Bad Gateway" in problem.detail
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b""], ids=["a page", "nothing"])
+async def test_the_answer_of_another_server_is_a_problem_too(body: bytes):
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    async with AsyncClient(transport=transport) as client:
+        for ask in (client.models, lambda: client.recognize(b"x"), client.benchmark):
+            with pytest.raises(Refusal, match="not the service's own") as refused:
+                await ask()
+            assert (refused.value.status, refused.value.code) == (200, "http_200")
