@@ -150,7 +150,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         """
         self.check(options)
         deadline = self._deadline(seconds)
-        at_once, turn = asyncio.Semaphore(2 * self._cpus), asyncio.Semaphore(self._cpus)
+        at_once = asyncio.Semaphore(2 * self._cpus)
+        turn = asyncio.Semaphore(min(self._cpus, self.settings.max_queue))
         share = Share(IMAGE_WORK * self.settings.max_images)
         # Its images do not fill the queue of faces for each other: as many have room at a time as
         # could have all their faces in it. Those of one face need none where that leaves a place

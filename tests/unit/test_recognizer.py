@@ -239,6 +239,12 @@ async def test_more_images_than_the_limit_are_refused_and_the_others_answered(
         assert await recognizer.answer(data, EmotionOptions())
 
 
+async def test_a_batch_is_answered_where_one_image_may_wait(standin_models, photo):
+    async with running(standin_models, max_queue=1, max_faces=1) as recognizer:
+        answers = await recognizer.answer_many([photo("astronaut")] * 4, EmotionOptions())
+    assert [len(answer.faces) for answer in answers] == [1] * 4
+
+
 async def test_readiness_follows_the_life_of_the_service(standin_models, grey_crop):
     recognizer = AsyncRecognizer(Settings(models_dir=standin_models))
     assert recognizer.not_ready_reason == "the service is starting"
