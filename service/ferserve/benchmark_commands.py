@@ -68,8 +68,8 @@ def benchmark_command(
 
     if detect and not upload:
         fail("--detect needs --upload; FER2013's images are faces already", status=2)
-    if upload and against == "votes":
-        fail("--against votes needs the service's FER2013, not an --upload", status=2)
+    if upload and (split, against) != ("all", "labels"):
+        fail("--split and --against need the service's FER2013, not an --upload", status=2)
     if report and not report.parent.is_dir():
         fail(f"{report.parent}: no such folder; --report FILE says where the page goes", status=2)
     soon = Retries(total_seconds=2)  # a user at a terminal wants to know

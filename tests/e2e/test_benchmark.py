@@ -68,7 +68,8 @@ def test_a_benchmark_against_votes_prints_every_recall(server, tmp_path):
     assert "Jensen-Shannon distance" in result.stdout
     faces = tmp_path / "faces.zip"
     faces.write_bytes(zipped(images(1)))
-    assert ferserve(server, "--against", "votes", "--upload", faces).exit_code == 2
+    for option in (("--against", "votes"), ("--split", "private")):
+        assert ferserve(server, *option, "--upload", faces).exit_code == 2
 
 
 def test_a_benchmark_is_a_gate(server):
