@@ -162,13 +162,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold images
 )
-app.command("serve")(runtime_needed(serve_command))
-app.command("predict")(runtime_needed(predict_command))
-app.command("models")(runtime_needed(models_command))
+app.command("serve")(runtime_needed()(serve_command))
+app.command("predict")(runtime_needed()(predict_command))
+app.command("models")(runtime_needed()(models_command))
 app.command("benchmark")(benchmark_command)
-app.command("robustness")(runtime_needed(robustness_command))
+app.command("robustness")(runtime_needed()(robustness_command))
 app.command("loadtest")(loadtest_command)
-app.command("score")(runtime_needed(score_command))
+app.command("score")(runtime_needed()(score_command))
 for package in OPTIONAL_PACKAGES:
     if importlib.util.find_spec(package):
         importlib.import_module(f"{package}.commands").register(app)

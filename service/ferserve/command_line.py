@@ -1,9 +1,9 @@
 """What the service's commands share."""
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -11,8 +11,6 @@ from ferserve.errors import NO_RUNTIME
 
 if TYPE_CHECKING:
     from ferserve.settings import Settings
-
-P = ParamSpec("P")
 
 ModelsDir = Annotated[
     Path | None, typer.Option(help="Folder of the models.", show_default="FERSERVE_MODELS_DIR")
@@ -43,19 +41,15 @@ def settings_of(**overrides: Any) -> "Settings":
         fail(f"{error}, as JSON: {error.__cause__}", status=2)
 
 
-def runtime_needed(command: Callable[P, None]) -> Callable[P, None]:
+@contextmanager
+def runtime_needed() -> Iterator[None]:
     """Makes a command end with advice where it finds no ONNX Runtime."""
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except ModuleNotFoundError as error:
-            if error.name != "onnxruntime":
-                raise
-            fail(NO_RUNTIME)
-
-    return guarded
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise
+        fail(NO_RUNTIME)
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

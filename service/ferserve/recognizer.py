@@ -8,7 +8,6 @@ from time import monotonic
 
 from pydantic import ValidationError
 
-from ferserve.card import ModelCard
 from ferserve.errors import InvalidParameter, NotReady, UnknownModel, without_frames
 from ferserve.fer2013.labels import FACE_SIDE
 from ferserve.interface import AsyncInterface, Interface
@@ -67,11 +66,6 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         self._state = "starting"
 
     @property
-    def cards(self) -> list[ModelCard]:
-        """The cards of the served models."""
-        return [served.model.card for served in self._models.values()]
-
-    @property
     def not_ready_reason(self) -> str | None:
         """Why no more work should be sent here; None while all is well."""
         if self._state != "ready":
@@ -110,7 +104,8 @@ class AsyncRecognizer(AsyncInterface[Recognition]):
         return self._state in ("shutting down", "stopped")
 
     async def models(self) -> ModelList:  # noqa: D102 - as AsyncInterface says
-        return ModelList(default=self.default_model, models=self.cards)
+        cards = [served.model.card for served in self._models.values()]
+        return ModelList(default=self.default_model, models=cards)
 
     async def _recognize_file(self, data: bytes, options: RecognizeOptions) -> Recognition:
         try:
