@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ferserve.api.server import NOTICE_SECONDS
 from ferserve.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -124,7 +125,7 @@ def test_it_starts_without_a_data_set(name, monkeypatch):
 @pytest.mark.parametrize("name", OURS)
 def test_there_is_time_to_answer_what_was_accepted(name):
     seconds = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
-    assert seconds > Settings.model_fields["drain_seconds"].default
+    assert seconds > NOTICE_SECONDS + 2 * Settings.model_fields["drain_seconds"].default
 
 
 def test_the_training_writes_to_its_volume_only():

@@ -114,7 +114,7 @@ def serving(
         "FERSERVE_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
     } | {f"FERSERVE_{key.upper()}": str(value) for key, value in settings.items()}
     program = ["-m", "ferserve"]
-    if notice_seconds:
+    if notice_seconds is not None:
         program = ["-c", PATIENT.format(notice_seconds)]
     process = subprocess.Popen(
         [sys.executable, *program, "serve"],

@@ -13,8 +13,8 @@ from ferserve.settings import Settings
 
 @asynccontextmanager
 async def serving(models_dir: Path, **settings: object) -> AsyncIterator[httpx.AsyncClient]:
-    """Serves with these settings; ``client.app`` is the application."""
-    app = create_app(Settings(models_dir=models_dir, **settings))
+    """Serves with these settings, on the processor; ``client.app`` is the application."""
+    app = create_app(Settings(models_dir=models_dir, **{"provider": "cpu"} | settings))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

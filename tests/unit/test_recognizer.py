@@ -5,6 +5,7 @@ import io
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ferserve.errors import (
     UnsupportedMediaType,
 )
 from ferserve.fer2013.labels import EMOTIONS
+from ferserve.metrics import Metrics
 from ferserve.recognizer import AsyncRecognizer
 from ferserve.schemas import EmotionOptions
 from ferserve.sessions import ModelError
@@ -237,6 +239,31 @@ async def test_more_images_than_the_limit_are_refused_and_the_others_answered(
         assert len(refused) == 6
         assert all(len(answer.faces) == 1 for answer in answers if answer not in refused)
         assert await recognizer.answer(data, EmotionOptions())
+
+
+def native_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+async def test_the_settings_of_inference_and_detection_hold(recognizer, standin_models, photo):
+    async def threads(intra_op_threads: int) -> int:
+        async with running(standin_models, intra_op_threads=intra_op_threads):
+            return native_threads()
+
+    assert await threads(3) > await threads(1)
+    metrics = Metrics()
+    settings = Settings(models_dir=standin_models, max_batch=2, detect_max_side=64)
+    async with AsyncRecognizer(settings, metrics) as limited:
+        await limited.rate("first", [np.zeros((48, 48), np.uint8)] * 40)
+        at_64 = await limited.answer(photo("astronaut"), EmotionOptions())
+    at_640 = await recognizer.answer(photo("astronaut"), EmotionOptions())
+    assert at_64.faces[0].box != at_640.faces[0].box
+    labels = {"model": "first", "lane": "live"}
+    sizes = [
+        metrics.registry.get_sample_value(f"ferserve_batch_faces_{name}", labels | limit)
+        for name, limit in (("bucket", {"le": "2.0"}), ("count", {}))
+    ]
+    assert sizes[0] == sizes[1] >= 20
 
 
 async def test_a_batch_is_answered_where_one_image_may_wait(standin_models, photo):
