@@ -42,7 +42,7 @@ COPY --from=build /src/models /opt/models
 # By number, so that Kubernetes can tell that it is not root.
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=180s CMD \
     ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ['FERSERVE_PORT']), timeout=2); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 CMD ["ferserve", "serve"]
 ARG VERSION=0.1.0

@@ -92,6 +92,11 @@ class Peer:
         return (*self.requirements, *BASE)
 
     @property
+    def is_checkout(self) -> bool:
+        """Whether it is this repository, which changes under the same name."""
+        return any(str(REPOSITORY) in requirement for requirement in self.requirements)
+
+    @property
     def folder(self) -> Path:
         """Its environment, one for each choice of versions."""
         return CACHE / f"{self.name}-{hashlib.sha256(repr(self.wanted).encode()).hexdigest()[:12]}"
@@ -101,7 +106,7 @@ class Peer:
         if not self.requirements:
             return OWN_PROGRAMS
         folder = self.folder
-        if not (folder / "installed").exists():
+        if self.is_checkout or not (folder / "installed").exists():
             print(f"installing {self.name} into {folder} …", flush=True)
             if self.installer == "npm":
                 npm = ["npm", "install", "--silent", "--prefix", folder]
