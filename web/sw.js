@@ -31,8 +31,14 @@ const ofThisVersion = (file) => ({ cache: "no-cache", integrity: site.sums[file 
 
 worker.addEventListener("install", (/** @type {any} */ event) => {
   if (!worker.registration.active) worker.skipWaiting(); // else pages of the old version are open
-  const shell = site.shell.map((file) => new Request(file, ofThisVersion(file.replace("./", ""))));
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(shell)));
+  event.waitUntil(fill());
+});
+
+// A page asks, before it loads anything else.
+worker.addEventListener("message", async () => {
+  const pages = await worker.clients.matchAll({ includeUncontrolled: true });
+  const ours = pages.filter((/** @type {any} */ { url }) => url.startsWith(worker.registration.scope));
+  if (ours.length === 1) worker.skipWaiting();
 });
 
 worker.addEventListener("activate", (/** @type {any} */ event) => {
@@ -46,10 +52,29 @@ worker.addEventListener("fetch", (/** @type {any} */ event) => {
   }
 });
 
-async function dropOthers() {
-  for (const name of await caches.keys()) {
-    if (name.startsWith(OURS) && name !== CACHE) await caches.delete(name);
+/** Takes the shell, and what earlier versions had loaded: that worked offline. */
+async function fill() {
+  const files = new Set(site.shell.map((file) => file.replace("./", "")));
+  for (const name of await others()) {
+    for (const { url } of await (await caches.open(name)).keys()) {
+      if (fileOf(url) in site.sums) files.add(fileOf(url));
+    }
   }
+  const cache = await caches.open(CACHE);
+  await cache.addAll([...files].map((file) => new Request(`./${file}`, ofThisVersion(file))));
+}
+
+async function others() {
+  return (await caches.keys()).filter((name) => name.startsWith(OURS) && name !== CACHE);
+}
+
+async function dropOthers() {
+  for (const name of await others()) await caches.delete(name);
+}
+
+/** Its place below the site. @param {string} url */
+function fileOf(url) {
+  return url.slice(worker.registration.scope.length).replace(/[?#].*/, "");
 }
 
 /** @param {Request} request */
@@ -57,8 +82,7 @@ async function answer(request) {
   const cache = await caches.open(CACHE);
   const kept = await cache.match(request, { ignoreSearch: true });
   if (kept) return withHeaders(kept);
-  const file = request.url.slice(worker.registration.scope.length).replace(/[?#].*/, "");
-  const fresh = await fetch(request, ofThisVersion(file));
+  const fresh = await fetch(request, ofThisVersion(fileOf(request.url)));
   if (fresh.ok) await cache.put(request, fresh.clone()).catch(() => {}); // there may be no room
   return withHeaders(fresh);
 }

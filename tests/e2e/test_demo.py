@@ -144,7 +144,7 @@ def test_the_copied_command_and_answer_are_as_shown(page):
     page.get_by_role("button", name="Try the sample photo").click()
     page.wait_for_selector(".face")
     page.get_by_role("button", name="Copy the answer").click()
-    page.locator("#copied").get_by_text("Copied.").wait_for(state="attached")
+    page.locator("#copied").get_by_text("Copied.").wait_for()
     copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
     assert copied == last_answer(page)
     page.get_by_role("button", name="Copy the curl command").click()
@@ -285,6 +285,7 @@ def test_boxes_follow_the_camera_until_it_is_stopped(page, server):
         assert min(abs(float(left.rstrip("%")) - value) for value in mirrored) < 0.1
     assert re.search(r"Frames a second\s+\d+\.\d", page.locator("#figures").inner_text())
     assert page.locator("#timeline-names li").all_inner_texts()[3] == "happy"
+    assert page.locator("#summary").inner_text() == "One face: happy."
     painted = "(c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(Boolean)"
     assert page.locator("#timeline-canvas").evaluate(painted)
 
@@ -377,6 +378,9 @@ def test_a_key_is_asked_for_only_where_one_is_needed_and_kept_nowhere(
         problem = httpx.get(f"{server.base_url}/v1/models").json()
         assert problem["title"] in page.get_by_role("alert").inner_text()
         assert problem["detail"] in page.get_by_role("alert").inner_text()
+        field.fill("a-key\u200b-of-a-chat")
+        field.press("Enter")
+        assert page.locator("#key:invalid").count() == 1  # no header can carry it
         field.fill("a-key-that-is-not-known")
         field.press("Enter")
         page.wait_for_selector(".problem")

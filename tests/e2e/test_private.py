@@ -75,9 +75,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     package = REPOSITORY / "service" / "ferserve"
     unwanted = shutil.ignore_patterns("private", "__pycache__")
     shutil.copytree(package, path / "ferserve", ignore=unwanted)
+    return Built(path, site, build(path, site))
+
+
+def build(path: Path, site: Path) -> str:
     command = ["node", WEB / "build.mjs", path / "ferserve" / "web", site]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Built(path, site, done.stdout)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -372,6 +375,40 @@ def test_networks_that_did_not_load_can_be_tried_again(open_page, server):
     assert problem.inner_text() == ""
 
 
+def test_a_gpu_that_cannot_run_the_networks_is_left_out(open_page, server):
+    page = open_page(server.base_url)
+    page.wait_for_selector("input[name=model]:checked")
+
+    def pretend_a_gpu(route) -> None:
+        response = route.fetch()
+        asked = "await navigator.gpu?.requestAdapter()"
+        assert asked in response.text()
+        pretended = response.text().replace(asked, "{ info: { isFallbackAdapter: false } }")
+        route.fulfill(response=response, body=pretended)
+
+    loaded: list[str] = []
+    page.on("request", lambda request: loaded.append(request.url.rpartition("/")[2]))
+    page.route("**/device/worker.js", pretend_a_gpu)
+    page.get_by_role("switch", name="On this device").check()
+    page.get_by_text("in this page, by WebAssembly").wait_for()
+    assert loaded.index("ort.jspi.min.mjs") < loaded.index("ort.wasm.min.mjs")
+
+
+def test_a_late_list_of_the_services_models_does_not_replace_the_pages(open_page, server):
+    page = open_page(f"{server.base_url}/docs")
+    held: list[Any] = []
+    page.route("**/v1/models", lambda route: held.append(route))
+    page.goto(server.base_url)
+    page.get_by_role("switch", name="On this device").check()
+    page.wait_for_selector("input[name=model][value=crowd]:checked")
+    with page.expect_response("**/v1/models"):
+        held[0].continue_()
+    page.get_by_role("button", name="Try the sample photo").click()
+    page.wait_for_selector(".face")
+    names = page.locator("input[name=model]").evaluate_all("(all) => all.map((i) => i.value)")
+    assert names == ["crowd", "light"]
+
+
 def test_the_site_works_without_its_server_after_the_first_visit(built, open_page):
     handler = functools.partial(QuietFiles, directory=built.site)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
@@ -393,6 +430,37 @@ def test_the_site_works_without_its_server_after_the_first_visit(built, open_pag
     policy = page.locator("meta[http-equiv]").get_attribute("content")
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy
+
+
+def test_a_new_version_of_the_site_comes_with_a_reload_and_works_offline(
+    built, open_page, tmp_path
+):
+    shutil.copytree(built.site, tmp_path / "site")
+    shutil.copytree(built.path / "ferserve" / "web", tmp_path / "ferserve" / "web")
+    page_source = tmp_path / "ferserve" / "web" / "index.html"
+    page_source.write_text(page_source.read_text().replace("<main", '<main data-version="2"'))
+    handler = functools.partial(QuietFiles, directory=tmp_path / "site")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
+        threading.Thread(target=files.serve_forever).start()
+        try:
+            page = open_page(f"http://127.0.0.1:{files.server_port}/")
+            page.wait_for_selector("input[name=model]:checked")
+            build(tmp_path, tmp_path / "site")
+            page.evaluate(UPDATE)
+        finally:
+            files.shutdown()
+    assert page.locator("main[data-version]").count() == 0
+    page.reload()
+    page.locator("main[data-version]").wait_for()
+    page.get_by_role("button", name="Try the sample photo").click()
+    page.wait_for_selector(".face")
+
+
+UPDATE = """async () => {
+  const registration = await navigator.serviceWorker.getRegistration();
+  await registration.update();
+  while (!registration.waiting) await new Promise((resolve) => setTimeout(resolve, 50));
+}"""
 
 
 class QuietFiles(http.server.SimpleHTTPRequestHandler):

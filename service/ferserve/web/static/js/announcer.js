@@ -29,7 +29,7 @@ export class Announcer {
   sayLive(faces) {
     const gist = faces.map((face) => strongest(scoresOf(face))[0]).join();
     if (gist === this.#said || performance.now() - this.#at < PAUSE) return;
-    this.#region.textContent = summarize(faces);
+    this.#region.textContent = summarize(faces, false); // its numbers would soon be wrong
     this.#said = gist;
     this.#at = performance.now();
   }

@@ -50,6 +50,7 @@ export class AnswerView {
 
   /** @param {HTMLElement} source */
   async #copy(source) {
+    this.#copied.textContent = ""; // the same words again would not be told
     try {
       await navigator.clipboard.writeText(source.textContent ?? "");
       this.#copied.textContent = "Copied.";

@@ -31,16 +31,17 @@ export class Api {
 
   /** @returns {Promise<ModelList>} */
   async models() {
-    return json(await this.#ask("v1/models"));
+    return read(await this.#ask("v1/models"), "json");
   }
 
   /**
    * A file of this page.
    *
    * @param {URL} url
+   * @returns {Promise<Blob>}
    */
   async file(url) {
-    return (await this.#ask(url.href)).blob();
+    return read(await this.#ask(url.href), "blob");
   }
 
   /**
@@ -52,7 +53,7 @@ export class Api {
   async recognize(image, model, signal) {
     const body = new FormData();
     body.append("file", image);
-    return json(await this.#ask(this.emotionPath(model), { method: "POST", body, signal }));
+    return read(await this.#ask(this.emotionPath(model), { method: "POST", body, signal }), "json");
   }
 
   /** @param {string} model */
@@ -95,10 +96,13 @@ export class Api {
   }
 }
 
-/** @param {Response} response */
-async function json(response) {
+/**
+ * @param {Response} response
+ * @param {"json" | "blob"} kind
+ */
+async function read(response, kind) {
   try {
-    return await response.json();
+    return await response[kind]();
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ProblemError({ title: "The answer cannot be read", detail: INTERFERENCE });

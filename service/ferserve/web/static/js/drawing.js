@@ -2,6 +2,9 @@ import { find, keep, make, percent } from "./dom.js";
 
 /** @import {Box, Face} from "./types.js" */
 
+/** CSS pixels that a label needs above its box. */
+const LABEL_HEIGHT = 28;
+
 /** Boxes over a picture or a video, placed in shares of it so that they fit at any size. */
 export class Boxes {
   #frame;
@@ -19,6 +22,7 @@ export class Boxes {
    */
   draw(faces, image) {
     const mirrored = this.#frame.classList.contains("mirrored");
+    const layerHeight = this.#layer.clientHeight;
     const boxes = keep(this.#layer, faces.length, () => make("div", { class: "box" }, make("span")));
     faces.forEach((face, index) => {
       const box = /** @type {HTMLElement} */ (boxes[index]);
@@ -35,7 +39,7 @@ export class Boxes {
         box.getBoundingClientRect();
         box.style.transition = "";
       }
-      box.classList.toggle("low", y < 0.08);
+      box.classList.toggle("low", y * layerHeight < LABEL_HEIGHT);
       box.classList.toggle("right", x > 0.6);
       const [emotion, value] = strongest(scoresOf(face));
       find("span", box).textContent = `${emotion} ${percent(value)}`;

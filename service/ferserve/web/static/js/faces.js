@@ -112,12 +112,13 @@ function showWarnings(list, warnings) {
  * Says what was seen in a sentence.
  *
  * @param {Face[]} faces
+ * @param {boolean} [withScores]
  */
-export function summarize(faces) {
+export function summarize(faces, withScores = true) {
   if (faces.length === 0) return "No face was found.";
   const words = faces.slice(0, MOST_SHOWN).map((face) => {
     const [emotion, value] = strongest(scoresOf(face));
-    return `${emotion} ${percent(value)}`;
+    return withScores ? `${emotion} ${percent(value)}` : emotion;
   });
   const more = faces.length > MOST_SHOWN ? ", and more" : "";
   const count = faces.length === 1 ? "One face" : `${faces.length} faces`;

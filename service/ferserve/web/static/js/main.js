@@ -35,7 +35,7 @@ const pictureBoxes = new Boxes(find("#picture-frame"));
 const cameraBoxes = new Boxes(find("#camera-frame"));
 const problems = new ProblemView((key) => {
   api.useKey(key);
-  void loadModels();
+  void askAnew();
 });
 const models = new ModelPicker((model) => store.set({ model }));
 const pictures = new PictureSource(take);
@@ -89,12 +89,11 @@ function isReady() {
 
 /** @param {State["place"]} place */
 async function moveTo(place) {
+  const hadFocus = document.activeElement === onDevice; // which it loses while it is disabled
   asking.abort();
   pictures.setBusy(false);
   live.stop();
   problems.clear();
-  pictureBoxes.clear();
-  clearResults(EMPTY);
   onDevice.checked = place === "device";
   onDevice.disabled = true;
   const moves = place !== store.state.place;
@@ -111,13 +110,17 @@ async function moveTo(place) {
   } catch (error) {
     placeNote.textContent = "The networks could not be loaded.";
     onDevice.checked = store.state.place === "device";
+    device.stop();
     problems.showError(error, () => void moveTo(place));
     return;
   } finally {
     onDevice.disabled = false;
+    if (hadFocus) onDevice.focus();
     if (moves) askAgain();
     allowStart();
   }
+  pictureBoxes.clear();
+  clearResults(EMPTY);
   store.set({ place });
   figures.place = place === "device" ? "In this page" : "On the server";
   document.documentElement.dataset.place = place;
@@ -128,16 +131,26 @@ async function moveTo(place) {
 onDevice.addEventListener("change", () => void moveTo(onDevice.checked ? "device" : "server"));
 
 async function loadModels() {
+  const { place } = store.state;
   try {
     const list = await engine().models();
+    if (place !== store.state.place) return;
     const known = list.models.some(({ name }) => name === store.state.model);
     const model = known ? store.state.model : list.default;
     models.show(list, model);
     store.set({ model });
     showCommand();
   } catch (error) {
-    problems.showError(error, loadModels);
+    if (place === store.state.place) problems.showError(error, loadModels);
   }
+}
+
+/** With a key, for all that was refused without. */
+async function askAnew() {
+  const { model } = store.state;
+  await loadModels();
+  // Another model asks by itself.
+  if (model === store.state.model && store.state.source === "picture" && last) void lookAt(last);
 }
 
 /** @param {Picture} picture */
@@ -201,8 +214,15 @@ let rate = new Rate();
 const PROBLEM_SECONDS = 2;
 let refusedAt = -Infinity;
 
-const live = new Live(openStream, /** @type {HTMLVideoElement} */ (find("#camera")), {
+/** @param {number} width @param {number} height */
+function fitCamera(width, height) {
+  cameraFrame.style.setProperty("--ratio", String(width / height));
+}
+
+const video = /** @type {HTMLVideoElement} */ (find("#camera"));
+const live = new Live(openStream, video, {
   started(camera) {
+    fitCamera(video.videoWidth, video.videoHeight);
     cameraFrame.classList.toggle("mirrored", camera.facesUser);
     consent.hidden = true;
     find("#live").hidden = false;
@@ -214,7 +234,7 @@ const live = new Live(openStream, /** @type {HTMLVideoElement} */ (find("#camera
     const now = performance.now() / 1000;
     if (now - refusedAt > PROBLEM_SECONDS) problems.clear();
     // Of this picture: a phone may have been turned since the last one.
-    cameraFrame.style.setProperty("--ratio", String(answer.image.width / answer.image.height));
+    fitCamera(answer.image.width, answer.image.height);
     cameraBoxes.draw(answer.faces, answer.image);
     timeline.add(answer.faces, now);
     faces.show(answer.faces, timeline.followed);
@@ -228,10 +248,11 @@ const live = new Live(openStream, /** @type {HTMLVideoElement} */ (find("#camera
   },
   stopped(problem) {
     cameraBoxes.clear();
+    const hadFocus = find("#live").contains(document.activeElement);
     askAgain();
     clearResults("The camera is off.");
     if (problem) problems.show(problem);
-    if (store.state.source === "camera" && problem?.status !== 401) agree.focus();
+    if (hadFocus && problem?.status !== 401) agree.focus();
   },
 });
 

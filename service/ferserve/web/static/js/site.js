@@ -1,22 +1,27 @@
 /** Milliseconds that the service worker may take before the page goes on without it. */
 const PATIENCE = 5000;
 
+/** The same where a new version waits: it does so as long as other pages are open. */
+const PATIENCE_WITH_UPDATE = 500;
+
 /**
  * Has the site's service worker take over before anything large is loaded: then each file comes over
  * the network once, and the page is there again without one.
  *
  * On the first visit the page loads itself anew from the service worker, whose headers let it have
- * threads; most web servers for plain files send none.
+ * threads; most web servers for plain files send none. So does it where a new version has come.
  */
 export async function settle() {
   const workers = navigator.serviceWorker;
-  if (!workers || workers.controller) return;
+  const update = workers?.controller && (await workers.getRegistration())?.waiting;
+  if (!workers || (workers.controller && !update)) return;
   const taken = new Promise((resolve) => {
     workers.addEventListener("controllerchange", () => resolve(true), { once: true });
-    setTimeout(() => resolve(false), PATIENCE);
+    setTimeout(() => resolve(false), update ? PATIENCE_WITH_UPDATE : PATIENCE);
   });
-  await workers.register("sw.js").catch(() => {}); // refused, say in a private window
-  if (!(await taken) || crossOriginIsolated) return;
+  if (update) update.postMessage("take over");
+  else await workers.register("sw.js").catch(() => {}); // refused, say in a private window
+  if (!(await taken) || (crossOriginIsolated && !update)) return;
   location.reload();
   await new Promise(() => {});
 }

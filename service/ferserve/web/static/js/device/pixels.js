@@ -106,6 +106,24 @@ export function reduce(image, across, down) {
 }
 
 /**
+ * Puts images of one width below each other.
+ *
+ * @param {Pixels[]} images
+ * @returns {Pixels}
+ */
+export function stacked(images) {
+  const { width, channels } = images[0];
+  const height = images.reduce((sum, image) => sum + image.height, 0);
+  const data = new Uint8Array(width * height * channels);
+  let at = 0;
+  for (const image of images) {
+    data.set(image.data, at);
+    at += image.data.length;
+  }
+  return { data, width, height, channels };
+}
+
+/**
  * Resamples a rectangle of an image.
  *
  * @param {Pixels} image

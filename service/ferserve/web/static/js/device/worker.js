@@ -5,7 +5,7 @@
  * but these, each once.
  */
 import { FACE_SIDE, FaceDetector, FrameDetector, cropFace, wholeFace } from "./detector.js";
-import { reduce } from "./pixels.js";
+import { reduce, stacked } from "./pixels.js";
 import { FaceTracker } from "./tracking.js";
 
 /** @import {InferenceSession, TypedTensor} from "onnxruntime-web" */
@@ -27,6 +27,9 @@ const FOLDER = new URL("../../private/", import.meta.url);
 
 /** More would only take the page's own time. */
 const MOST_THREADS = 4;
+
+/** Pixels that a canvas draws at a time: over 16.7 million, those of iPhones are empty. */
+const MOST_DRAWN = 4_000_000;
 
 /** Longer side of a picture that is one face already, and of the pixels that are looked at. */
 const WHOLE_FACE_SIDE = 64;
@@ -70,10 +73,22 @@ class Networks {
     // The runtime with WebGPU waits for it by JavaScript Promise Integration. A GPU in software takes
     // hundreds of times as long as WebAssembly does.
     const adapter = "Suspending" in WebAssembly && (await navigator.gpu?.requestAdapter());
-    const hasGpu = adapter && !adapter.info.isFallbackAdapter;
-    const networks = hasGpu
-      ? new Networks(await import(`${FOLDER}ort.jspi.min.mjs`), "webgpu")
-      : new Networks(await import(`${FOLDER}ort.wasm.min.mjs`), "wasm");
+    if (adapter && !adapter.info.isFallbackAdapter) {
+      try {
+        return await Networks.#begin("ort.jspi.min.mjs", "webgpu");
+      } catch {
+        // A driver may lack what the networks need.
+      }
+    }
+    return Networks.#begin("ort.wasm.min.mjs", "wasm");
+  }
+
+  /**
+   * @param {string} runtime
+   * @param {"webgpu" | "wasm"} provider
+   */
+  static async #begin(runtime, provider) {
+    const networks = new Networks(await import(`${FOLDER}${runtime}`), provider);
     networks.models = await (await file("models.json")).json();
     await networks.detector.detect(blank());
     await networks.rate([new Uint8Array(FACE_SIDE * FACE_SIDE)], networks.models.default);
@@ -160,15 +175,28 @@ function blank() {
   return { data: new Uint8Array(4 * FACE_SIDE * FACE_SIDE), width: FACE_SIDE, height: FACE_SIDE, channels: 4 };
 }
 
-/** @param {ImageBitmap} bitmap @returns {Pixels} */
-function pixelsOf(bitmap) {
+/**
+ * The pixels of a bitmap, each the mean of a square, and frees the bitmap.
+ *
+ * @param {ImageBitmap} bitmap
+ * @param {number} [factor]  Side of the squares.
+ * @returns {Pixels}
+ */
+function pixelsOf(bitmap, factor = 1) {
   const { width, height } = bitmap;
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  context.fillStyle = "white"; // behind what is transparent
-  context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0);
+  const rows = Math.min(height, factor * Math.max(1, Math.floor(MOST_DRAWN / (width * factor))));
+  if (canvas.width !== width || canvas.height !== rows) Object.assign(canvas, { width, height: rows });
+  const strips = [];
+  for (let top = 0; top < height; top += rows) {
+    context.fillStyle = "white"; // behind what is transparent
+    context.fillRect(0, 0, width, rows);
+    context.drawImage(bitmap, 0, -top);
+    const { data, height: drawn } = context.getImageData(0, 0, width, Math.min(rows, height - top));
+    const strip = { data, width, height: drawn, channels: 4 };
+    strips.push(factor > 1 ? reduce(strip, factor, factor) : strip);
+  }
   bitmap.close();
-  return { data: context.getImageData(0, 0, width, height).data, width, height, channels: 4 };
+  return strips.length > 1 ? stacked(strips) : strips[0];
 }
 
 /** @type {Promise<Networks>} */
@@ -197,9 +225,7 @@ async function answerPicture({ picture, model }) {
     throw UNREADABLE;
   });
   const { width, height } = bitmap;
-  const full = pixelsOf(bitmap);
-  const factor = shrinking(picture, Math.max(width, height));
-  const image = factor > 1 ? reduce(full, factor, factor) : full;
+  const image = pixelsOf(bitmap, shrinking(picture, Math.max(width, height)));
   const decoded = performance.now();
   const isFace = Math.max(width, height) <= WHOLE_FACE_SIDE;
   const found = isFace ? [] : await (await networks).detector.detect(image);
@@ -312,6 +338,7 @@ self.addEventListener("message", ({ data }) => {
 
 /** @param {unknown} error @returns {Problem} */
 function problemOf(error) {
-  if (error instanceof Error) return { title: "This device cannot run the networks", detail: error.message };
-  return /** @type {Problem} */ (error);
+  if (error instanceof Object && "title" in error) return /** @type {Problem} */ (error);
+  const detail = error instanceof Error ? error.message : String(error); // the runtime throws numbers, too
+  return { title: "This device cannot run the networks", detail };
 }
