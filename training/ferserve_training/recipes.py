@@ -233,7 +233,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "light": {
         "default": LIGHT,
         "continue": LIGHT_CONTINUE,
-        "votes": replace(LIGHT_CONTINUE, epochs=60, votes=0.9),
+        "votes": replace(LIGHT_CONTINUE, epochs=60, votes=0.9, sides=(64,)),
     },
     "vgg16": {
         "default": VGG16,

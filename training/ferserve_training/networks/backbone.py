@@ -5,22 +5,13 @@ from pathlib import Path
 
 import h5py
 import keras
-from ferserve.fer2013.labels import FACE_SIDE
 
 from ferserve_training import TrainingError
-from ferserve_training.networks.layers import Upsampling
 from ferserve_training.recipes import FineTuning
 
 IMAGENET = "imagenet"
 
 PUBLISHED = {"vgg16": keras.applications.VGG16, "resnet50v2": keras.applications.ResNet50V2}
-
-
-def upsampled_faces(side: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Returns the input, uint8 ``[N, 48, 48]``, and it as float32 ``[N, side, side, 1]``."""
-    faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8", name="faces")
-    x = Upsampling(side, name="upsampling")(keras.ops.cast(faces, "float32"))
-    return faces, keras.ops.expand_dims(x, -1)
 
 
 def describe_weights(weights: str) -> str | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from ferserve.fer2013.labels import EMOTIONS
+from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -75,6 +75,8 @@ class Upsampling(keras.layers.Layer):
     def call(self, faces: Any, training: bool | None = None) -> Any:
         """Turns float32 ``[N, S, S]`` into ``[N, side, side]``."""
         side = self.training_side if training else self.side
+        if side == faces.shape[1]:
+            return faces
         matrix = keras.ops.convert_to_tensor(bilinear_matrix(faces.shape[1], side))
         rows = keras.ops.matmul(matrix, faces)
         return keras.ops.matmul(rows, keras.ops.transpose(matrix))
@@ -88,6 +90,13 @@ def bilinear_matrix(size: int, side: int) -> np.ndarray:
     position = ((np.arange(side) + 0.5) * size / side - 0.5).clip(0, size - 1)
     distance = np.abs(position[:, None] - np.arange(size))
     return (1 - distance).clip(0).astype(np.float32)
+
+
+def upsampled_faces(side: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Returns the input, uint8 ``[N, 48, 48]``, and it as float32 ``[N, side, side, 1]``."""
+    faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8", name="faces")
+    x = Upsampling(side, name="upsampling")(keras.ops.cast(faces, "float32"))
+    return faces, keras.ops.expand_dims(x, -1)
 
 
 class ZeroBorder(keras.layers.Layer):

@@ -2,8 +2,12 @@
 
 import keras
 
-from ferserve_training.networks.backbone import upsampled_faces
-from ferserve_training.networks.layers import BatchNormalization, ZeroBorder, new_logits
+from ferserve_training.networks.layers import (
+    BatchNormalization,
+    ZeroBorder,
+    new_logits,
+    upsampled_faces,
+)
 
 
 def build(side: int = 224, heads: int = 1) -> keras.Model:

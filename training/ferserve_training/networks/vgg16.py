@@ -2,8 +2,7 @@
 
 import keras
 
-from ferserve_training.networks.backbone import upsampled_faces
-from ferserve_training.networks.layers import new_logits
+from ferserve_training.networks.layers import new_logits, upsampled_faces
 
 IMAGENET_MEANS_BGR = (103.939, 116.779, 123.68)
 """What Keras' ``caffe`` preprocessing subtracts. The channels of a grey face are equal, so that
