@@ -52,7 +52,7 @@ worker.addEventListener("fetch", (/** @type {any} */ event) => {
   }
 });
 
-/** Takes the shell, and what earlier versions had loaded: that worked offline. */
+/** Loads the shell, and what earlier versions kept: it must go on working offline. */
 async function fill() {
   const files = new Set(site.shell.map((file) => file.replace("./", "")));
   for (const name of await others()) {

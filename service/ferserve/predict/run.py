@@ -116,7 +116,7 @@ async def in_order(
 ) -> AsyncIterator[T]:
     """Runs jobs, at most ``at_once`` of them begun and not yet yielded; yields in order.
 
-    Where ``jobs`` raises, it does so after all that it gave before.
+    What iterating ``jobs`` raises comes after the results of the jobs before it.
     """
     under_way: deque[asyncio.Task[T]] = deque()
     fault: Exception | None = None

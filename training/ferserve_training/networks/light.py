@@ -48,7 +48,7 @@ BLOCKS = (
     Block(6, 160, stride=2),
     Block(4, 160),
 )
-"""Of a face 30 M multiply-adds in all, 60 M with the mirror image; at 64 pixels 53 M without."""
+"""30 M multiply-adds a face, 60 M with its mirror image; at 64 pixels 53 M without."""
 
 
 def build(side: int = FACE_SIDE, heads: int = 1) -> keras.Model:

@@ -28,7 +28,7 @@ const FOLDER = new URL("../../private/", import.meta.url);
 /** More would only take the page's own time. */
 const MOST_THREADS = 4;
 
-/** Pixels that a canvas draws at a time: over 16.7 million, those of iPhones are empty. */
+/** Pixels drawn at a time: on iPhones a canvas of over 16.7 million stays empty. */
 const MOST_DRAWN = 4_000_000;
 
 /** Longer side of a picture that is one face already, and of the pixels that are looked at. */
@@ -176,7 +176,7 @@ function blank() {
 }
 
 /**
- * The pixels of a bitmap, each the mean of a square, and frees the bitmap.
+ * Returns the pixels of a bitmap, each the mean of a square, and frees the bitmap.
  *
  * @param {ImageBitmap} bitmap
  * @param {number} [factor]  Side of the squares.
