@@ -27,9 +27,6 @@ def export_command(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for both files.")] = Path("models"),
     version: Annotated[str, typer.Option(help="Version of the model, for its card.")] = "1.0.0",
-    sharpen: Annotated[
-        bool, typer.Option("--sharpen", help="Sharpen blurred faces inside the graph.")
-    ] = False,
     mirror: Annotated[
         bool, typer.Option(help="Average each face with its mirror image inside the graph.")
     ] = True,
@@ -60,7 +57,6 @@ def export_command(
             dataset,
             out,
             version=version,
-            sharpen=sharpen,
             mirror=mirror,
             int8=int8,
             votes=counted,

@@ -12,7 +12,6 @@ from ferserve.card import PowerScaling
 from ferserve.fer2013.labels import FACE_SIDE
 
 from ferserve_export.calibrate import power_scaled
-from ferserve_export.sharpen import sharpened
 
 OPSET = 17
 
@@ -24,7 +23,6 @@ def serving(
     network: keras.Model,
     *,
     temperature: float = 1.0,
-    sharpen: bool = False,
     mirror: bool = False,
     power_scaling: PowerScaling | None = None,
 ) -> Serve:
@@ -34,14 +32,11 @@ def serving(
         network: Model from uint8 ``[N, 48, 48]`` to logits ``[N, 7]``, built in float32 on the
             TensorFlow backend.
         temperature: The logits are divided by it (Guo et al. 2017).
-        sharpen: Sharpen blurred faces first.
         mirror: Average the probabilities of each face and its mirror image; doubles the work.
         power_scaling: Done to the probabilities, or to their average.
     """
 
     def serve(faces: tf.Tensor) -> tf.Tensor:
-        if sharpen:
-            faces = sharpened(faces)
         # One pass over a batch of twice the size: the weights stand in the graph once.
         views = tf.concat([faces, faces[:, :, ::-1]], axis=0) if mirror else faces
         rows = tf.nn.softmax(network(views, training=False) / temperature)

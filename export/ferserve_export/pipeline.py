@@ -22,7 +22,6 @@ from ferserve_export.calibrate import Fit, fit
 from ferserve_export.card import write_model
 from ferserve_export.compress import compress
 from ferserve_export.convert import convert, serving
-from ferserve_export.sharpen import sharpened
 from ferserve_export.verify import COMPRESSION_FACES, verify_compression, verify_parity
 
 DESCRIPTIONS = {
@@ -49,7 +48,6 @@ def export_run(
     out: Path,
     *,
     version: str,
-    sharpen: bool,
     mirror: bool,
     int8: bool,
     votes: Votes | None,
@@ -101,7 +99,6 @@ def export_run(
     found = Fit()
     if len(holdout):
         faces, targets = _targets(holdout, votes if name == CROWD else None)
-        faces = sharpened(faces).numpy() if sharpen else faces
         both = (faces, faces[:, :, ::-1])
         views = [calibrated.predict(view, batch_size=BATCH, verbose=0) for view in both]
         found = fit(views, targets, mirror=mirror)
@@ -112,7 +109,6 @@ def export_run(
     serve = serving(
         network,
         temperature=found.temperature,
-        sharpen=sharpen,
         mirror=mirror,
         power_scaling=found.power_scaling,
     )
@@ -139,7 +135,7 @@ def export_run(
         "answers": answers,
         "parameters": network.count_params(),
         "training": description,
-        "sharpening": sharpen,
+        "sharpening": description["recipe"].get("sharpen", False),
         "mirror_averaging": mirror,
         **found.model_dump(exclude_none=True),
     }

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """What a run of the light network leaves; its weights are random."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "light")
     description = {
-        "recipe": asdict(RECIPES["light"]["default"]),
+        "recipe": asdict(replace(RECIPES["light"]["default"], sharpen=True)),
         "votes_sha256": "0" * 64,
         "holdout_share": 0.1,
         "limit": None,
@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder.history.write_text("epoch,seconds\n1,1800.0\n2,5400.0\n")
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
-    network = build_network("light", heads=2)
+    network = build_network("light", heads=2, sharpen=True)
     kernel = network.get_layer("logits").kernel
     kernel.assign(np.random.default_rng(0).normal(0, 1, kernel.shape))
     network.save_weights(folder.weights)
@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def export(name: str, run: RunFolder, dataset: Fer2013, out: Path, **options: Any) -> ModelCard:
     settings = {
-        "version": "1.0.0", "sharpen": False, "mirror": True, "int8": False,
+        "version": "1.0.0", "mirror": True, "int8": False,
         "votes": None, "calibration_run": None, "train_faces": None, "results": None, "log": print,
     }  # fmt: skip
     return export_run(name, run.root, dataset, out, **(settings | options))
@@ -118,6 +118,8 @@ def test_the_cards_say_what_answers_and_what_it_costs(models):
     assert light.training["hours"] == crowd.training["hours"] == 2.0
     assert light.parameters == crowd.parameters == build_network("light").count_params()
     assert light.multiply_adds == crowd.multiply_adds < 61e6
+    assert light.sharpening
+    assert crowd.sharpening
     assert "votes head of light" in crowd.description
     assert any("FER+ votes" in licence for licence in crowd.licences)
 
@@ -187,7 +189,7 @@ def test_crowd_needs_votes_and_a_run_that_learned_from_them(run, dataset, votes,
 )
 def test_weights_come_back_out_of_the_file(models, run, dataset, name: str, answers: str):
     faces = dataset.train.faces
-    network = build_network("light")
+    network = build_network("light", sharpen=True)
     load_start(network, models / f"{name}.onnx", faces)
     rows, expected = (
         np.asarray(n(faces[:8], training=False)) for n in (network, load_network(run, answers))

@@ -244,9 +244,7 @@ def start(small_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     (tmp_path / "other.onnx").write_bytes(b"another file")
     recipe = find_recipe("custom_cnn", "default", epochs=3, precision="float32")
     dataset, folder = read_fer2013(small_zip), RunFolder(tmp_path / "run")
-    monkeypatch.setattr(
-        "ferserve_training.train.build_network", lambda name, side, heads: small_cnn()
-    )
+    monkeypatch.setattr("ferserve_training.train.build_network", lambda *_, **__: small_cnn())
 
     def start(file: str = "small.onnx", resume: bool = False) -> None:
         train(recipe, dataset, folder, start_from=tmp_path / file, limit=70, resume=resume)

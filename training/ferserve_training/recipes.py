@@ -97,6 +97,7 @@ class Recipe:
         mixup_until: Share of the run after which faces are left unmixed.
         sides: Pixels that faces are upsampled to, an equal share of the run each; the last is
             what is served. Empty for a network that takes them as they are.
+        sharpen: Whether the network sharpens blurred faces before it looks at them.
         fine_tuning: For a network on a pretrained backbone.
         distillation: For a run with teachers.
         votes: Weight in the loss of a second head, which answers as the people of FER+ voted; the
@@ -119,6 +120,7 @@ class Recipe:
     mixup: float = 0.0
     mixup_until: float = 0.9
     sides: tuple[int, ...] = ()
+    sharpen: bool = False
     fine_tuning: FineTuning | None = None
     distillation: Distillation | None = None
     votes: float = 0.0
@@ -233,7 +235,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "light": {
         "default": LIGHT,
         "continue": LIGHT_CONTINUE,
-        "votes": replace(LIGHT_CONTINUE, epochs=60, votes=0.9, sides=(64,)),
+        "votes": replace(LIGHT_CONTINUE, epochs=60, votes=0.9, sides=(64,), sharpen=True),
     },
     "vgg16": {
         "default": VGG16,

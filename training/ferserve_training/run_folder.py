@@ -91,7 +91,8 @@ def load_network(folder: RunFolder, answers: Answers = "FER2013 labels") -> kera
     heads = folder.answers()
     if answers not in heads:
         raise TrainingError(f"{folder.root}: it learned from no votes; train with --votes")
-    network = build_network(recipe["network"], sides[-1], len(heads))
+    sharpen = recipe.get("sharpen", False)  # earlier versions did not say
+    network = build_network(recipe["network"], sides[-1], len(heads), sharpen=sharpen)
     try:
         network.load_weights(folder.weights)
     except (ValueError, OSError) as error:

@@ -105,7 +105,8 @@ def train(
         "seed": seed,
     }
     some = np.random.default_rng(seed).permutation(fitted.faces)[:STATISTICS_FACES]
-    network = build_network(recipe.network, recipe.side, heads=2 if recipe.votes else 1)
+    heads = 2 if recipe.votes else 1
+    network = build_network(recipe.network, recipe.side, heads, sharpen=recipe.sharpen)
     if recipe.fine_tuning:
         backbone.prepare_backbone(network, backbone_weights, recipe.fine_tuning)
     past = folder.read_history()

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from ferserve.fer2013.labels import EMOTIONS, FACE_SIDE
 
+from ferserve_training.networks.sharpening import Sharpening
+
 
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch normalisation through TensorFlow's fused kernel; Keras' own elsewhere.
@@ -92,10 +94,15 @@ def bilinear_matrix(size: int, side: int) -> np.ndarray:
     return (1 - distance).clip(0).astype(np.float32)
 
 
-def upsampled_faces(side: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+def upsampled_faces(
+    side: int, sharpen: bool = False
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Returns the input, uint8 ``[N, 48, 48]``, and it as float32 ``[N, side, side, 1]``."""
     faces = keras.Input((FACE_SIDE, FACE_SIDE), dtype="uint8", name="faces")
-    x = Upsampling(side, name="upsampling")(keras.ops.cast(faces, "float32"))
+    x = keras.ops.cast(faces, "float32")
+    if sharpen:
+        x = Sharpening(name="sharpening")(x)
+    x = Upsampling(side, name="upsampling")(x)
     return faces, keras.ops.expand_dims(x, -1)
 
 

@@ -51,9 +51,9 @@ BLOCKS = (
 """30 M multiply-adds a face, 60 M with its mirror image; at 64 pixels 53 M without."""
 
 
-def build(side: int = FACE_SIDE, heads: int = 1) -> keras.Model:
+def build(side: int = FACE_SIDE, heads: int = 1, sharpen: bool = False) -> keras.Model:
     """Builds the network with random weights (0.9 M)."""
-    faces, x = upsampled_faces(side)
+    faces, x = upsampled_faces(side, sharpen)
     x = layers.Rescaling(1 / FER2013_STD, -FER2013_MEAN / FER2013_STD)(x)
     x = keras.ops.silu(convolution(x, STEM_CHANNELS, 3, name="stem"))
     for number, block in enumerate(BLOCKS, start=1):

@@ -4,9 +4,8 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
-import tensorflow as tf
 from ferserve_export.convert import convert, serving
-from ferserve_export.sharpen import sharpened
+from ferserve_training.networks.sharpening import Sharpening
 from PIL import Image, ImageFilter
 from skimage import data
 
@@ -27,7 +26,7 @@ def blurred(sharp) -> np.ndarray:
 
 
 def sharpen(faces: np.ndarray) -> np.ndarray:
-    return sharpened(tf.constant(faces)).numpy()
+    return np.asarray(Sharpening()(faces.astype(np.float32))).astype(np.uint8)
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -53,21 +52,18 @@ def test_the_mirror_image_is_sharpened_alike(blurred):
 
 
 def test_the_exported_graph_sharpens_whatever_else_is_in_the_batch(blurred):
-    faces = keras.Input((48, 48), dtype="uint8")
-    logits = keras.layers.Dense(7)
-    pixels = keras.ops.reshape(keras.ops.cast(faces, "float32"), (-1, 48 * 48))
-    network = keras.Model(faces, logits(pixels))
-    logits.kernel.assign(np.random.default_rng(0).normal(0, 5e-4, logits.kernel.shape))
-    plain, sharpening = (
-        onnxruntime.InferenceSession(
-            convert(serving(network, sharpen=sharpen)).SerializeToString(),
-            providers=["CPUExecutionProvider"],
-        )
-        for sharpen in (False, True)
+    faces, logits = keras.Input((48, 48), dtype="uint8"), keras.layers.Dense(7)
+    grey = keras.ops.cast(faces, "float32")
+    plain, network = (
+        keras.Model(faces, logits(keras.layers.Flatten()(pixels)))
+        for pixels in (grey, Sharpening()(grey))
     )
-    (expected,) = plain.run(None, {"faces": sharpen(blurred)})
-    (together,) = sharpening.run(None, {"faces": blurred})
-    assert np.allclose(together, expected, atol=1e-5)
-    assert not np.allclose(together, plain.run(None, {"faces": blurred})[0], atol=1e-3)
-    for face, row in zip(blurred, together, strict=True):
-        assert np.allclose(sharpening.run(None, {"faces": face[None]})[0], row, atol=1e-5)
+    logits.kernel.assign(np.random.default_rng(0).normal(0, 5e-4, logits.kernel.shape))
+    expected = np.asarray(serving(plain)(sharpen(blurred)))
+    assert not np.allclose(serving(plain)(blurred), expected, atol=1e-3)
+    session = onnxruntime.InferenceSession(
+        convert(serving(network)).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    assert np.allclose(session.run(None, {"faces": blurred})[0], expected, atol=1e-5)
+    for face, row in zip(blurred, expected, strict=True):
+        assert np.allclose(session.run(None, {"faces": face[None]})[0], row, atol=1e-5)
