@@ -162,8 +162,6 @@ def _training(card: ModelCard) -> str:
         kept += f", {card.training['epochs']} epochs in {hours:.1f} hours"
     if start := card.training.get("started_from"):
         kept += f", starting from {start['model'].replace('best.weights.h5', 'an earlier run')}"
-    if averaged := card.training.get("averaged_with"):
-        kept += f"; its weights are averaged with those of {averaged['model']}"
     return f"{trained}{kept} ([card](../models/{card.name}.json))"
 
 

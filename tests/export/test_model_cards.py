@@ -51,12 +51,3 @@ def test_power_scaling_is_named_where_there_is_any(copy):
         card.write(path)
         (section,) = [s for s in page(copy).split("\n## ") if s.startswith("Custom CNN")]
         assert section.count("- power scaling: softmax(−0.387 (−log p)^1.676)") == times
-
-
-def test_a_mean_of_two_models_says_of_which(copy):
-    path = copy / "models" / "custom_cnn.json"
-    document = json.loads(path.read_text())
-    document["training"]["averaged_with"] = {"model": "custom_cnn 1.4.0", "sha256": "0" * 64}
-    path.write_text(json.dumps(document))
-    (section,) = [s for s in page(copy).split("\n## ") if s.startswith("Custom CNN")]
-    assert "; its weights are averaged with those of custom_cnn 1.4.0 ([card]" in section
