@@ -3,7 +3,8 @@
 1. Capacity: clients that each send their next photo when the last was answered.
 2. Overload: photos at four times that rate, with Poisson arrivals that no answer can delay;
    a request's time counts from when it should have been sent.
-3. How soon the service is ready and answers a photo again, and how much memory it held.
+3. How soon after the last of them the service has answered those it took, is ready and answers
+   another one, and how much memory it held.
 
     python bench/overload.py
 """
@@ -19,7 +20,6 @@ from load import command_line, photo, serving, write_result
 FACTOR = 4.0
 ALLOWED_ERRORS = {"429", "504"}
 ALLOWED_SHARE = 0.8
-ALLOWED_SECONDS_TO_RECOVER = 1.0
 ALLOWED_MB = 300.0  # beside the service at rest: a full queue of uploads
 LATE_SECONDS = 0.5  # a generator later than this at the 99th percentile has missed its times
 
@@ -38,7 +38,9 @@ def main() -> None:
         began = time.monotonic()
         service.until_ready()
         service.client.post("/v1/emotion", content=photo().data).raise_for_status()
-        recovery = time.monotonic() - began
+        answered = measurement.intended + measurement.latency
+        waited = float(answered.max() - measurement.intended.max())
+        recovery = waited + time.monotonic() - began
     deadline = Settings().request_timeout_ms / 1000
     p99 = summary.latency_ms["p99"]
     result = {
@@ -57,7 +59,7 @@ def main() -> None:
             > ALLOWED_SHARE * capacity,
             "p99 of the admitted under the deadline": p99 is not None and p99 < 1000 * deadline,
             "memory bounded": max(sizes) - at_rest <= ALLOWED_MB,
-            "ready within 1 s after": recovery <= ALLOWED_SECONDS_TO_RECOVER,
+            "answers again within the deadline after": recovery <= deadline,
             "the generator kept its times": summary.valid,
         },
     }
