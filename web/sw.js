@@ -34,11 +34,9 @@ worker.addEventListener("install", (/** @type {any} */ event) => {
   event.waitUntil(fill());
 });
 
-// A page asks, before it loads anything else.
-worker.addEventListener("message", async () => {
-  const pages = await worker.clients.matchAll({ includeUncontrolled: true });
-  const ours = pages.filter((/** @type {any} */ { url }) => url.startsWith(worker.registration.scope));
-  if (ours.length === 1) worker.skipWaiting();
+// A page asks, before it loads anything else. It waits for the new version, or for this answer.
+worker.addEventListener("message", (/** @type {any} */ event) => {
+  event.waitUntil(takeOverFrom(event.source));
 });
 
 worker.addEventListener("activate", (/** @type {any} */ event) => {
@@ -62,6 +60,14 @@ async function fill() {
   }
   const cache = await caches.open(CACHE);
   await cache.addAll([...files].map((file) => new Request(`./${file}`, ofThisVersion(file))));
+}
+
+/** Takes over if no other page is open. @param {any} page */
+async function takeOverFrom(page) {
+  const pages = await worker.clients.matchAll({ includeUncontrolled: true });
+  const ours = pages.filter((/** @type {any} */ { url }) => url.startsWith(worker.registration.scope));
+  if (ours.length === 1) await worker.skipWaiting();
+  else page.postMessage("other pages are open");
 }
 
 async function others() {

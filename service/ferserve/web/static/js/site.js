@@ -1,9 +1,6 @@
 /** Milliseconds that the service worker may take before the page goes on without it. */
 const PATIENCE = 5000;
 
-/** The same where a new version waits: it does so as long as other pages are open. */
-const PATIENCE_WITH_UPDATE = 500;
-
 /**
  * Has the site's service worker take over before anything large is loaded: then each file comes over
  * the network once, and the page is there again without one.
@@ -17,7 +14,9 @@ export async function settle() {
   if (!workers || (workers.controller && !update)) return;
   const taken = new Promise((resolve) => {
     workers.addEventListener("controllerchange", () => resolve(true), { once: true });
-    setTimeout(() => resolve(false), update ? PATIENCE_WITH_UPDATE : PATIENCE);
+    workers.addEventListener("message", () => resolve(false), { once: true }); // other pages are open
+    workers.startMessages();
+    setTimeout(() => resolve(false), PATIENCE);
   });
   if (update) update.postMessage("take over");
   else await workers.register("sw.js").catch(() => {}); // refused, say in a private window
