@@ -454,7 +454,7 @@ def test_a_new_version_of_the_site_comes_with_a_reload_and_works_offline(
     page.reload()
     try:
         page.locator("main[data-version]").wait_for(timeout=10_000)
-    except playwright.TimeoutError:  # the browser waits for what the old version still has to answer
+    except playwright.TimeoutError:  # the browser waits while the old version owes an answer
         page.reload()
         page.locator("main[data-version]").wait_for()
     page.get_by_role("button", name="Try the sample photo").click()
