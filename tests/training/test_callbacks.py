@@ -46,7 +46,9 @@ def test_only_a_better_epoch_replaces_the_saved_weights(data, tmp_path):
     path = tmp_path / "best.weights.h5"
     seen: list[dict[str, float]] = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: seen.append(dict(logs)))
-    averaged = AveragedWeights(model, path, data[0], 8, holdout=data, best=0.0)
+    averaged = AveragedWeights(
+        model, path, data[0], 8, holdout={"x": data[0], "y": data[1]}, best=0.0
+    )
     model.fit(*data, batch_size=8, epochs=1, callbacks=[averaged, watch], verbose=0)
     assert not path.exists()
     assert 0 <= seen[0]["val_accuracy"] <= 1
@@ -66,7 +68,7 @@ def test_the_epoch_with_the_least_loss_is_best(data, tmp_path, monkeypatch):
     )
     saved: list[bytes] = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: saved.append(path.read_bytes()))
-    averaged = AveragedWeights(model, path, data[0], 8, holdout=data)
+    averaged = AveragedWeights(model, path, data[0], 8, holdout={"x": data[0], "y": data[1]})
     model.fit(*data, batch_size=8, epochs=3, callbacks=[averaged, watch], verbose=0)
     first, second, third = saved
     assert first == second != third
@@ -117,7 +119,9 @@ def test_the_trained_network_keeps_its_own_statistics(network, batches, tmp_path
     watch = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda *_, **__: seen.append(moving(network))
     )
-    averaged = AveragedWeights(classifier, tmp_path / "best.weights.h5", faces, 16, (faces, labels))
+    averaged = AveragedWeights(
+        classifier, tmp_path / "best.weights.h5", faces, 16, {"x": faces, "y": labels}
+    )
     classifier.fit(
         faces, labels, batch_size=16, epochs=1, callbacks=[watch, averaged, watch], verbose=0
     )

@@ -35,8 +35,8 @@ class AveragedWeights(keras.callbacks.Callback):
         path: Where to, ``*.weights.h5``.
         faces: Training faces ``[N, 48, 48]``, from which the averaged network's batch
             statistics are estimated.
-        batch_size: Of that estimate, and of scoring.
-        holdout: What ``evaluate`` takes, inputs and labels, or None.
+        batch_size: Of that estimate.
+        holdout: Keyword arguments of ``evaluate``, or None.
         best: Least hold-out loss that earlier epochs of a resumed run reached.
     """
 
@@ -46,7 +46,7 @@ class AveragedWeights(keras.callbacks.Callback):
         path: Path,
         faces: np.ndarray,
         batch_size: int,
-        holdout: tuple[Any, np.ndarray] | None,
+        holdout: dict[str, Any] | None,
         best: float = math.inf,
     ) -> None:
         super().__init__()
@@ -59,9 +59,7 @@ class AveragedWeights(keras.callbacks.Callback):
             if self.holdout is None:
                 self._save()
                 return
-            scores = self.model.evaluate(
-                *self.holdout, batch_size=self.batch_size, verbose=0, return_dict=True
-            )
+            scores = self.model.evaluate(**self.holdout, verbose=0, return_dict=True)
             logs |= {f"val_{name}": value for name, value in scores.items()}
             if scores["loss"] < self.best:
                 self.best = scores["loss"]

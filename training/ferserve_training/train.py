@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -137,23 +138,46 @@ def train(
         some,
         recipe.batch_size,
         # Outside training nobody looks at the teachers' answers.
-        _inputs(
-            holdout,
-            answers if answers is None else np.resize(answers, (len(holdout), len(EMOTIONS))),
-            votes and vote_targets(holdout, votes),
+        batches(
+            *_inputs(
+                holdout,
+                answers if answers is None else np.resize(answers, (len(holdout), len(EMOTIONS))),
+                votes and vote_targets(holdout, votes),
+            ),
+            recipe.batch_size,
         )
         if len(holdout)
         else None,
         best=min((float(row.get("val_loss", math.inf)) for row in past), default=math.inf),
     )
     model.fit(
-        *_inputs(fitted, answers, people),
-        batch_size=recipe.batch_size,
+        **batches(*_inputs(fitted, answers, people), recipe.batch_size, draws),
         epochs=recipe.epochs,
         # An epoch in the checkpoint has been scored; one in the history is in the checkpoint.
         callbacks=[schedule, averaged, checkpoint(folder.checkpoint), History(folder.history)],
         verbose=1 if sys.stdout.isatty() else 2,  # a bar, or a line an epoch
     )
+
+
+def batches(
+    inputs: tuple[np.ndarray, ...], labels: np.ndarray, size: int, seed: int | None = None
+) -> dict[str, Any]:
+    """What ``evaluate`` takes, or, with the seed of a new order each epoch, ``fit``.
+
+    Of arrays, Keras makes a pipeline of TensorFlow's that tunes itself. Its tuning thread may miss
+    that an epoch is over, and what comes next then waits for it, up to a minute: the thread is
+    told before the flag is set that it looks at. So the pipeline is made here, without tuning.
+    """
+    if keras.config.backend() != "tensorflow":
+        return {"x": inputs, "y": labels, "batch_size": size}
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    rows = tf.data.Dataset.from_tensor_slices((inputs, labels))
+    if seed is not None:
+        rows = rows.shuffle(len(labels), seed)
+    return {"x": rows.batch(size).prefetch(2).with_options(options)}
 
 
 def vote_targets(split: Split, votes: Votes, teachers: Sequence[Teacher] = ()) -> np.ndarray:
