@@ -1,7 +1,7 @@
 """Twenty requests are answered as commit f45cf26 answered them, but for boxes and probabilities.
 
 Boxes in photos were recorded anew when photos came to be searched small first, which moved them by
-some pixels; probabilities with them, and with the Custom CNN 1.4.0.
+some pixels; probabilities with them, and with the Custom CNN 1.5.0.
 
 ``python tests/e2e/test_recorded_answers.py http://localhost:8000`` records a running service whose
 default model is the Custom CNN.

@@ -148,7 +148,7 @@ CUSTOM_CNN_LONG = replace(
     augmentation=Augmentation(rotation=15.0, shift=0.1, scale=0.15, erasing=0.5),
     steps_per_execution=8,
 )
-"""For a GPU: as many epochs as stronger augmentation asks for."""
+"""For a GPU, or AMX and hours: as many epochs as stronger augmentation asks for."""
 
 CUSTOM_CNN_CONTINUE = replace(CUSTOM_CNN, epochs=60, learning_rate=5e-4, mixup=0.2)
 """Continues a released model, whose weights the full learning rate would undo."""
